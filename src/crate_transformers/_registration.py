@@ -1,0 +1,82 @@
+"""Registers CRATE with transformers' Auto classes at the moment those are first loaded.
+
+transformers loads its parts when they are used; `AutoModel` alone takes seconds. Registering on import would pull all
+of that in, so the registration waits for the two modules that hold the Auto classes.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+
+def _register_configurations() -> None:
+    from transformers import AutoConfig
+
+    configuration = importlib.import_module("crate_transformers.configuration")
+    for name in ("CrateConfig", "CrateVisionConfig", "CrateMAEConfig"):
+        config = getattr(configuration, name)
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+def _register_models() -> None:
+    importlib.import_module("crate_transformers.models")
+
+
+_ON_LOAD: dict[str, Callable[[], None]] = {
+    "transformers.models.auto.configuration_auto": _register_configurations,
+    "transformers.models.auto.modeling_auto": _register_models,
+}
+
+
+class _ThenCall(Loader):
+    """A module's own loader, followed by a call."""
+
+    def __init__(self, loader: Loader, call: Callable[[], None]):
+        self.loader, self.call = loader, call
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self.loader.exec_module(module)
+        self.call()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+
+class _Finder(MetaPathFinder):
+    """Finds the awaited modules where they are, and lets `_ThenCall` load them."""
+
+    def __init__(self) -> None:
+        self.waiting = dict(_ON_LOAD)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        call = self.waiting.pop(fullname, None)
+        if call is None:
+            return None
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _ThenCall(spec.loader, call)
+        return spec
+
+
+def register_when_loaded() -> None:
+    """Register now what is loaded, and the rest as soon as it is."""
+    finder = _Finder()
+    for name, call in _ON_LOAD.items():
+        if name in sys.modules:
+            finder.waiting.pop(name)
+            call()
+    if finder.waiting:
+        sys.meta_path.insert(0, finder)
+
+
+__all__ = ["register_when_loaded"]

@@ -1,0 +1,30 @@
+"""`crate convert`: a public checkpoint to a Hugging Face folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .settings import parse_settings
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="The checkpoint: .pth, .pt, .bin or .safetensors.")],
+    destination: Annotated[Path, typer.Argument(help="The folder to write.")],
+    heads: Annotated[int | None, typer.Option(help="Number of heads, which a checkpoint does not hold.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A configuration field that a checkpoint does not hold, as key=value."),
+    ] = None,
+) -> None:
+    """Convert a public CRATE checkpoint (vision, autoencoder, BERT-like, GPT-2-like) to a Hugging Face folder."""
+    from ..interop import convert_to_folder
+
+    conversion = convert_to_folder(source, destination, heads, **parse_settings(settings))
+    for note in conversion.notes:
+        typer.echo(note)
+    model = conversion.model
+    typer.echo(f"{type(model).__name__} with {model.num_parameters():,} parameters written to {destination}")
+
+
+__all__ = ["convert"]

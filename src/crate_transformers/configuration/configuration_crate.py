@@ -1,0 +1,153 @@
+"""Configuration of CRATE for text: one set of fields that spans the encoder and the decoder shell."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .sizes import size_fields
+from .validation import check_layer, check_positive, check_probability, resolve_head_dim
+
+# what turns the defaults (the RoBERTa-like encoder of CRATE-BERT) into the nanoGPT-like decoder of CRATE-GPT2
+_DECODER_SHELL: dict[str, Any] = {
+    "vocab_size": 50304,
+    "max_position_embeddings": 1024,
+    "type_vocab_size": 0,
+    "position_offset": 0,
+    "embedding_layer_norm": False,
+    "layer_norm_eps": 1e-5,
+    "attention_output_bias": True,
+    "lm_head_transform": False,
+    "is_decoder": True,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "pad_token_id": None,
+    "bos_token_id": 50256,
+    "eos_token_id": 50256,
+}
+_OVERCOMPLETE: dict[str, Any] = {"dictionary_ratio": 4, "ista_steps": 2, "final_layer_norm": True}
+
+_SHELLS: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "gpt2": _DECODER_SHELL,
+    "gpt2-overcomplete": {**_DECODER_SHELL, **_OVERCOMPLETE},
+}
+
+
+@strict
+class CrateConfig(PreTrainedConfig):
+    r"""Configuration of the text models ([`CrateModel`] and its heads); the defaults are CRATE-BERT-base.
+
+    Every difference between the two public shells is a field, so that no forward pass asks which one it is:
+
+    Args:
+        vocab_size: tokens of the vocabulary.
+        hidden_size: width d of a token.
+        num_hidden_layers: layers L.
+        num_attention_heads: subspaces K.
+        head_dim: width p of a subspace; `None` is hidden_size / num_attention_heads.
+        max_position_embeddings: rows of the position table.
+        type_vocab_size: token types; 0 for none.
+        position_offset: index of the first position in the table. `None` is pad_token_id + 1, and padding keeps
+            pad_token_id, so 512 rows hold 510 tokens. 0: positions count from zero.
+        embedding_layer_norm: LayerNorm on the embedded tokens.
+        final_layer_norm: LayerNorm after the last layer.
+        lm_head_transform: dense, gelu and LayerNorm before the tied decoder of the language-model head, and its bias.
+        attention_output_bias: bias of the output projection of MSSA.
+        is_decoder: causal attention and a cache.
+        layer_norm_eps: epsilon of the LayerNorms of the embedding, the head and the end.
+        block_layer_norm_eps: epsilon of the two LayerNorms of a layer.
+        hidden_dropout_prob, attention_probs_dropout_prob: dropout on tokens and on attention.
+        classifier_dropout: dropout of the task heads; `None` is hidden_dropout_prob.
+        ista_step_size, ista_lambda, ista_steps, ista_residual, dictionary_ratio, tie_dictionary: the sparsification, as
+            in [`CrateVisionConfig`].
+
+    Example:
+        >>> CrateConfig.from_size("gpt2-base").is_decoder
+        True
+    """
+
+    model_type = "crate"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 (the parent's declaration)
+
+    vocab_size: int = 50265
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    head_dim: int | None = None
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    position_offset: int | None = None
+    embedding_layer_norm: bool = True
+    final_layer_norm: bool = False
+    lm_head_transform: bool = True
+    attention_output_bias: bool = False
+    attention_output_projection: bool = True
+    is_decoder: bool = False
+    use_cache: bool = True
+    layer_norm_eps: float = 1e-12
+    block_layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    classifier_dropout: float | int | None = None
+    ista_step_size: float | int = 0.1
+    ista_lambda: float | int = 0.1
+    ista_steps: int = 1
+    ista_residual: bool = False
+    dictionary_ratio: int = 1
+    tie_dictionary: bool = True
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+    def __post_init__(self, **kwargs: Any):
+        resolve_head_dim(self)
+        if self.position_offset is None:
+            self.position_offset = 0 if self.pad_token_id is None else self.pad_token_id + 1
+        super().__post_init__(**kwargs)
+        self.validate_architecture()  # here, so that it raises a plain ValueError
+
+    def validate_architecture(self):
+        """Raise ValueError where sizes do not fit each other."""
+        check_layer(self)
+        check_positive(self, "vocab_size", "max_position_embeddings")
+        if self.classifier_dropout is not None:
+            check_probability(self, "classifier_dropout")
+        if self.type_vocab_size < 0 or self.position_offset < 0:
+            raise ValueError(
+                f"type_vocab_size and position_offset must be >= 0, got {self.type_vocab_size} and "
+                f"{self.position_offset}"
+            )
+        if self.max_sequence_length < 1:
+            raise ValueError(
+                f"max_position_embeddings ({self.max_position_embeddings}) leaves no position after position_offset "
+                f"({self.position_offset})"
+            )
+
+    @classmethod
+    def from_size(cls, size: str, **fields: Any) -> "CrateConfig":
+        """Configuration named "SHELL-SIZE": shell bert, gpt2 or gpt2-overcomplete; size tiny, small, base or large.
+
+        Args:
+            size: e.g. "bert-base", "gpt2-base", "gpt2-overcomplete-base".
+            fields: any field to override.
+
+        Raises:
+            ValueError: an unknown shell or size.
+        """
+        shell, _, width = size.rpartition("-")
+        if shell not in _SHELLS:
+            raise ValueError(
+                f"unknown size {size!r}: expected SHELL-SIZE with SHELL one of {', '.join(_SHELLS)}, e.g. 'bert-base'"
+            )
+        return cls(**{**size_fields(width), **_SHELLS[shell], **fields})
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Longest sequence, in tokens, that the position table holds."""
+        return self.max_position_embeddings - self.position_offset
+
+
+__all__ = ["CrateConfig"]

@@ -1,0 +1,17 @@
+"""Other people's checkpoints and libraries: key maps, conversion, the constructors that people know."""
+
+from .constructors import CRATE, mae_crate_base, mae_crate_large, mae_crate_small, mae_crate_tiny
+from .convert import Conversion, convert_checkpoint, convert_to_folder
+from .loading import load_state_dict
+
+__all__ = [
+    "CRATE",
+    "Conversion",
+    "convert_checkpoint",
+    "convert_to_folder",
+    "load_state_dict",
+    "mae_crate_base",
+    "mae_crate_large",
+    "mae_crate_small",
+    "mae_crate_tiny",
+]

@@ -1,0 +1,112 @@
+"""The constructors that readers of the public code know: `CRATE(...)` and `mae_crate_*()`."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..configuration import CrateMAEConfig, CrateVisionConfig
+from ..models import CrateForImageClassification, CrateMAEForPreTraining
+from .layouts import recognise
+from .loading import load_state_dict
+
+
+class CRATE(nn.Module):
+    """The classifier with the keywords of the public code: images (B, C, H, W) -> logits (B, num_classes).
+
+    `load_state_dict` takes a public state dict as well as its own; `model` is the Hugging Face model inside.
+
+    Args:
+        image_size, patch_size: pixels, one number or (height, width).
+        num_classes, dim, depth, heads, channels: sizes.
+        pool: "cls" or "mean". dim_head: width of a subspace.
+        dropout: on the attention and after the output projection. emb_dropout: on the embedded tokens.
+        ista: the step size eta.
+        ignored: keywords of older versions without effect (`mlp_dim`); a warning names them.
+
+    Example:
+        >>> import torch
+        >>> net = CRATE(image_size=32, patch_size=8, num_classes=10, dim=48, depth=2, heads=3, dim_head=16)
+        >>> net(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int | tuple[int, int],
+        patch_size: int | tuple[int, int],
+        num_classes: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        pool: str = "cls",
+        channels: int = 3,
+        dim_head: int = 64,
+        dropout: float = 0.0,
+        emb_dropout: float = 0.0,
+        ista: float = 0.1,
+        **ignored: Any,
+    ):
+        super().__init__()
+        unknown = sorted(set(ignored) - {"mlp_dim"})
+        if unknown:
+            raise TypeError(f"CRATE() got an unexpected keyword argument {unknown[0]!r}")
+        if ignored:
+            warnings.warn("CRATE ignores mlp_dim: its layers have no MLP", stacklevel=2)
+        self.model = CrateForImageClassification(
+            CrateVisionConfig(
+                image_size=image_size,
+                patch_size=patch_size,
+                num_labels=num_classes,
+                hidden_size=dim,
+                num_hidden_layers=depth,
+                num_attention_heads=heads,
+                head_dim=dim_head,
+                num_channels=channels,
+                pool=pool,
+                hidden_dropout_prob=dropout,
+                attention_probs_dropout_prob=dropout,
+                embedding_dropout_prob=emb_dropout,
+                ista_step_size=ista,
+            )
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images).logits
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load our own names, or a public checkpoint with any of its wrappings."""
+        if not any(name.startswith("model.crate.") for name in state_dict):
+            state, _ = load_state_dict(state_dict)
+            translated, _ = recognise(state).translate(state)
+            state_dict = {f"model.{name}": tensor for name, tensor in translated.items()}
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+def _mae(size: str, fields: dict[str, Any]) -> CrateMAEForPreTraining:
+    return CrateMAEForPreTraining(CrateMAEConfig.from_size(size, **fields))
+
+
+def mae_crate_tiny(**fields: Any) -> CrateMAEForPreTraining:
+    """CRATE-MAE-tiny; `fields` are those of CrateMAEConfig."""
+    return _mae("tiny", fields)
+
+
+def mae_crate_small(**fields: Any) -> CrateMAEForPreTraining:
+    """CRATE-MAE-small; `fields` are those of CrateMAEConfig."""
+    return _mae("small", fields)
+
+
+def mae_crate_base(**fields: Any) -> CrateMAEForPreTraining:
+    """CRATE-MAE-base; `fields` are those of CrateMAEConfig."""
+    return _mae("base", fields)
+
+
+def mae_crate_large(**fields: Any) -> CrateMAEForPreTraining:
+    """CRATE-MAE-large; `fields` are those of CrateMAEConfig."""
+    return _mae("large", fields)
+
+
+__all__ = ["CRATE", "mae_crate_base", "mae_crate_large", "mae_crate_small", "mae_crate_tiny"]

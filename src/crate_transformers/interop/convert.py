@@ -1,0 +1,163 @@
+"""Public checkpoints to models of this library: every key accounted for, every guess said.
+
+checkpoint -> flat state dict -> layout -> configuration (from shapes, overridden by the caller) -> our names -> model
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..configuration import heads_of_width
+from .layouts import Layout, recognise
+from .loading import load_state_dict
+from .processors import image_processor_of, imagenet_labels
+
+logger = logging.getLogger(__name__)
+
+# a public demo checkpoint: 768 wide, patch 8, 21,842 classes, with 6 heads where the table says 12
+_DEMO = {"hidden_size": 768, "patch_size": 8, "num_labels": 21_842}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model and what was assumed on the way."""
+
+    model: PreTrainedModel
+    notes: list[str]
+
+
+def convert_checkpoint(
+    source: str | Path | Mapping[str, Any], num_attention_heads: int | None = None, **config_overrides: Any
+) -> PreTrainedModel:
+    """Convert a public CRATE checkpoint; the family is inferred from its keys and shapes.
+
+    Args:
+        source: a file, or a loaded state dict (see `load_state_dict`).
+        num_attention_heads: what a state dict does not hold. None: taken from the table of sizes by the width.
+        config_overrides: configuration fields that a state dict does not hold either (pool, ista_step_size,
+            ista_lambda, a non-square image_size or patch_size, ...).
+
+    Returns:
+        the model, in evaluation mode, in the dtype of the checkpoint.
+
+    Raises:
+        ValueError: no CRATE checkpoint; a missing, unexpected or misshapen key; a width that is not in the table
+            without num_attention_heads; an unknown configuration field; tensors that are not finite.
+
+    Example:
+        >>> model = convert_checkpoint("crate_small.pth")  # doctest: +SKIP
+    """
+    conversion = convert(source, num_attention_heads, **config_overrides)
+    for note in conversion.notes:
+        logger.info(note)
+    return conversion.model
+
+
+def convert(
+    source: str | Path | Mapping[str, Any], num_attention_heads: int | None = None, **config_overrides: Any
+) -> Conversion:
+    """As `convert_checkpoint`, with the list of what was assumed and left out."""
+    state, extra = load_state_dict(source)
+    layout = recognise(state)
+    notes = [f"layout: {layout.name}"]
+    config = _configure(layout, state, extra, num_attention_heads, config_overrides, notes)
+    layout.check(state, config)
+    translated, dropped = layout.translate(state)
+    notes += dropped
+
+    model_class = layout.model_class(state)
+    with torch.device("meta"):
+        expected = _parameters_and_tied(model_class(config))
+    if model_class.__name__.endswith("Model"):  # a backbone alone has no `crate.` before its names
+        translated = {name.removeprefix("crate."): tensor for name, tensor in translated.items()}
+    _account_for(expected, translated)
+    model = model_class(config)
+    dtype = next(tensor.dtype for tensor in translated.values() if tensor.is_floating_point())
+    model.to(dtype)
+    model.load_state_dict(translated, strict=False)  # every key has been accounted for above
+    model.tie_weights()
+    return Conversion(model.eval(), notes)
+
+
+def convert_to_folder(
+    source: str | Path, destination: str | Path, num_attention_heads: int | None = None, **config_overrides: Any
+) -> Conversion:
+    """Convert a checkpoint and save it as a Hugging Face folder, an image model with its image processor."""
+    conversion = convert(source, num_attention_heads, **config_overrides)
+    conversion.model.save_pretrained(destination)
+    if conversion.model.main_input_name == "pixel_values":
+        image_processor_of(conversion.model.config).save_pretrained(destination)
+    return conversion
+
+
+def _configure(
+    layout: Layout,
+    state: Mapping[str, Tensor],
+    extra: Mapping[str, Any],
+    heads: int | None,
+    overrides: dict[str, Any],
+    notes: list[str],
+) -> Any:
+    known = {*layout.config_class.__dataclass_fields__, "num_labels", "id2label", "label2id"}
+    for name in overrides:
+        if name not in known:
+            raise ValueError(f"{layout.config_class.__name__} has no field {name!r}")
+    fields = {**layout.fields(state, {**extra, **overrides}), **overrides}
+    inner = fields.pop("attention_inner_size")
+    heads = heads or overrides.get("num_attention_heads") or fields.get("num_attention_heads")
+    if heads is None and all(fields.get(name) == value for name, value in _DEMO.items()):
+        heads = 6
+        notes.append("6 heads: the public demo checkpoint (768 wide, patch 8, 21,842 classes) has 6, not 12")
+    if heads is None:
+        heads = heads_of_width(fields["hidden_size"])
+        if heads is None:
+            raise ValueError(
+                f"a state dict does not hold the number of heads, and the width {fields['hidden_size']} is not in the "
+                "table of sizes: pass num_attention_heads (crate convert: --heads)"
+            )
+        notes.append(f"{heads} heads, from the table of sizes (override with num_attention_heads or --heads)")
+    if inner % heads:
+        raise ValueError(f"{heads} heads do not divide the {inner} columns of the subspaces")
+    fields.update(num_attention_heads=heads, head_dim=inner // heads)
+    if fields.get("num_labels") == 1000 and layout.name == "vision classifier" and "id2label" not in fields:
+        fields.update(imagenet_labels())
+    return layout.config_class(**fields)
+
+
+def _parameters_and_tied(model: PreTrainedModel) -> tuple[dict[str, torch.Size], dict[str, str]]:
+    shapes = {name: parameter.shape for name, parameter in model.state_dict().items()}
+    return shapes, dict(model.all_tied_weights_keys)
+
+
+def _account_for(expected: tuple[dict[str, torch.Size], dict[str, str]], given: dict[str, Tensor]) -> None:
+    """Raise on the first kind of disagreement between a model and a translated state dict, and name the keys."""
+    shapes, tied = expected
+    for target, source in tied.items():  # one of two tied names is enough
+        if target in given and source not in given:
+            given[source] = given[target]
+        elif source in given and target not in given:
+            given[target] = given[source]
+    for problem, names in (
+        ("missing", sorted(set(shapes) - set(given))),
+        ("unexpected", sorted(set(given) - set(shapes))),
+        (
+            "misshapen",
+            [
+                f"{name} (expected {tuple(shapes[name])}, got {tuple(given[name].shape)})"
+                for name in sorted(set(shapes) & set(given))
+                if shapes[name] != given[name].shape
+            ],
+        ),
+    ):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise ValueError(f"{problem} in the checkpoint: {', '.join(names[:5])}{more}")
+
+
+__all__ = ["Conversion", "convert", "convert_checkpoint", "convert_to_folder"]

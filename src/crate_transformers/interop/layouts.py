@@ -1,0 +1,368 @@
+"""The public checkpoint layouts: how each is recognised, what its names are here, what its shapes say.
+
+One entry a layout in LAYOUTS. A name of the checkpoint is matched whole against the patterns of its layout; a name
+that no pattern matches is an error of the checkpoint, not something to drop.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ..configuration import CrateConfig, CrateMAEConfig, CrateVisionConfig
+from ..configuration.validation import as_pair
+from ..layers import sincos_positions
+from ..models import (
+    CrateForCausalLM,
+    CrateForImageClassification,
+    CrateForMaskedLM,
+    CrateForMultipleChoice,
+    CrateForQuestionAnswering,
+    CrateForSequenceClassification,
+    CrateForTokenClassification,
+    CrateMAEForPreTraining,
+    CrateMAEModel,
+    CrateModel,
+)
+from ..models.modeling_crate import PUBLIC_ENCODER_KEYS
+
+StateDict = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A public layout.
+
+    names: pattern -> our name. ignored: patterns of tensors that carry no parameter, with the reason.
+    fields: state dict and extras -> config fields. model_class: state dict -> class.
+    """
+
+    name: str
+    is_layout: Callable[[StateDict], bool]
+    names: dict[str, str]
+    config_class: type[PreTrainedConfig]
+    fields: Callable[[StateDict, Mapping[str, Any]], dict[str, Any]]
+    model_class: Callable[[StateDict], type[PreTrainedModel]]
+    ignored: dict[str, str] = field(default_factory=dict)
+    transpose: Callable[[str, Tensor], bool] = lambda name, tensor: False
+    check: Callable[[StateDict, PreTrainedConfig], None] = lambda state, config: None
+
+    def translate(self, state: StateDict) -> tuple[dict[str, Tensor], list[str]]:
+        """Tensors under our names, and a line for each kind that is left out."""
+        translated: dict[str, Tensor] = {}
+        notes: list[str] = []
+        for name, tensor in state.items():
+            reason = next((why for pattern, why in self.ignored.items() if re.fullmatch(pattern, name)), None)
+            if reason is not None:
+                notes.append(f"{name} is dropped: {reason}")
+                continue
+            ours = self._rename(name)
+            if ours is None:
+                raise ValueError(f"unexpected key {name!r} in a checkpoint of the {self.name} layout")
+            translated[ours] = tensor.mT.contiguous() if self.transpose(ours, tensor) else tensor
+        return translated, notes
+
+    def _rename(self, name: str) -> str | None:
+        for pattern, ours in self.names.items():
+            match = re.fullmatch(pattern, name)
+            if match:
+                return match.expand(ours)
+        return None
+
+
+def _depth(state: StateDict, pattern: str) -> int:
+    found = [int(match.group(1)) for match in map(re.compile(pattern).match, state) if match]
+    return 1 + max(found, default=-1)
+
+
+def _require(state: StateDict, *names: str) -> None:
+    for name in names:
+        if name not in state:
+            raise ValueError(f"missing key {name!r}: the checkpoint is incomplete")
+
+
+def _square_grid(num_patches: int, overrides: Mapping[str, Any]) -> tuple[int, int]:
+    side = math.isqrt(num_patches)
+    if side * side != num_patches and "image_size" not in overrides:
+        raise ValueError(
+            f"{num_patches} patches do not make a square image: pass image_size and patch_size (--set "
+            "image_size=[H,W] --set patch_size=[h,w])"
+        )
+    return side, side
+
+
+def _patch_fields(patch_dim: int, num_patches: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """image_size, patch_size, num_channels from what a flattened patch and the position table hold."""
+    channels = overrides.get("num_channels")
+    if "patch_size" in overrides:
+        height, width = as_pair(overrides["patch_size"])
+        if patch_dim % (height * width):
+            raise ValueError(f"a patch of {patch_dim} values is not {height} x {width} pixels of whole channels")
+        channels = channels or patch_dim // (height * width)
+        patch: Any = overrides["patch_size"]
+    else:
+        candidates = [channels] if channels else [3, 1]
+        square = [c for c in candidates if patch_dim % c == 0 and math.isqrt(patch_dim // c) ** 2 == patch_dim // c]
+        if not square:
+            raise ValueError(
+                f"a patch of {patch_dim} values is not a square of {' or '.join(map(str, candidates))} channels: pass "
+                "patch_size and num_channels"
+            )
+        channels = square[0]
+        patch = math.isqrt(patch_dim // channels)
+    rows, columns = _square_grid(num_patches, overrides)
+    height, width = as_pair(patch)
+    image = overrides.get("image_size", (rows * height, columns * width))
+    image = image[0] if isinstance(image, tuple | list) and image[0] == image[1] else image
+    return {"image_size": image, "patch_size": patch, "num_channels": channels}
+
+
+# -- vision classifier ------------------------------------------------------------------------------------------------
+
+
+def _vision_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
+    _require(state, "cls_token", "pos_embedding", "to_patch_embedding.2.weight", "mlp_head.1.weight")
+    patch_dim = state["to_patch_embedding.2.weight"].shape[1]
+    fields = _patch_fields(patch_dim, state["pos_embedding"].shape[1] - 1, extra)
+    return {
+        **fields,
+        "hidden_size": state["cls_token"].shape[-1],
+        "num_hidden_layers": _depth(state, r"transformer\.layers\.(\d+)\."),
+        "num_labels": state["mlp_head.1.weight"].shape[0],
+        "attention_output_projection": "transformer.layers.0.0.fn.to_out.0.weight" in state,
+        "attention_inner_size": state["transformer.layers.0.0.fn.qkv.weight"].shape[0],
+    }
+
+
+_VISION = Layout(
+    name="vision classifier",
+    is_layout=lambda state: "pos_embedding" in state and "to_patch_embedding.2.weight" in state,
+    names={
+        r"cls_token": "crate.embeddings.cls_token",
+        r"pos_embedding": "crate.embeddings.position_embeddings",
+        r"to_patch_embedding\.1\.(weight|bias)": r"crate.embeddings.patch_embeddings.patch_norm.\1",
+        r"to_patch_embedding\.2\.(weight|bias)": r"crate.embeddings.patch_embeddings.projection.\1",
+        r"to_patch_embedding\.3\.(weight|bias)": r"crate.embeddings.patch_embeddings.norm.\1",
+        r"transformer\.layers\.(\d+)\.0\.norm\.(weight|bias)": r"crate.layers.\1.compression.norm.\2",
+        r"transformer\.layers\.(\d+)\.0\.fn\.qkv\.weight": r"crate.layers.\1.compression.attention.subspaces.weight",
+        r"transformer\.layers\.(\d+)\.0\.fn\.to_out\.0\.(weight|bias)": (
+            r"crate.layers.\1.compression.attention.output.\2"
+        ),
+        r"transformer\.layers\.(\d+)\.1\.norm\.(weight|bias)": r"crate.layers.\1.sparsification.norm.\2",
+        r"transformer\.layers\.(\d+)\.1\.fn\.weight": r"crate.layers.\1.sparsification.coding.dictionary",
+        r"mlp_head\.0\.(weight|bias)": r"norm.\1",
+        r"mlp_head\.1\.(weight|bias)": r"classifier.\1",
+    },
+    config_class=CrateVisionConfig,
+    fields=_vision_fields,
+    model_class=lambda state: CrateForImageClassification,
+)
+
+# -- masked autoencoder -----------------------------------------------------------------------------------------------
+
+
+def _mae_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
+    _require(state, "cls_token", "patch_embed.proj.weight", "decoder_pos_embed", "blocks.0.layers.0.0.fn.qkv.weight")
+    width, channels, height, patch_width = state["patch_embed.proj.weight"].shape
+    rows, columns = _square_grid(state["decoder_pos_embed"].shape[1] - 1, extra)
+    image: Any = (rows * height, columns * patch_width)
+    fields = {
+        "image_size": extra.get("image_size", image[0] if image[0] == image[1] else image),
+        "patch_size": height if height == patch_width else (height, patch_width),
+        "num_channels": channels,
+        "hidden_size": width,
+        "num_hidden_layers": _depth(state, r"blocks\.(\d+)\."),
+        "attention_output_projection": "blocks.0.layers.0.0.fn.to_out.0.weight" in state,
+        "attention_inner_size": state["blocks.0.layers.0.0.fn.qkv.weight"].shape[0],
+    }
+    decoder_depth = _depth(state, r"decoder_blocks\.(\d+)\.")
+    return {**fields, "decoder_num_hidden_layers": decoder_depth} if decoder_depth else fields
+
+
+def _check_mae_positions(state: StateDict, config: PreTrainedConfig) -> None:
+    table = sincos_positions(config.hidden_size, config.patch_grid)
+    if not torch.allclose(state["decoder_pos_embed"].float(), table, atol=1e-4):
+        raise ValueError(
+            "decoder_pos_embed is not the fixed sine-cosine table of this image size: pass the image_size and "
+            "patch_size that the model was trained with"
+        )
+
+
+_MAE = Layout(
+    name="masked autoencoder",
+    is_layout=lambda state: "decoder_pos_embed" in state and "patch_embed.proj.weight" in state,
+    names={
+        r"cls_token": "crate.embeddings.cls_token",
+        r"mask_token": "crate.embeddings.mask_token",
+        r"patch_embed\.proj\.(weight|bias)": r"crate.embeddings.patch_embeddings.projection.\1",
+        r"blocks\.(\d+)\.layers\.0\.0\.norm\.(weight|bias)": r"crate.layers.\1.compression.norm.\2",
+        r"blocks\.(\d+)\.layers\.0\.0\.fn\.qkv\.weight": r"crate.layers.\1.compression.attention.subspaces.weight",
+        r"blocks\.(\d+)\.layers\.0\.0\.fn\.to_out\.0\.(weight|bias)": (
+            r"crate.layers.\1.compression.attention.output.\2"
+        ),
+        r"blocks\.(\d+)\.layers\.0\.1\.norm\.(weight|bias)": r"crate.layers.\1.sparsification.norm.\2",
+        r"blocks\.(\d+)\.layers\.0\.1\.fn\.weight": r"crate.layers.\1.sparsification.coding.dictionary",
+        r"norm\.(weight|bias)": r"crate.norm.\1",
+        r"decoder_blocks\.(\d+)\.layers\.0\.0\.norm\.(weight|bias)": r"decoder.layers.\1.linear.norm.\2",
+        r"decoder_blocks\.(\d+)\.layers\.0\.0\.fn\.weight": r"decoder.layers.\1.linear.weight",
+        r"decoder_blocks\.(\d+)\.layers\.0\.1\.norm\.(weight|bias)": r"decoder.layers.\1.expansion.norm.\2",
+        r"decoder_blocks\.(\d+)\.layers\.0\.1\.fn\.qkv\.weight": (
+            r"decoder.layers.\1.expansion.attention.subspaces.weight"
+        ),
+        r"decoder_blocks\.(\d+)\.layers\.0\.1\.fn\.to_out\.0\.(weight|bias)": (
+            r"decoder.layers.\1.expansion.attention.output.\2"
+        ),
+        r"decoder_norm\.(weight|bias)": r"decoder.norm.\1",
+        r"decoder_pred\.(weight|bias)": r"decoder.prediction.\1",
+    },
+    ignored={
+        r"pos_embed": "the public code never uses it",
+        r"decoder_embed\.(weight|bias)": "the public code never uses it",
+        r"decoder_pos_embed": "the fixed sine-cosine table, computed here",
+    },
+    config_class=CrateMAEConfig,
+    fields=_mae_fields,
+    model_class=lambda state: (
+        CrateMAEForPreTraining if any(name.startswith("decoder_blocks.") for name in state) else CrateMAEModel
+    ),
+    check=_check_mae_positions,
+)
+
+# -- causal language model --------------------------------------------------------------------------------------------
+
+
+def _gpt_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
+    _require(state, "transformer.wte.weight", "transformer.wpe.weight", "transformer.h.0.ista.weight")
+    vocab_size, width = state["transformer.wte.weight"].shape
+    atoms = state["transformer.h.0.ista.weight"].shape[0]
+    shell = "gpt2-overcomplete-base" if atoms > width else "gpt2-base"
+    fields = CrateConfig.from_size(shell, vocab_size=vocab_size).to_diff_dict()
+    arguments = extra.get("model_args") or {}
+    special = 50256 if vocab_size > 50256 else None
+    return {
+        **{name: value for name, value in fields.items() if name not in ("transformers_version", "model_type")},
+        "hidden_size": width,
+        "num_hidden_layers": _depth(state, r"transformer\.h\.(\d+)\."),
+        "max_position_embeddings": state["transformer.wpe.weight"].shape[0],
+        "dictionary_ratio": atoms // width,
+        "final_layer_norm": "transformer.ln_f.weight" in state,
+        "attention_output_bias": "transformer.h.0.attn.c_proj.bias" in state,
+        "attention_inner_size": state["transformer.h.0.attn.c_attn.weight"].shape[0],
+        "bos_token_id": special,
+        "eos_token_id": special,
+        "head_dim": None,
+        **({"num_attention_heads": arguments["n_head"]} if "n_head" in arguments else {"num_attention_heads": None}),
+        **(
+            {"hidden_dropout_prob": arguments["dropout"], "attention_probs_dropout_prob": arguments["dropout"]}
+            if "dropout" in arguments
+            else {}
+        ),
+    }
+
+
+_GPT = Layout(
+    name="causal language model",
+    is_layout=lambda state: "transformer.wte.weight" in state and "transformer.h.0.ista.weight" in state,
+    names={
+        r"transformer\.wte\.weight": "crate.embeddings.word_embeddings.weight",
+        r"transformer\.wpe\.weight": "crate.embeddings.position_embeddings.weight",
+        r"transformer\.h\.(\d+)\.prenorm_1\.(weight|bias)": r"crate.layers.\1.compression.norm.\2",
+        r"transformer\.h\.(\d+)\.attn\.c_attn\.weight": r"crate.layers.\1.compression.attention.subspaces.weight",
+        r"transformer\.h\.(\d+)\.attn\.c_proj\.(weight|bias)": r"crate.layers.\1.compression.attention.output.\2",
+        r"transformer\.h\.(\d+)\.prenorm_2\.(weight|bias)": r"crate.layers.\1.sparsification.norm.\2",
+        r"transformer\.h\.(\d+)\.ista\.weight": r"crate.layers.\1.sparsification.coding.dictionary",
+        r"transformer\.ln_f\.(weight|bias)": r"crate.norm.\1",
+        r"lm_head\.weight": "lm_head.decoder.weight",
+    },
+    ignored={r"transformer\.h\.\d+\.attn\.(bias|masked_bias)": "the causal mask, which is no parameter"},
+    config_class=CrateConfig,
+    fields=_gpt_fields,
+    model_class=lambda state: CrateForCausalLM,
+    # the over-complete weight is (m, d); our dictionary is (d, m) like the square one
+    transpose=lambda name, tensor: name.endswith("coding.dictionary") and tensor.shape[0] > tensor.shape[1],
+)
+
+# -- text encoder -----------------------------------------------------------------------------------------------------
+
+
+def _encoder_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
+    base = "crate." if any(name.startswith("crate.") for name in state) else ""
+    _require(state, f"{base}embeddings.word_embeddings.weight", f"{base}embeddings.position_embeddings.weight")
+    vocab_size, width = state[f"{base}embeddings.word_embeddings.weight"].shape
+    fields: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "hidden_size": width,
+        "num_hidden_layers": _depth(state, rf"{re.escape(base)}encoder\.layer\.(\d+)\."),
+        "max_position_embeddings": state[f"{base}embeddings.position_embeddings.weight"].shape[0],
+        "type_vocab_size": state[f"{base}embeddings.token_type_embeddings.weight"].shape[0],
+        "attention_inner_size": state[f"{base}encoder.layer.0.attention.self.qkv.weight"].shape[0],
+    }
+    for head in ("classifier.out_proj.weight", "classifier.weight"):
+        if head in state and not (head == "classifier.weight" and state[head].shape[0] == 1):
+            fields["num_labels"] = state[head].shape[0]
+    return fields
+
+
+def _encoder_class(state: StateDict) -> type[PreTrainedModel]:
+    if "lm_head.dense.weight" in state:
+        return CrateForMaskedLM
+    if "classifier.out_proj.weight" in state:
+        return CrateForSequenceClassification
+    if "qa_outputs.weight" in state:
+        return CrateForQuestionAnswering
+    if "classifier.weight" in state:
+        has_pooler = any("pooler." in name for name in state)
+        return CrateForMultipleChoice if has_pooler else CrateForTokenClassification
+    return CrateModel
+
+
+_ENCODER = Layout(
+    name="text encoder",
+    is_layout=lambda state: any(name.endswith("encoder.layer.0.attention.self.qkv.weight") for name in state),
+    names={
+        **{
+            rf"(?:crate\.)?{pattern}" + ("" if pattern.endswith("weight") else r"(weight|bias)"): (
+                "crate." + ours + ("" if pattern.endswith("weight") else rf"\{pattern.count('(') + 1}")
+            )
+            for pattern, ours in PUBLIC_ENCODER_KEYS.items()
+        },
+        r"(?:crate\.)?embeddings\.(word|position|token_type)_embeddings\.weight": (
+            r"crate.embeddings.\1_embeddings.weight"
+        ),
+        r"(?:crate\.)?pooler\.dense\.(weight|bias)": r"crate.pooler.dense.\1",
+        r"((?:lm_head|classifier|qa_outputs)\..+)": r"\1",
+    },
+    ignored={r"(?:crate\.)?embeddings\.(position_ids|token_type_ids)": "a counting buffer, which is no parameter"},
+    config_class=CrateConfig,
+    fields=_encoder_fields,
+    model_class=_encoder_class,
+)
+
+LAYOUTS: tuple[Layout, ...] = (_VISION, _MAE, _GPT, _ENCODER)
+
+
+def recognise(state: StateDict) -> Layout:
+    """The layout of a state dict.
+
+    Raises:
+        ValueError: none of ours; CRATE-alpha is refused by name.
+    """
+    if any(name.endswith("1.fn.D1") for name in state):
+        raise ValueError(
+            "this is a CRATE-alpha checkpoint (over-complete decoupled dictionaries D and D1); the alpha family is not "
+            "part of this version"
+        )
+    for layout in LAYOUTS:
+        if layout.is_layout(state):
+            return layout
+    sample = ", ".join(list(state)[:6])
+    known = ", ".join(layout.name for layout in LAYOUTS)
+    raise ValueError(f"not a CRATE checkpoint: its keys ({sample}, ...) fit none of the layouts {known}")
+
+
+__all__ = ["LAYOUTS", "Layout", "recognise"]

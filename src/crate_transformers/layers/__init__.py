@@ -1,0 +1,24 @@
+"""One step of the objective, one module: compress (MSSA), sparsify (ISTA), the layer of both, the embeddings."""
+
+from .attention import SubspaceAttention
+from .cache import store_one_tensor
+from .embeddings import ConvPatchEmbeddings, NormalizedPatchEmbeddings, TextEmbeddings, VisionEmbeddings
+from .layer import Compression, CrateDecoderLayer, CrateLayer
+from .positions import resample_positions, sincos_positions
+from .sparsification import SparseCoding, Sparsification
+
+__all__ = [
+    "Compression",
+    "ConvPatchEmbeddings",
+    "CrateDecoderLayer",
+    "CrateLayer",
+    "NormalizedPatchEmbeddings",
+    "SparseCoding",
+    "Sparsification",
+    "SubspaceAttention",
+    "TextEmbeddings",
+    "VisionEmbeddings",
+    "resample_positions",
+    "sincos_positions",
+    "store_one_tensor",
+]

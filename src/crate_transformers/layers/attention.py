@@ -1,0 +1,115 @@
+"""Multi-head subspace self-attention (MSSA): one step that compresses the tokens.
+
+    W_k = Z U_k,   head_k = softmax(W_k W_k^T / sqrt(p)) W_k,   MSSA(Z) = [head_1 ... head_K] O + b     [P1, eq. 11]
+
+One projection plays query, key and value. As in the public code, and unlike the equation, the output projection O is
+a matrix of its own with a bias, not U scaled, and the scores are scaled by p^-1/2.
+
+Shapes: B batch, N tokens, M tokens attended to (N, or N and what the cache holds), d hidden_size, K heads, p head_dim.
+
+[P1] arXiv 2306.01129.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def eager_subspace_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """Attention by its definition, in the signature of transformers' attention interface.
+
+    Args:
+        query: (B, K, N, p). key, value: (B, K, M, p). attention_mask: additive, broadcastable to (B, K, N, M).
+
+    Returns:
+        mixed tokens (B, N, K, p) and the attention (B, K, N, M), whose rows sum to 1.
+    """
+    scores = query @ key.mT * scaling  # (B, K, N, M)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    attention = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    attention = nn.functional.dropout(attention, p=dropout, training=module.training)
+    return (attention @ value).transpose(1, 2).contiguous(), attention
+
+
+class SubspaceAttention(nn.Module):
+    """MSSA (see the top of this file).
+
+    The attention operator is the one named by `config._attn_implementation` (eager, sdpa, flash_attention_2/3,
+    flex_attention, or any that is registered with transformers), called with query = key = value.
+
+    Args:
+        config: hidden_size, num_attention_heads, head_dim, attention_probs_dropout_prob, attention_output_bias,
+            attention_output_projection; `is_decoder` makes it causal.
+        layer_idx: position of the layer, the address in the cache.
+        num_heads, head_dim: instead of the configuration's (the decoder of the autoencoder may differ).
+    """
+
+    def __init__(
+        self, config: PreTrainedConfig, layer_idx: int = 0, num_heads: int | None = None, head_dim: int | None = None
+    ):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.num_heads = num_heads or config.num_attention_heads
+        self.head_dim = head_dim or config.head_dim
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = config.attention_probs_dropout_prob
+        self.is_causal = getattr(config, "is_decoder", False)
+        inner = self.num_heads * self.head_dim
+        self.subspaces = nn.Linear(config.hidden_size, inner, bias=False)
+        self.output: nn.Module = nn.Identity()
+        if config.attention_output_projection:
+            self.output = nn.Linear(inner, config.hidden_size, bias=config.attention_output_bias)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Mix the tokens within each subspace.
+
+        Args:
+            hidden_states: (B, N, d), after LayerNorm.
+            attention_mask: what the attention operator takes (see transformers' masking_utils), or None.
+            past_key_values: the cache; one tensor a layer (see layers/cache.py).
+
+        Returns:
+            (B, N, d), and the attention (B, K, N, M) where the operator gives it (eager), else None.
+        """
+        batch, num_tokens, _ = hidden_states.shape
+        projected = self.subspaces(hidden_states).view(batch, num_tokens, self.num_heads, self.head_dim)
+        projected = projected.transpose(1, 2)  # (B, K, N, p)
+        keys = values = projected
+        if past_key_values is not None:
+            keys, values = past_key_values.update(projected, projected, self.layer_idx)  # (B, K, M, p)
+
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_subspace_attention)
+        mixed, attention = attend(
+            self,
+            projected,
+            keys,
+            values,
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        return self.output(mixed.reshape(batch, num_tokens, -1)), attention
+
+
+__all__ = ["SubspaceAttention", "eager_subspace_attention"]

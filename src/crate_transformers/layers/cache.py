@@ -1,0 +1,100 @@
+"""The cache of MSSA: one tensor a layer, because keys are values.
+
+transformers' cache layers store the two tensors that they are given; here they are one and the same, so storing it
+once halves the bytes. `store_one_tensor` puts these layers into a cache that `generate` or a user has made.
+
+Shapes: B batch, K heads, M cached tokens, p head_dim.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer, StaticLayer
+
+_GROWTH = 1.25  # a full buffer is enlarged by this factor, so that appending a token seldom copies the past
+
+
+class _OneTensor:
+    """`values` is `keys`; the second of each pair of assignments in transformers' layers does nothing."""
+
+    keys: Tensor | None
+
+    @property
+    def values(self) -> Tensor | None:
+        return self.keys
+
+    @values.setter
+    def values(self, _: Any) -> None:
+        pass
+
+
+class SubspaceDynamicLayer(_OneTensor, DynamicLayer):
+    """A growing cache layer. `keys` (B, K, M, p) is the filled part of a buffer with room for more tokens."""
+
+    _buffer: Tensor | None = None
+    _filled: Tensor | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        past, new = self.get_seq_length(), key_states.shape[-2]
+        if past == 0:
+            self.keys = key_states
+        elif torch.is_grad_enabled() and (key_states.requires_grad or self.keys.requires_grad):
+            self.keys = torch.cat([self.keys, key_states], dim=-2)
+        else:
+            self._append(key_states, past, past + new)
+        return self.keys, self.keys
+
+    def _append(self, key_states: Tensor, past: int, total: int) -> None:
+        # `keys` may have been reordered or cropped since: only the view that this layer made may grow in place
+        if self._buffer is None or self.keys is not self._filled or total > self._buffer.shape[-2]:
+            shape = list(self.keys.shape)
+            shape[-2] = int(total * _GROWTH) + 16
+            buffer = key_states.new_empty(shape)
+            buffer[..., :past, :] = self.keys
+            self._buffer = buffer
+        self._buffer[..., past:total, :] = key_states
+        self.keys = self._filled = self._buffer[..., :total, :]
+
+    def reset(self) -> None:
+        super().reset()
+        self._buffer = self._filled = None
+
+
+class SubspaceStaticLayer(_OneTensor, StaticLayer):
+    """A cache layer of fixed length, for `torch.compile`."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        position = torch.arange(key_states.shape[-2], device=self.device) + self.cumulative_length
+        self.cumulative_length.add_(key_states.shape[-2])
+        self.keys.index_copy_(2, position, key_states)
+        return self.keys, self.keys
+
+
+def store_one_tensor(cache: Cache) -> Cache:
+    """Let a dynamic or static cache of transformers store one tensor a layer, in place.
+
+    Layers that already hold tokens, and kinds that hold something else (quantized, sliding), are left as they are:
+    right, but not halved.
+
+    Returns:
+        the same cache.
+    """
+    if cache.layer_class_to_replicate is DynamicLayer:
+        cache.layer_class_to_replicate = SubspaceDynamicLayer
+    for index, layer in enumerate(cache.layers):
+        if layer.is_initialized:
+            continue
+        if type(layer) is DynamicLayer:
+            cache.layers[index] = SubspaceDynamicLayer()
+        elif type(layer) is StaticLayer:
+            cache.layers[index] = SubspaceStaticLayer(layer.max_cache_len)
+    return cache
+
+
+__all__ = ["SubspaceDynamicLayer", "SubspaceStaticLayer", "store_one_tensor"]

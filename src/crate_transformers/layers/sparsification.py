@@ -1,0 +1,101 @@
+"""The family of sparsification blocks: sparse coding of the tokens in a learned dictionary D.
+
+    square (dictionary_ratio 1):       z = relu(x + eta (x - x D^T) D - eta lambda)                      [P1, eq. 13]
+    over-complete (dictionary_ratio c): z_0 = 0, z_{j+1} = relu(z_j + eta (x - z_j D^T) D - eta lambda),  x' = z E^T
+
+with E = D (tied) or a second dictionary (decoupled), and with or without a residual. All are chosen by config fields.
+
+The square step is evaluated as relu(x + x M - eta lambda) with M = eta (D - D^T D): one product a token instead of
+three, once M (d^3) costs less than it saves.
+
+Shapes: B batch, N tokens, d hidden_size, m = d * dictionary_ratio atoms.
+
+[P1] arXiv 2306.01129.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedConfig
+
+
+class SparseCoding(nn.Module):
+    """Tokens to their sparse codes by `ista_steps` steps of ISTA.
+
+    Args:
+        config: hidden_size, dictionary_ratio, ista_steps, ista_step_size, ista_lambda.
+    """
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__()
+        self.num_steps = config.ista_steps
+        self.step_size = config.ista_step_size
+        self.threshold = config.ista_step_size * config.ista_lambda
+        self.starts_at_tokens = config.dictionary_ratio == 1
+        self.dictionary = nn.Parameter(
+            torch.empty(config.hidden_size, config.hidden_size * config.dictionary_ratio)
+        )  # (d, m)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        # fan_out is d: one bound for the square and the over-complete dictionary, as in the public code
+        nn.init.kaiming_uniform_(self.dictionary, mode="fan_out")
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Codes (B, N, m), >= 0, of tokens (B, N, d)."""
+        if self.starts_at_tokens:
+            code = self._step_from_tokens(tokens)
+        else:
+            code = self._shrink(self.step_size * (tokens @ self.dictionary))
+        for _ in range(self.num_steps - 1):
+            residual = tokens - code @ self.dictionary.mT
+            code = self._shrink(code + self.step_size * (residual @ self.dictionary))
+        return code
+
+    def _step_from_tokens(self, tokens: Tensor) -> Tensor:
+        """relu(x + eta (x - x D^T) D - eta lambda), by the cheaper of its two forms."""
+        dictionary, flat = self.dictionary, tokens.flatten(0, -2)  # (d, d), (B N, d)
+        if torch.compiler.is_exporting() or flat.shape[0] >= dictionary.shape[0]:
+            step = torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)  # D - D^T D
+            moved = torch.addmm(flat, flat, step, alpha=self.step_size)
+        else:
+            residual = torch.addmm(flat, flat, dictionary.mT, alpha=-1)  # x - x D^T
+            moved = torch.addmm(flat, residual, dictionary, alpha=self.step_size)
+        return self._shrink(moved).view(tokens.shape)
+
+    def _shrink(self, moved: Tensor) -> Tensor:
+        return F.relu(moved - self.threshold)
+
+
+class Sparsification(nn.Module):
+    """One step that sparsifies: LayerNorm, sparse coding, and decoding where the dictionary is over-complete.
+
+    Args:
+        config: the fields of SparseCoding, and tie_dictionary, ista_residual, block_layer_norm_eps.
+    """
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.block_layer_norm_eps)
+        self.coding = SparseCoding(config)
+        self.decodes = config.dictionary_ratio > 1
+        self.residual = config.ista_residual
+        self.decoder_dictionary: nn.Parameter | None = None
+        if self.decodes and not config.tie_dictionary:
+            self.decoder_dictionary = nn.Parameter(torch.empty_like(self.coding.dictionary))  # (d, m)
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.decoder_dictionary is not None:
+            nn.init.kaiming_uniform_(self.decoder_dictionary, mode="fan_out")
+
+    def forward(self, half_hidden_states: Tensor) -> Tensor:
+        """Z_next (B, N, d) of Z_half (B, N, d)."""
+        output = self.coding(self.norm(half_hidden_states))
+        if self.decodes:
+            decoder = self.coding.dictionary if self.decoder_dictionary is None else self.decoder_dictionary
+            output = output @ decoder.mT
+        return half_hidden_states + output if self.residual else output
+
+
+__all__ = ["SparseCoding", "Sparsification"]

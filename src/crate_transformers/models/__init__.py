@@ -1,0 +1,30 @@
+"""Hugging Face models of the CRATE families; importing this package registers them with the Auto classes."""
+
+from .auto import register_auto_classes
+from .modeling_crate import (
+    CrateForCausalLM,
+    CrateForMaskedLM,
+    CrateForMultipleChoice,
+    CrateForQuestionAnswering,
+    CrateForSequenceClassification,
+    CrateForTokenClassification,
+    CrateModel,
+)
+from .modeling_crate_mae import CrateMAEForPreTraining, CrateMAEModel
+from .modeling_crate_vision import CrateForImageClassification, CrateVisionModel
+
+register_auto_classes()
+
+__all__ = [
+    "CrateForCausalLM",
+    "CrateForImageClassification",
+    "CrateForMaskedLM",
+    "CrateForMultipleChoice",
+    "CrateForQuestionAnswering",
+    "CrateForSequenceClassification",
+    "CrateForTokenClassification",
+    "CrateMAEForPreTraining",
+    "CrateMAEModel",
+    "CrateModel",
+    "CrateVisionModel",
+]

@@ -1,0 +1,88 @@
+"""What every CRATE model shares: what transformers may do with it, what can be recorded, how layers start."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder
+
+from ..layers import Compression, CrateLayer, SparseCoding, Sparsification, SubspaceAttention
+from ..layers.layer import LinearDictionary
+
+# per-layer tensors beyond transformers' two (hidden_states, attentions); ask with output_<name>=True
+WHITE_BOX_RECORDS: dict[str, OutputRecorder] = {
+    "half_hidden_states": OutputRecorder(Compression),  # Z_half (B, N, d)
+    "subspace_projections": OutputRecorder(nn.Linear, layer_name="compression.attention.subspaces"),  # (B, N, K p)
+    "codes": OutputRecorder(SparseCoding),  # the sparse codes (B, N, m)
+}
+
+
+def pass_on_records(outputs: ModelOutput, base_outputs: ModelOutput) -> ModelOutput:
+    """Copy what the base model recorded to the outputs of a model with a head."""
+    for name in ("hidden_states", "attentions", *WHITE_BOX_RECORDS):
+        if base_outputs.get(name) is not None:
+            outputs[name] = base_outputs[name]
+    return outputs
+
+
+def check_labels(labels: Tensor, num_labels: int, ignore_index: int = -100) -> None:
+    """Name a class label out of range, where looking at the values costs nothing (CPU, not compiled).
+
+    Raises:
+        ValueError: a label outside [0, num_labels) that is not the ignored one.
+    """
+    if torch.compiler.is_compiling() or labels.device.type != "cpu" or labels.is_floating_point():
+        return
+    wrong = (labels != ignore_index) & ((labels < 0) | (labels >= num_labels))
+    if wrong.any():
+        raise ValueError(
+            f"labels must be in [0, {num_labels}) or {ignore_index} (ignored), got {labels[wrong][0].item()}"
+        )
+
+
+class CratePreTrainedModel(PreTrainedModel):
+    """Parent of all CRATE models. All of them call their backbone `crate`, so heads and backbones exchange weights."""
+
+    base_model_prefix = "crate"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["CrateLayer", "CrateDecoderLayer"]  # noqa: RUF012 (the parent's declaration)
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {  # noqa: RUF012 (the parent's declaration)
+        "hidden_states": OutputRecorder(CrateLayer),
+        "attentions": OutputRecorder(SubspaceAttention, index=1),
+        **WHITE_BOX_RECORDS,
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, SparseCoding):
+            init.kaiming_uniform_(module.dictionary, mode="fan_out")
+        elif isinstance(module, Sparsification):
+            if module.decoder_dictionary is not None:
+                init.kaiming_uniform_(module.decoder_dictionary, mode="fan_out")
+        elif isinstance(module, LinearDictionary):
+            init.kaiming_uniform_(module.weight)
+        elif isinstance(module, nn.Linear):
+            self._init_linear(module)
+        else:
+            super()._init_weights(module)
+
+    def _init_linear(self, linear: nn.Linear) -> None:
+        super()._init_weights(linear)
+
+
+def run_layers(layers: nn.ModuleList, hidden_states: Tensor, attention_mask: Any = None, **kwargs: Any) -> Tensor:
+    """Unroll the iterations of the objective, one layer each: (B, N, d) -> (B, N, d)."""
+    for layer in layers:
+        hidden_states = layer(hidden_states, attention_mask, **kwargs)
+    return hidden_states
+
+
+__all__ = ["WHITE_BOX_RECORDS", "CratePreTrainedModel", "check_labels", "pass_on_records", "run_layers"]

@@ -1,0 +1,506 @@
+"""CRATE for text: the backbone and its seven heads, as encoder and as decoder.
+
+    Z_0 = embeddings(ids);  Z_{l+1} = ISTA(LN(Z_l + MSSA(LN(Z_l))));  every head reads Z_L (or its final norm)
+
+The RoBERTa-like and the nanoGPT-like shell of the public code differ by fields of CrateConfig only.
+
+Shapes: B batch, T tokens, d hidden_size, V vocab_size, K heads.
+
+Source: arXiv 2311.13110, sections on CRATE-BERT and CRATE-GPT2; the layout of the public encoder.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, GenerationMixin
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPoolingAndCrossAttentions,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ..configuration import CrateConfig
+from ..layers import CrateLayer, TextEmbeddings, store_one_tensor
+from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
+
+# the public encoder's names -> ours; read by `from_pretrained`, never written
+PUBLIC_ENCODER_KEYS: dict[str, str] = {
+    r"embeddings\.LayerNorm\.": "embeddings.norm.",
+    r"encoder\.layer\.(\d+)\.attention\.self\.prenorm\.": r"layers.\1.compression.norm.",
+    r"encoder\.layer\.(\d+)\.attention\.self\.qkv\.": r"layers.\1.compression.attention.subspaces.",
+    r"encoder\.layer\.(\d+)\.attention\.output\.dense\.": r"layers.\1.compression.attention.output.",
+    r"encoder\.layer\.(\d+)\.output\.prenorm\.": r"layers.\1.sparsification.norm.",
+    r"encoder\.layer\.(\d+)\.output\.weight": r"layers.\1.sparsification.coding.dictionary",
+}
+
+
+@dataclass
+class CrateModelOutput(BaseModelOutputWithPoolingAndCrossAttentions):
+    """Outputs of the backbone.
+
+    last_hidden_state (B, T, d), pooler_output (B, d) where there is a pooler, past_key_values where there is a cache.
+    On request, a tuple with an entry a layer: hidden_states (L + 1), attentions ((B, K, T, T), eager only),
+    half_hidden_states, subspace_projections, codes.
+    """
+
+    half_hidden_states: tuple[Tensor, ...] | None = None
+    subspace_projections: tuple[Tensor, ...] | None = None
+    codes: tuple[Tensor, ...] | None = None
+
+
+def check_token_ids(input_ids: Tensor, vocab_size: int) -> None:
+    """Name a token id outside the vocabulary, where looking costs nothing (CPU, not compiled).
+
+    Raises:
+        ValueError: with the id and the size of the vocabulary.
+    """
+    if torch.compiler.is_compiling() or input_ids.device.type != "cpu" or input_ids.numel() == 0:
+        return
+    low, high = input_ids.aminmax()
+    if low < 0 or high >= vocab_size:
+        wrong = (low if low < 0 else high).item()
+        raise ValueError(f"token id {wrong} is outside the vocabulary of {vocab_size} tokens")
+
+
+class CrateTextPreTrainedModel(CratePreTrainedModel):
+    config_class = CrateConfig
+    input_modalities = ("text",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, CrateLMHead) and module.bias is not None:
+            init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, key_mapping: dict[str, str] | None = None, **kwargs: Any) -> Any:
+        """As in transformers; a folder in the public encoder's layout is read as it is."""
+        loaded = super().from_pretrained(*args, key_mapping={**PUBLIC_ENCODER_KEYS, **(key_mapping or {})}, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._weight_conversions = None  # a later save writes our names, which a training run can resume from
+        return loaded
+
+
+class CratePooler(nn.Module):
+    """The first token through a dense layer and tanh: (B, T, d) -> (B, d)."""
+
+    def __init__(self, config: CrateConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return torch.tanh(self.dense(hidden_states[:, 0]))
+
+
+class CrateModel(CrateTextPreTrainedModel):
+    """The backbone: text tokens to representations.
+
+    Example:
+        >>> config = CrateConfig(vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=3)
+        >>> CrateModel(config)(torch.tensor([[5, 7, 9]])).last_hidden_state.shape
+        torch.Size([1, 3, 48])
+    """
+
+    def __init__(self, config: CrateConfig, add_pooling_layer: bool = True):
+        super().__init__(config)
+        self.embeddings = TextEmbeddings(config)
+        self.layers = nn.ModuleList([CrateLayer(config, index) for index in range(config.num_hidden_layers)])
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.norm = nn.LayerNorm(width, eps=eps) if config.final_layer_norm else nn.Identity()
+        self.pooler = CratePooler(config) if add_pooling_layer else None
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.word_embeddings = value
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> CrateModelOutput:
+        """Run the backbone.
+
+        Args:
+            input_ids: (B, T), or inputs_embeds (B, T, d).
+            attention_mask: (B, past + T), 1 for a token and 0 for padding, on either side; or a prepared 4-d mask.
+            token_type_ids: (B, T). position_ids: (B, T), rows of the position table (see CrateConfig.position_offset).
+            past_key_values, use_cache: the cache of a decoder; it stores one tensor a layer.
+            kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
+                output_codes, return_dict.
+
+        Raises:
+            ValueError: both or neither of input_ids and inputs_embeds; a token outside the vocabulary; a sequence
+                longer than the position table.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass exactly one of input_ids and inputs_embeds")
+        if input_ids is not None:
+            check_token_ids(input_ids, self.embeddings.word_embeddings.num_embeddings)
+        if not self.config.is_decoder:
+            use_cache, past_key_values = False, None
+        elif use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        past_length: int | Tensor = 0
+        if past_key_values is not None:
+            past_length = store_one_tensor(past_key_values).get_seq_length()
+        num_tokens = (input_ids if input_ids is not None else inputs_embeds).shape[1]
+        if isinstance(past_length, int) and position_ids is None:
+            self._check_length(past_length + num_tokens)
+
+        hidden_states = self.embeddings(
+            input_ids, inputs_embeds, position_ids, token_type_ids, attention_mask, past_length
+        )
+        mask_arguments = {
+            "config": self.config,
+            "inputs_embeds": hidden_states,
+            "attention_mask": attention_mask,
+        }
+        if self.config.is_decoder:
+            attention_mask = create_causal_mask(**mask_arguments, past_key_values=past_key_values)
+        else:
+            attention_mask = create_bidirectional_mask(**mask_arguments)
+        hidden_states = run_layers(
+            self.layers, hidden_states, attention_mask, past_key_values=past_key_values, **kwargs
+        )
+        hidden_states = self.norm(hidden_states)
+        return CrateModelOutput(
+            last_hidden_state=hidden_states,
+            pooler_output=self.pooler(hidden_states) if self.pooler is not None else None,
+            past_key_values=past_key_values if use_cache else None,
+        )
+
+    def _check_length(self, num_tokens: int) -> None:
+        limit = self.config.max_sequence_length
+        if num_tokens > limit:
+            raise ValueError(
+                f"a sequence of {num_tokens} tokens is longer than the context of {limit} tokens: truncate it, or "
+                "build the model with a larger max_position_embeddings"
+            )
+
+
+class CrateLMHead(nn.Module):
+    """Representations to logits over the vocabulary (B, T, V); the decoder is tied to the word embeddings."""
+
+    def __init__(self, config: CrateConfig):
+        super().__init__()
+        transforms = config.lm_head_transform
+        width = config.hidden_size
+        self.dense = nn.Linear(width, width) if transforms else None
+        self.layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps) if transforms else None
+        self.decoder = nn.Linear(width, config.vocab_size, bias=transforms)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if transforms else None  # tied to decoder.bias
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        if self.dense is not None and self.layer_norm is not None:
+            hidden_states = self.layer_norm(nn.functional.gelu(self.dense(hidden_states)))
+        return self.decoder(hidden_states)
+
+
+class _CrateLanguageModel(CrateTextPreTrainedModel):
+    """Backbone and language-model head."""
+
+    _tied_weights_keys = {  # noqa: RUF012 (the parent's declaration)
+        "lm_head.decoder.weight": "crate.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    }
+
+    def __init__(self, config: CrateConfig):
+        super().__init__(config)
+        if not config.lm_head_transform:
+            self._tied_weights_keys = {k: v for k, v in self._tied_weights_keys.items() if "bias" not in k}
+        self.crate = CrateModel(config, add_pooling_layer=False)
+        self.lm_head = CrateLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.lm_head.decoder = new_embeddings
+        if self.lm_head.bias is not None:
+            self.lm_head.bias = new_embeddings.bias
+
+
+class CrateForMaskedLM(_CrateLanguageModel):
+    """Fill in masked tokens."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> MaskedLMOutput:
+        """labels (B, T), -100 where no token is to be predicted; the rest as in `CrateModel.forward`."""
+        outputs = self.crate(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        logits = self.lm_head(outputs.last_hidden_state)
+        loss = None
+        if labels is not None:
+            check_labels(labels, self.config.vocab_size)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return pass_on_records(MaskedLMOutput(loss=loss, logits=logits), outputs)
+
+
+class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
+    """Predict the next token. Attention is causal whatever `config.is_decoder` says; the model's own config says so.
+
+    Example:
+        >>> config = CrateConfig.from_size("gpt2-tiny", vocab_size=99, num_hidden_layers=2)
+        >>> CrateForCausalLM(config)(torch.tensor([[5, 7, 9]])).logits.shape
+        torch.Size([1, 3, 99])
+    """
+
+    def __init__(self, config: CrateConfig):
+        if not config.is_decoder:
+            config = deepcopy(config)
+            config.is_decoder = True
+        super().__init__(config)
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+        # transformers counts from zero; our position ids are rows of the table
+        positions = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        return positions + self.config.position_offset
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """labels (B, T), the input ids themselves (shifted inside), -100 to ignore; logits_to_keep: only the last n
+        positions (or those of an index tensor) get logits; the rest as in `CrateModel.forward`."""
+        if labels is not None:
+            use_cache = False
+        outputs = self.crate(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            check_labels(labels, self.config.vocab_size)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+        return pass_on_records(result, outputs)
+
+
+def _head_dropout(config: CrateConfig) -> nn.Dropout:
+    rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+    return nn.Dropout(rate)
+
+
+class CrateClassificationHead(nn.Module):
+    """First token (last real token in a decoder) to logits: dropout, dense, tanh, dropout, projection."""
+
+    def __init__(self, config: CrateConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = _head_dropout(config)
+        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, d) -> (B, num_labels)."""
+        return self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(pooled)))))
+
+
+class CrateForSequenceClassification(CrateTextPreTrainedModel):
+    """Classify a sequence: one label, several (`problem_type="multi_label_classification"`), or a number.
+
+    An encoder reads the first token. A decoder reads the last token that is not padding, the only one that has seen
+    the whole sequence.
+    """
+
+    def __init__(self, config: CrateConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.crate = CrateModel(config, add_pooling_layer=False)
+        self.classifier = CrateClassificationHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """labels: (B,) class numbers, (B, num_labels) of 0/1, or (B,) numbers; the rest as in `CrateModel.forward`."""
+        outputs = self.crate(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        logits = self.classifier(self._pool(outputs.last_hidden_state, input_ids, attention_mask))
+        loss = None
+        if labels is not None:
+            if self.num_labels > 1:
+                check_labels(labels, 2 if labels.ndim > 1 else self.num_labels)
+            loss = self.loss_function(labels, logits, self.config, **kwargs)
+        return pass_on_records(SequenceClassifierOutput(loss=loss, logits=logits), outputs)
+
+    def _pool(self, hidden_states: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+        if not self.config.is_decoder:
+            return hidden_states[:, 0]
+        if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
+            attention_mask = input_ids.ne(self.config.pad_token_id)
+        if attention_mask is None:
+            return hidden_states[:, -1]
+        place = torch.arange(hidden_states.shape[1], device=hidden_states.device)
+        last = (attention_mask.to(place.dtype) * place).argmax(dim=1)
+        return hidden_states[torch.arange(hidden_states.shape[0], device=place.device), last]
+
+
+class CrateForMultipleChoice(CrateTextPreTrainedModel):
+    """Choose one of several continuations: each choice is encoded, pooled and scored."""
+
+    def __init__(self, config: CrateConfig):
+        super().__init__(config)
+        self.crate = CrateModel(config)
+        self.dropout = _head_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> MultipleChoiceModelOutput:
+        """Inputs are (B, choices, T), labels (B,) in [0, choices), logits (B, choices)."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass exactly one of input_ids and inputs_embeds")
+        num_choices = (input_ids if input_ids is not None else inputs_embeds).shape[1]
+        flat = [
+            tensor.flatten(0, 1) if tensor is not None else None
+            for tensor in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        ]
+        outputs = self.crate(*flat, **kwargs)
+        logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, num_choices)
+        loss = None
+        if labels is not None:
+            check_labels(labels, num_choices)
+            loss = nn.functional.cross_entropy(logits, labels)
+        return pass_on_records(MultipleChoiceModelOutput(loss=loss, logits=logits), outputs)
+
+
+class CrateForTokenClassification(CrateTextPreTrainedModel):
+    """Label every token."""
+
+    def __init__(self, config: CrateConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.crate = CrateModel(config, add_pooling_layer=False)
+        self.dropout = _head_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """labels (B, T), -100 to ignore; the rest as in `CrateModel.forward`."""
+        outputs = self.crate(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            check_labels(labels, self.num_labels)
+            loss = self.loss_function(logits, labels, self.config, **kwargs)
+        return pass_on_records(TokenClassifierOutput(loss=loss, logits=logits), outputs)
+
+
+class CrateForQuestionAnswering(CrateTextPreTrainedModel):
+    """Find the span that answers: logits of its first and last token."""
+
+    def __init__(self, config: CrateConfig):
+        super().__init__(config)
+        self.crate = CrateModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **kwargs: Any,
+    ) -> QuestionAnsweringModelOutput:
+        """start_positions, end_positions: (B,) token places (a place outside the sequence is ignored)."""
+        outputs = self.crate(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)  # (B, T) each
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
+        result = QuestionAnsweringModelOutput(
+            loss=loss, start_logits=start_logits.contiguous(), end_logits=end_logits.contiguous()
+        )
+        return pass_on_records(result, outputs)
+
+
+__all__ = [
+    "CrateForCausalLM",
+    "CrateForMaskedLM",
+    "CrateForMultipleChoice",
+    "CrateForQuestionAnswering",
+    "CrateForSequenceClassification",
+    "CrateForTokenClassification",
+    "CrateModel",
+    "CrateModelOutput",
+]

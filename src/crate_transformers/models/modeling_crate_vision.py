@@ -1,0 +1,161 @@
+"""CRATE for images: the backbone and the classifier.
+
+    tokens = [CLS, patches] + positions;  Z_{l+1} = ISTA(LN(Z_l + MSSA(LN(Z_l))));  logits = Linear(LN(pool(Z_L)))
+
+Shapes: B batch, C channels, H x W pixels, N patches, d hidden_size, K heads, m dictionary atoms.
+
+Source: arXiv 2306.01129; the layout of the public classifier.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ..configuration import CrateVisionConfig
+from ..layers import CrateLayer, VisionEmbeddings
+from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
+
+
+@dataclass
+class CrateVisionOutput(BaseModelOutputWithPooling):
+    """Outputs of the backbone.
+
+    last_hidden_state (B, 1 + N, d); pooler_output (B, d), the class token or the mean of the tokens. On request, a
+    tuple with an entry a layer: hidden_states (L + 1 of (B, 1 + N, d)), attentions ((B, K, 1 + N, 1 + N), eager only),
+    half_hidden_states (Z_half, (B, 1 + N, d)), subspace_projections ((B, 1 + N, K p)), codes ((B, 1 + N, m)).
+    """
+
+    half_hidden_states: tuple[Tensor, ...] | None = None
+    subspace_projections: tuple[Tensor, ...] | None = None
+    codes: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class CrateImageClassifierOutput(ImageClassifierOutput):
+    """Outputs of the classifier: loss (), logits (B, num_labels), and what was asked of the backbone."""
+
+    half_hidden_states: tuple[Tensor, ...] | None = None
+    subspace_projections: tuple[Tensor, ...] | None = None
+    codes: tuple[Tensor, ...] | None = None
+
+
+class CrateVisionPreTrainedModel(CratePreTrainedModel):
+    config_class = CrateVisionConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _input_embed_layer = "patch_embeddings"
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, VisionEmbeddings):
+            init.normal_(module.cls_token)
+            init.normal_(module.position_embeddings)
+        else:
+            super()._init_weights(module)
+
+    def _init_linear(self, linear: nn.Linear) -> None:  # torch's own default, as the public code leaves it
+        init.kaiming_uniform_(linear.weight, a=math.sqrt(5))
+        if linear.bias is not None:
+            bound = 1 / math.sqrt(linear.in_features)
+            init.uniform_(linear.bias, -bound, bound)
+
+
+class CrateVisionModel(CrateVisionPreTrainedModel):
+    """The backbone: images to tokens.
+
+    Example:
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8))
+        >>> model(torch.zeros(2, 3, 32, 32)).last_hidden_state.shape
+        torch.Size([2, 17, 384])
+    """
+
+    def __init__(self, config: CrateVisionConfig):
+        super().__init__(config)
+        self.embeddings = VisionEmbeddings(config)
+        self.layers = nn.ModuleList([CrateLayer(config, index) for index in range(config.num_hidden_layers)])
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_embeddings
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool = False, **kwargs: Any
+    ) -> CrateVisionOutput:
+        """Run the backbone.
+
+        Args:
+            pixel_values: (B, C, H, W), normalised as the image processor does.
+            interpolate_pos_encoding: accept other sizes and resample the positions.
+            kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
+                output_codes, return_dict.
+
+        Raises:
+            ValueError: no image, or one whose size or channels do not fit.
+        """
+        if pixel_values is None:
+            raise ValueError("pixel_values is required: a (batch, channels, height, width) tensor")
+        tokens = self.embeddings(pixel_values, interpolate_pos_encoding)
+        tokens = run_layers(self.layers, tokens, **kwargs)
+        pooled = tokens.mean(dim=1) if self.config.pool == "mean" else tokens[:, 0]
+        return CrateVisionOutput(last_hidden_state=tokens, pooler_output=pooled)
+
+
+class CrateForImageClassification(CrateVisionPreTrainedModel):
+    """The classifier: LayerNorm and one linear layer on the pooled token.
+
+    Example:
+        >>> config = CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8, num_labels=7)
+        >>> CrateForImageClassification(config)(torch.zeros(2, 3, 32, 32)).logits.shape
+        torch.Size([2, 7])
+    """
+
+    def __init__(self, config: CrateVisionConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.crate = CrateVisionModel(config)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Any,
+    ) -> CrateImageClassifierOutput:
+        """Classify images.
+
+        Args:
+            pixel_values: (B, C, H, W). labels: (B,) class numbers (or what `config.problem_type` asks for).
+            interpolate_pos_encoding, kwargs: as in `CrateVisionModel.forward`.
+
+        Raises:
+            ValueError: an image or a label that does not fit.
+        """
+        outputs = self.crate(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        logits = self.classifier(self.norm(outputs.pooler_output))
+        loss = None
+        if labels is not None:
+            check_labels(labels, self.num_labels)
+            loss = self.loss_function(labels, logits, self.config, **kwargs)
+        return pass_on_records(CrateImageClassifierOutput(loss=loss, logits=logits), outputs)
+
+
+__all__ = [
+    "CrateForImageClassification",
+    "CrateImageClassifierOutput",
+    "CrateVisionModel",
+    "CrateVisionOutput",
+    "CrateVisionPreTrainedModel",
+]

@@ -1,0 +1,53 @@
+"""Sparsity of codes, and the proximal step that makes them sparse.
+
+    z_next = relu(z + eta (x - z D^T) D - eta lambda)      [P1, eq. 13, tokens as rows]
+
+is one step of the iterative shrinkage-thresholding algorithm (ISTA) for the non-negative LASSO
+min_{z >= 0} 1/2 ||x - z D^T||^2 + lambda ||z||_1. CRATE starts it at z = x with a square dictionary; the
+over-complete variants start it at zero.
+
+Shapes: N tokens, d width, m atoms (columns) of the dictionary D (d, m).
+
+[P1] arXiv 2306.01129.
+"""
+
+import torch
+from torch import Tensor
+
+
+def sparsity(codes: Tensor, threshold: float = 0.0) -> Tensor:
+    """Fraction of entries with |entry| > threshold: the non-zero fraction, the figure's y axis.
+
+    The public helper called "sparsity" returns the fraction of *zeros*, which is one minus this.
+
+    Args:
+        codes: (..., N, d). threshold: >= 0.
+
+    Returns:
+        (...) fractions in [0, 1], float32; 0 where there is no entry.
+    """
+    entries = codes.shape[-2] * codes.shape[-1]
+    if entries == 0:
+        return torch.zeros(codes.shape[:-2], device=codes.device)
+    return (codes.abs() > threshold).sum(dim=(-2, -1)) / entries
+
+
+def ista_step(code: Tensor, signal: Tensor, dictionary: Tensor, step_size: float, sparsity_weight: float) -> Tensor:
+    """One ISTA step, relu(z + eta (x - z D^T) D - eta lambda), written as the equation (not the fast form).
+
+    For a code z >= 0 and eta <= 1 / ||D||_2^2 the step lowers 1/2 ||x - z D^T||^2 + lambda ||z||_1. For a code with
+    negative entries it need not: relu cuts them as well.
+
+    Args:
+        code: (..., N, m), z. signal: (..., N, d), x. dictionary: (d, m), D. step_size: eta. sparsity_weight: lambda.
+
+    Returns:
+        (..., N, m), >= 0.
+
+    Source: arXiv 2306.01129, eq. 13.
+    """
+    residual = signal - code @ dictionary.mT
+    return torch.relu(code + step_size * (residual @ dictionary) - step_size * sparsity_weight)
+
+
+__all__ = ["ista_step", "sparsity"]
