@@ -14,9 +14,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..configuration import heads_of_width
+from ..models.image_processing import image_processor_of
+from .imagenet import imagenet_labels
 from .layouts import Layout, recognise
 from .loading import load_state_dict
-from .processors import image_processor_of, imagenet_labels
 
 logger = logging.getLogger(__name__)
 

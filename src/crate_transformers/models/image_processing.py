@@ -1,0 +1,47 @@
+"""The image processor of an image model: how it expects a picture, saved beside its weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import CLIPImageProcessor
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
+
+from ..configuration.validation import as_pair
+
+CROP_FRACTION = 224 / 256
+
+
+def image_processor_of(
+    config: Any,
+    center_crop: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> CLIPImageProcessor:
+    """The processor of a model with this configuration.
+
+    Args:
+        config: image_size and num_channels are read.
+        center_crop: resize the shorter side to 256 and crop 224 from the centre (other sizes in that proportion), as
+            the public evaluation does. Else, and for non-square images, resize to image_size.
+        mean, std: of each channel, of pixels in [0, 1]; None is ImageNet's, averaged where there are not three.
+    """
+    height, width = as_pair(config.image_size)
+    channels = config.num_channels
+    crops = center_crop and height == width
+    return CLIPImageProcessor(
+        size={"shortest_edge": round(height / CROP_FRACTION)} if crops else {"height": height, "width": width},
+        default_to_square=not crops,
+        do_center_crop=crops,
+        crop_size={"height": height, "width": width},
+        resample=PILImageResampling.BILINEAR,
+        image_mean=_per_channel(mean or IMAGENET_DEFAULT_MEAN, channels),
+        image_std=_per_channel(std or IMAGENET_DEFAULT_STD, channels),
+        do_convert_rgb=channels == 3,
+    )
+
+
+def _per_channel(values: Sequence[float], channels: int) -> list[float]:
+    return list(values) if len(values) == channels else [sum(values) / len(values)] * channels
+
+
+__all__ = ["CROP_FRACTION", "image_processor_of"]
