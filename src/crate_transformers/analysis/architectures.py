@@ -1,0 +1,158 @@
+"""What each architecture declares to be recorded, and where its subspaces are.
+
+CRATE's projections are its subspaces. A baseline of transformers (ViT, ViT-MAE, BERT, GPT-2) has no such thing by
+design; its value projections take that place, its MLP's activations the place of the codes, so every figure has its
+baseline. Tensors are recorded by transformers' own `OutputRecorder`s, addressed by the end of a module's name.
+
+Shapes: d hidden_size, K heads, p head_dim.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils.output_capturing import (
+    _CAN_RECORD_REGISTRY,
+    OutputRecorder,
+    maybe_install_capturing_hooks,
+    recursively_install_hooks,
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to read one architecture.
+
+    Attributes:
+        recorders: tensor name -> end of the name of the module whose output it is; only what the model does not
+            declare itself. Names: subspace_projections, half_hidden_states, compression_inputs, codes.
+        layers: the list of layers of a backbone.
+        subspaces: the projection of one layer, U^T as a matrix (K p, d).
+        half_is_increment: the recorded half_hidden_states are the attention's output, to be added to the tokens.
+        normalises_input: False where the projection reads the tokens as they are (post-norm BERT).
+        value_part: which part of the recorded projections is the value, and of how many (GPT-2: the last of 3).
+    """
+
+    recorders: dict[str, str]
+    layers: Callable[[Any], nn.ModuleList]
+    subspaces: Callable[[Any], Tensor]
+    half_is_increment: bool = False
+    normalises_input: bool = True
+    value_part: tuple[int, int] = (0, 1)
+    heads_field: str = "num_attention_heads"
+    needs: dict[str, Any] = field(default_factory=dict)  # config fields that a trace sets for its duration
+
+
+_VIT = Architecture(
+    recorders={
+        "subspace_projections": ".attention.v_proj",
+        "half_hidden_states": ".attention.o_proj",
+        "compression_inputs": ".layernorm_before",
+        "codes": ".mlp.activation_fn",
+    },
+    layers=lambda model: model.layers,
+    subspaces=lambda layer: layer.attention.v_proj.weight,
+    half_is_increment=True,
+)
+_CRATE = Architecture(
+    recorders={"compression_inputs": ".compression.norm"},
+    layers=lambda model: model.layers,
+    subspaces=lambda layer: layer.compression.attention.subspaces.weight,
+)
+ARCHITECTURES: dict[str, Architecture] = {
+    "crate": _CRATE,
+    "crate_vision": _CRATE,
+    "crate_mae": _CRATE,
+    "crate_mae decoder": Architecture(
+        recorders={"compression_inputs": ".expansion.norm"},
+        layers=lambda model: model.layers,
+        subspaces=lambda layer: layer.expansion.attention.subspaces.weight,
+        heads_field="decoder_num_attention_heads",
+    ),
+    "vit": _VIT,
+    "vit_mae": Architecture(**{**vars(_VIT), "needs": {"mask_ratio": 0.0}}),
+    "bert": Architecture(
+        recorders={
+            "subspace_projections": ".attention.self.value",
+            "half_hidden_states": ".attention.output",
+            "codes": ".intermediate",
+        },
+        layers=lambda model: model.encoder.layer,
+        subspaces=lambda layer: layer.attention.self.value.weight,
+        normalises_input=False,
+    ),
+    "gpt2": Architecture(
+        recorders={
+            "subspace_projections": ".attn.c_attn",
+            "half_hidden_states": ".attn.c_proj",
+            "compression_inputs": ".ln_1",
+            "codes": ".mlp.act",
+        },
+        layers=lambda model: model.h,
+        subspaces=lambda layer: layer.attn.c_attn.weight.mT.chunk(3)[2],  # Conv1D holds (d, 3 d)
+        half_is_increment=True,
+        value_part=(2, 3),
+    ),
+}
+
+
+def unwrap(model: nn.Module) -> PreTrainedModel:
+    """The Hugging Face model inside compilers', parallelisers' and our own wrappers.
+
+    Raises:
+        ValueError: there is none.
+    """
+    while not isinstance(model, PreTrainedModel):
+        inner = next((getattr(model, name) for name in ("_orig_mod", "module", "model") if hasattr(model, name)), None)
+        if not isinstance(inner, nn.Module):
+            raise ValueError(
+                f"expected a transformers model (CRATE, ViT, ViT-MAE, BERT or GPT-2), got {type(model).__name__}"
+            )
+        model = inner
+    return getattr(model, "_orig_mod", model)
+
+
+def backbone_of(model: nn.Module) -> PreTrainedModel:
+    """The backbone of a model with or without a head."""
+    return unwrap(model).base_model
+
+
+def architecture_of(backbone: PreTrainedModel, part: str = "encoder") -> Architecture:
+    """How to read a backbone.
+
+    Args:
+        part: "encoder", or "decoder" of the CRATE autoencoder.
+
+    Raises:
+        ValueError: a model type that is not in the table, a part that the model does not have.
+    """
+    if part not in ("encoder", "decoder"):
+        raise ValueError(f"part must be 'encoder' or 'decoder', got {part!r}")
+    name = backbone.config.model_type + (" decoder" if part == "decoder" else "")
+    if name not in ARCHITECTURES:
+        raise ValueError(f"cannot look inside a model of type {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
+@contextmanager
+def declared(model: PreTrainedModel, architecture: Architecture):
+    """Let a model record the extra tensors of its architecture, by `output_<name>=True`, within the scope."""
+    recorders = {
+        name: OutputRecorder(target_class=None, class_name=suffix) for name, suffix in architecture.recorders.items()
+    }
+    own = _CAN_RECORD_REGISTRY.get(model)
+    maybe_install_capturing_hooks(model)
+    if not getattr(model, "_white_box_recorders_installed", False):  # once a model: they sleep outside of this scope
+        recursively_install_hooks(model, "", list(recorders.items()))
+        model._white_box_recorders_installed = True
+    _CAN_RECORD_REGISTRY[model] = {**own, **recorders}
+    try:
+        yield
+    finally:
+        _CAN_RECORD_REGISTRY[model] = own
+
+
+__all__ = ["ARCHITECTURES", "Architecture", "architecture_of", "backbone_of", "declared", "unwrap"]

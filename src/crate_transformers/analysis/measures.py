@@ -1,0 +1,223 @@
+"""Layer-wise measures: does each layer compress, and does it sparsify?
+
+    R^c(Z; U) = sum_k 1/2 logdet(I + p / (N eps^2) W_k^T W_k),  W_k = Z U_k            [P1, eq. 5]
+    Delta R = R(Z) - R^c(Z; U);   sparse rate reduction = Delta R - lambda ||Z_next||_0   [P1, eq. 1, 6]
+
+Two readings of "Z". "official" is the public measuring script's: W_k is the output of the projection inside MSSA, so
+of LN(Z) on the input side of the layer, every projected token scaled to unit length. "paper" is the equation's: Z_half,
+projected with the layer's U, as it is. R is taken of the same tokens in the same way: LN(Z) with tokens of unit length,
+or Z_half. Everything that counts non-zeros counts the code that the sparsification makes.
+
+Shapes: B batch, N tokens, d hidden_size, K heads, p head_dim, m entries of a code.
+
+[P1] arXiv 2306.01129.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..objective import coding_rate, normalize_tokens, sparsity
+from ..objective.coding_rate import RateMode
+from .architectures import Architecture, architecture_of, backbone_of, unwrap
+from .batches import ModelInputs
+from .statistics import RunningMoments
+from .subspaces import block_norms, coherence
+from .tracing import LayerTrace, Trace, trace_batches
+
+PER_SAMPLE = ("coding_rate", "rate", "rate_reduction", "sparse_rate_reduction", "nonzero_fraction")
+
+
+@dataclass(frozen=True)
+class LayerMeasures:
+    """Measures of every layer: each field of numbers holds one entry a layer, over the samples.
+
+    Standard deviations of rates carry Bessel's correction (0 for one sample); that of the non-zero fraction is the
+    population's, as in the public script.
+
+    Attributes:
+        model: name of the model's class. model_type: of its configuration. part: "encoder" or "decoder".
+        mode: "official" or "paper". epsilon: precision of the rates. sparsity_weight: lambda, nats a non-zero entry.
+        num_samples: images or sequences.
+        coding_rate_mean, coding_rate_std: R^c, nats, summed over the heads.
+        rate_mean, rate_std: R, nats.
+        rate_reduction_mean, rate_reduction_std: Delta R = R - R^c, nats.
+        sparse_rate_reduction_mean, sparse_rate_reduction_std: Delta R - lambda times the number of non-zeros, nats.
+        nonzero_fraction_mean, nonzero_fraction_std: fraction of the code's entries that are not 0.
+        subspace_coherence: mean over pairs of heads of ||U_k^T U_l||_F / sqrt(||U_k^T U_k||_F ||U_l^T U_l||_F); 0
+            for subspaces that are orthogonal to each other, 1 for equal ones.
+        subspace_block_norms: K x K numbers a layer, ||U_k^T U_l||_F.
+    """
+
+    model: str
+    model_type: str
+    part: str
+    mode: str
+    epsilon: float
+    sparsity_weight: float
+    num_samples: int
+    coding_rate_mean: tuple[float, ...]
+    coding_rate_std: tuple[float, ...]
+    rate_mean: tuple[float, ...]
+    rate_std: tuple[float, ...]
+    rate_reduction_mean: tuple[float, ...]
+    rate_reduction_std: tuple[float, ...]
+    sparse_rate_reduction_mean: tuple[float, ...]
+    sparse_rate_reduction_std: tuple[float, ...]
+    nonzero_fraction_mean: tuple[float, ...]
+    nonzero_fraction_std: tuple[float, ...]
+    subspace_coherence: tuple[float, ...]
+    subspace_block_norms: tuple[tuple[tuple[float, ...], ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.coding_rate_mean)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the fields that hold one number a layer."""
+        return tuple(
+            f.name for f in fields(self) if f.name.endswith(("_mean", "_std")) or f.name == "subspace_coherence"
+        )
+
+    def rows(self) -> list[dict[str, float]]:
+        """One dictionary a layer: `layer` (from 0) and every column."""
+        return [{"layer": i, **{name: getattr(self, name)[i] for name in self.columns}} for i in range(len(self))]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return asdict(self)
+
+
+def _checked(tokens: Tensor, layer: int, dtype: torch.dtype) -> Tensor:
+    tokens = tokens.to(dtype)
+    if not torch.isfinite(tokens).all():
+        raise ValueError(
+            f"layer {layer} makes values that are not finite ({tokens.isinf().sum()} infinite, {tokens.isnan().sum()} "
+            "NaN): run the model in bfloat16 or float32, or look at its weights"
+        )
+    return tokens
+
+
+def _rate_inputs(layer: LayerTrace, weight: Tensor, heads: int, mode: RateMode) -> tuple[Tensor, Tensor]:
+    """(tokens (B, N, d), projections (B, K, N, p)) of a mode."""
+    if mode == "official":
+        return layer.compression_inputs, layer.projections
+    projections = layer.half_tokens.float() @ weight.float().mT  # (B, N, K p)
+    return layer.half_tokens, projections.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _sample_measures(
+    trace: Trace, index: int, weight: Tensor, heads: int, mode: RateMode, epsilon: float, sparsity_weight: float
+) -> Tensor:
+    """The columns PER_SAMPLE of one layer, (B, 5)."""
+    layer = trace.layers[index]
+    # unit tokens are tame; raw ones can be long and of low rank, where float32 loses the 1 of I + G
+    dtype = torch.float32 if mode == "official" else torch.float64
+    tokens, projections = (_checked(t, index, dtype) for t in _rate_inputs(layer, weight, heads, mode))
+    if mode == "official":
+        tokens, projections = normalize_tokens(tokens), normalize_tokens(projections)
+    codes = layer.tokens_out if layer.codes is None else layer.codes
+    fraction, entries = sparsity(codes), torch.tensor(float(codes.shape[-2] * codes.shape[-1]), device=codes.device)
+    if trace.is_token is not None:
+        real = trace.is_token.to(dtype)[..., None]  # (B, N, 1)
+        count = real.sum(dim=(1, 2)).clamp(min=1)
+        # without the padding N is smaller: zeroed tokens leave the Gram matrix, the factor puts N right
+        factor = (tokens.shape[1] / count).sqrt()[:, None, None]
+        tokens, projections = tokens * real * factor, projections * (real * factor)[:, None]
+        entries = count * codes.shape[-1]
+        fraction = ((codes != 0) & trace.is_token[..., None]).sum(dim=(1, 2)) / entries
+    compressed = coding_rate(projections, epsilon).sum(dim=-1)
+    rate = coding_rate(tokens, epsilon)
+    reduction = rate - compressed
+    columns = (compressed, rate, reduction, reduction - sparsity_weight * fraction * entries, fraction)
+    return torch.stack([column.double() for column in columns], dim=-1)
+
+
+def _weights(model: Any, part: str) -> tuple[list[Tensor], int, Architecture]:
+    backbone = backbone_of(model)
+    architecture = architecture_of(backbone, part)
+    recorded = getattr(unwrap(model), "decoder", None) if part == "decoder" else backbone
+    if recorded is None:
+        raise ValueError(f"{type(unwrap(model)).__name__} has no decoder: load it as CrateMAEForPreTraining")
+    heads = getattr(backbone.config, architecture.heads_field)
+    return [architecture.subspaces(layer).detach() for layer in architecture.layers(recorded)], heads, architecture
+
+
+def measure_layers(
+    model: Any,
+    inputs: ModelInputs | Mapping[str, Any],
+    mode: RateMode = "official",
+    *,
+    epsilon: float = 0.1,
+    sparsity_weight: float | None = None,
+    part: str = "encoder",
+    batch_size: int = 16,
+) -> LayerMeasures:
+    """Measure what every layer of a model does to its tokens: rates, rate reduction, sparsity, incoherence.
+
+    Args:
+        model: CRATE of any family, or transformers' ViT, ViT-MAE, BERT, GPT-2, with or without a head. It is left as
+            it was found.
+        inputs: images (B, C, H, W), token ids (B, T), a dictionary of model inputs (padding of an attention_mask is
+            left out), or an iterable of those, which is streamed.
+        mode: "official" or "paper" (see the top of this file).
+        epsilon: precision of the rates, > 0.
+        sparsity_weight: lambda of the sparse rate reduction; None takes the model's ista_lambda, or 0.1.
+        part: "encoder", or "decoder" of the CRATE autoencoder.
+        batch_size: samples in one run of the model; bounds the memory.
+
+    Returns:
+        one entry a layer.
+
+    Raises:
+        ValueError: an unknown mode, model or part; inputs that are empty or do not fit; values that are not finite.
+
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8))
+        >>> len(measure_layers(model, torch.zeros(2, 3, 32, 32)).coding_rate_mean)
+        12
+
+    Source: arXiv 2306.01129, section 3.2 and its figures of layer-wise measures.
+    """
+    if mode not in ("official", "paper"):
+        raise ValueError(f"mode must be 'official' or 'paper', got {mode!r}")
+    weights, heads, _ = _weights(model, part)
+    config = backbone_of(model).config
+    if sparsity_weight is None:
+        sparsity_weight = float(getattr(config, "ista_lambda", 0.1))
+    records = ("compression_inputs", "projections") if mode == "official" else ("half_tokens",)
+    records = (*records, "codes", *(("tokens",) if part == "decoder" else ()))
+    moments = RunningMoments()
+    for batch in trace_batches(model, inputs, records, part=part, batch_size=batch_size):
+        with torch.no_grad():
+            layers = [
+                _sample_measures(batch, index, weight, heads, mode, epsilon, sparsity_weight)
+                for index, weight in enumerate(weights)
+            ]
+        moments.update(torch.stack(layers, dim=1))  # (B, L, 5)
+    mean, bessel, population = torch.as_tensor(moments.mean), moments.std(bessel=True), moments.std(bessel=False)
+    columns: dict[str, tuple[float, ...]] = {}
+    for index, name in enumerate(PER_SAMPLE):
+        std = population if name == "nonzero_fraction" else bessel
+        columns[f"{name}_mean"] = tuple(mean[:, index].tolist())
+        columns[f"{name}_std"] = tuple(std[:, index].tolist())
+    norms = [block_norms(weight, heads) for weight in weights]
+    return LayerMeasures(
+        model=type(unwrap(model)).__name__,
+        model_type=config.model_type,
+        part=part,
+        mode=mode,
+        epsilon=epsilon,
+        sparsity_weight=sparsity_weight,
+        num_samples=moments.count,
+        **columns,
+        subspace_coherence=tuple(coherence(norm) for norm in norms),
+        subspace_block_norms=tuple(tuple(map(tuple, norm.tolist())) for norm in norms),
+    )
+
+
+__all__ = ["LayerMeasures", "measure_layers"]

@@ -1,0 +1,273 @@
+"""The trace: what every layer saw and made, as a typed record.
+
+    Z (tokens_in) -> LN -> W_k = U_k^T LN(Z) (projections) -> attention -> Z_half (half_tokens) -> code -> tokens_out
+
+Shapes: B batch, N tokens, d hidden_size, K heads, p head_dim, m entries of a code (atoms of the dictionary).
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..configuration.validation import as_pair
+from .architectures import Architecture, architecture_of, backbone_of, declared, unwrap
+from .batches import ModelInputs, model_batches
+
+logger = logging.getLogger(__name__)
+
+RECORDS = ("tokens", "half_tokens", "compression_inputs", "projections", "codes", "attention")
+_FLAGS = {
+    "tokens": "output_hidden_states",
+    "half_tokens": "output_half_hidden_states",
+    "compression_inputs": "output_compression_inputs",
+    "projections": "output_subspace_projections",
+    "codes": "output_codes",
+    "attention": "output_attentions",
+}
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What one layer saw and made; a tensor that was not asked for is None.
+
+    Attributes:
+        tokens_in: Z (B, N, d). tokens_out: Z_next (B, N, d).
+        compression_inputs: what the projection reads, LN(Z) (B, N, d).
+        projections: W_k, the projected tokens (B, K, N, p).
+        attention: (B, K, N, N), rows sum to 1.
+        half_tokens: Z_half (B, N, d).
+        codes: the sparse code (B, N, m); a baseline's MLP activations; None in a decoder.
+    """
+
+    tokens_in: Tensor | None = None
+    tokens_out: Tensor | None = None
+    compression_inputs: Tensor | None = None
+    projections: Tensor | None = None
+    attention: Tensor | None = None
+    half_tokens: Tensor | None = None
+    codes: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A batch through a model.
+
+    Attributes:
+        layers: one record a layer.
+        is_token: (B, N) bool, False for padding; None where every token counts.
+        grid: (rows, columns) of patches for an image model; the tokens are then the class token and the patches.
+        inputs: what the model was given.
+    """
+
+    layers: tuple[LayerTrace, ...]
+    is_token: Tensor | None
+    grid: tuple[int, int] | None
+    inputs: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return next(iter(self.inputs.values())).shape[0]
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _with_fields(config: Any, **fields: Any) -> Iterator[None]:
+    missing = object()
+    before = {name: getattr(config, name, missing) for name in fields}
+    for name, value in fields.items():
+        setattr(config, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is missing:
+                delattr(config, name)
+            else:
+                setattr(config, name, value)
+
+
+@contextmanager
+def eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Run with the one attention operator that gives its weights, and say so where that is a change."""
+    before = model.config._attn_implementation
+    if before == "eager":
+        yield
+        return
+    logger.warning(
+        "attention weights were asked for and %r does not give them: running %s with eager attention for this call",
+        before,
+        type(model).__name__,
+    )
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def patch_grid(model: PreTrainedModel, pixel_values: Tensor) -> tuple[int, int]:
+    """(rows, columns) of whole patches in images (B, C, H, W).
+
+    Raises:
+        ValueError: images that are not 4-d, or smaller than one patch.
+    """
+    if pixel_values.ndim != 4:
+        raise ValueError(f"images must be (batch, channels, height, width), got shape {tuple(pixel_values.shape)}")
+    height, width = pixel_values.shape[-2:]
+    patch_height, patch_width = as_pair(model.config.patch_size)
+    if height < patch_height or width < patch_width:
+        raise ValueError(
+            f"an image of {height} x {width} pixels is smaller than one patch of {patch_height} x {patch_width}: "
+            "enlarge it"
+        )
+    return height // patch_height, width // patch_width
+
+
+def _image_arguments(model: PreTrainedModel, arguments: dict[str, Tensor]) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Arguments for an image of any size: cut to whole patches, positions resampled where the size is not its own."""
+    grid = patch_grid(model, arguments["pixel_values"])
+    patch = as_pair(model.config.patch_size)
+    height, width = grid[0] * patch[0], grid[1] * patch[1]
+    pixel_values = arguments["pixel_values"][..., :height, :width]
+    extra: dict[str, Any] = {"pixel_values": pixel_values}
+    if (height, width) != as_pair(model.config.image_size):
+        extra["interpolate_pos_encoding"] = True
+    if model.config.model_type == "vit_mae" and "noise" not in arguments:  # keep the patches in their order
+        num_patches = grid[0] * grid[1]
+        extra["noise"] = torch.arange(num_patches, device=pixel_values.device).float().expand(len(pixel_values), -1)
+    return {**arguments, **extra}, grid
+
+
+def _by_head(projected: Tensor, heads: int, architecture: Architecture) -> Tensor:
+    part, parts = architecture.value_part
+    projected = projected.chunk(parts, dim=-1)[part]
+    return projected.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, K, N, p)
+
+
+def _layers(outputs: Any, num_layers: int, heads: int, architecture: Architecture) -> tuple[LayerTrace, ...]:
+    tokens, halves, inputs, projected, codes, attentions = (
+        outputs.get(flag.removeprefix("output_")) or [None] * (num_layers + 1) for flag in _FLAGS.values()
+    )
+    layers = []
+    for layer in range(num_layers):
+        half = halves[layer]
+        if half is not None and architecture.half_is_increment:
+            half = tokens[layer] + half
+        projections = projected[layer]
+        layers.append(
+            LayerTrace(
+                tokens_in=tokens[layer],
+                tokens_out=tokens[layer + 1],
+                compression_inputs=inputs[layer] if architecture.normalises_input else tokens[layer],
+                projections=None if projections is None else _by_head(projections, heads, architecture),
+                attention=attentions[layer],
+                half_tokens=half,
+                codes=codes[layer],
+            )
+        )
+    return tuple(layers)
+
+
+def _flags(records: tuple[str, ...], architecture: Architecture) -> dict[str, bool]:
+    unknown = [name for name in records if name not in RECORDS]
+    if unknown:
+        raise ValueError(f"unknown record {unknown[0]!r}: expected some of {', '.join(RECORDS)}")
+    wanted = set(records)
+    if ("half_tokens" in wanted and architecture.half_is_increment) or (
+        "compression_inputs" in wanted and not architecture.normalises_input
+    ):
+        wanted.add("tokens")
+    return {_FLAGS[name]: True for name in RECORDS if name in wanted}
+
+
+def trace_batches(
+    model: Any,
+    inputs: ModelInputs,
+    records: tuple[str, ...] = RECORDS,
+    *,
+    part: str = "encoder",
+    batch_size: int = 16,
+) -> Iterator[Trace]:
+    """Run a model over inputs and give a `Trace` for each batch; nothing is held between two of them.
+
+    Args:
+        model: CRATE (any family, with or without a head), or transformers' ViT, ViT-MAE, BERT, GPT-2. It is run in
+            evaluation mode without gradients, and left as it was found. An autoencoder sees the whole image, unless
+            its masking arguments are among the inputs.
+        inputs: images (B, C, H, W), token ids (B, T), a dictionary of model inputs, or an iterable of those.
+        records: what to record, of `RECORDS`. "attention" switches to eager attention for the call and says so.
+        part: "encoder", or "decoder" of the CRATE autoencoder.
+        batch_size: samples in one run of the model.
+
+    Raises:
+        ValueError: a model, input, record or part that is not known.
+
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8))
+        >>> [trace] = trace_batches(model, torch.zeros(2, 3, 32, 32), ("projections",))
+        >>> len(trace.layers), trace.layers[0].projections.shape
+        (12, torch.Size([2, 6, 17, 64]))
+    """
+    whole, backbone = unwrap(model), backbone_of(model)
+    architecture = architecture_of(backbone, part)
+    if part == "decoder" and not hasattr(whole, "decoder"):
+        raise ValueError(f"{type(whole).__name__} has no decoder: load it as CrateMAEForPreTraining")
+    recorded = whole.decoder if part == "decoder" else backbone
+    heads = getattr(backbone.config, architecture.heads_field)
+    num_layers = len(architecture.layers(recorded))
+    flags = _flags(tuple(records), architecture)
+    fields = {"tie_last_hidden_states": False, **architecture.needs}  # the last layer's tokens, not the final norm's
+    for arguments in model_batches(backbone, inputs, batch_size):
+        is_token = arguments.get("attention_mask")
+        grid = None
+        if "pixel_values" in arguments:
+            arguments, grid = _image_arguments(backbone, arguments)
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(_evaluating(whole))
+            stack.enter_context(_with_fields(backbone.config, **fields))
+            stack.enter_context(declared(recorded, architecture))
+            if "output_attentions" in flags:
+                stack.enter_context(eager_attention(whole))
+            extra = {"use_cache": False} if "input_ids" in arguments or "inputs_embeds" in arguments else {}
+            if part == "decoder":
+                outputs = recorded(backbone(**arguments).last_hidden_state, **flags)
+            else:
+                outputs = recorded(**arguments, **extra, **flags)
+        yield Trace(
+            layers=_layers(outputs, num_layers, heads, architecture),
+            is_token=None if is_token is None or is_token.ndim != 2 or is_token.bool().all() else is_token.bool(),
+            grid=grid,
+            inputs=arguments,
+        )
+
+
+def trace(model: Any, inputs: ModelInputs, records: tuple[str, ...] = RECORDS, *, part: str = "encoder") -> Trace:
+    """Run a model on one batch and record what every layer saw and made; arguments as in `trace_batches`.
+
+    Raises:
+        ValueError: as in `trace_batches`; or inputs that are more than one batch.
+    """
+    traces = list(trace_batches(model, inputs, records, part=part, batch_size=2**31))
+    if len(traces) != 1:
+        raise ValueError(f"trace takes one batch, got {len(traces)}: use trace_batches to stream over many")
+    return traces[0]
+
+
+__all__ = ["RECORDS", "LayerTrace", "Trace", "eager_attention", "patch_grid", "trace", "trace_batches"]
