@@ -23,13 +23,20 @@ def _register_configurations() -> None:
         AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
+_LAYERS = "crate_transformers.layers"
+_loading: set[str] = set()
+
+
 def _register_models() -> None:
-    importlib.import_module("crate_transformers.models")
+    # transformers keeps its checkpointed layer beside the Auto classes, so `layers` loads them on its way: wait for it
+    if _LAYERS not in _loading:
+        importlib.import_module("crate_transformers.models")
 
 
 _ON_LOAD: dict[str, Callable[[], None]] = {
     "transformers.models.auto.configuration_auto": _register_configurations,
     "transformers.models.auto.modeling_auto": _register_models,
+    _LAYERS: _register_models,
 }
 
 
@@ -43,7 +50,11 @@ class _ThenCall(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
+        _loading.add(module.__name__)
+        try:
+            self.loader.exec_module(module)
+        finally:
+            _loading.discard(module.__name__)
         self.call()
 
     def __getattr__(self, name: str) -> Any:

@@ -17,7 +17,10 @@ _GROWTH = 1.25  # a full buffer is enlarged by this factor, so that appending a 
 
 
 class _OneTensor:
-    """`values` is `keys`; the second of each pair of assignments in transformers' layers does nothing."""
+    """`values` is `keys`; the second of each pair of assignments in transformers' layers does nothing.
+
+    What selects in the batch is written again: transformers selects keys, then values, and here that would be twice.
+    """
 
     keys: Tensor | None
 
@@ -28,6 +31,17 @@ class _OneTensor:
     @values.setter
     def values(self, _: Any) -> None:
         pass
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.batch_select_indices(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        if self.keys is not None and self.keys.numel():
+            self.keys = self.keys[indices.to(self.keys.device)]
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        if self.keys is not None and self.keys.numel():
+            self.keys = self.keys.repeat_interleave(repeats, dim=0)
 
 
 class SubspaceDynamicLayer(_OneTensor, DynamicLayer):

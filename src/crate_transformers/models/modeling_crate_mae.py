@@ -54,7 +54,7 @@ class CrateMAEForPreTrainingOutput(ModelOutput):
     """Outputs of the autoencoder.
 
     loss (), logits (B, N, h * w * C) predicted patches, mask (B, N) with 1 = removed; on request the encoder's records,
-    and the decoder's under decoder_hidden_states (L + 1) and decoder_attentions.
+    and (each by its own flag) the decoder's: decoder_hidden_states (L + 1), decoder_attentions.
     """
 
     loss: Tensor | None = None
@@ -269,12 +269,22 @@ class CrateMAEForPreTraining(CrateMAEPreTrainedModel):
         noise: Tensor | None = None,
         mask_ratio: float | None = None,
         interpolate_pos_encoding: bool = False,
+        output_decoder_hidden_states: bool = False,
+        output_decoder_attentions: bool = False,
         **kwargs: Any,
     ) -> CrateMAEForPreTrainingOutput:
-        """Mask, encode, decode, compare. Arguments as in `CrateMAEModel.forward`; default ratio: the config's."""
+        """Mask, encode, decode, compare.
+
+        Arguments as in `CrateMAEModel.forward`; the default ratio is the configuration's. `output_hidden_states` and
+        its like record the encoder; `output_decoder_hidden_states` and `output_decoder_attentions` the decoder.
+        """
         mask_ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
+        decoder_records = {
+            "output_hidden_states": output_decoder_hidden_states,
+            "output_attentions": output_decoder_attentions,
+        }
         encoded = self.crate(pixel_values, noise, mask_ratio, interpolate_pos_encoding, **kwargs)
-        decoded = self.decoder(encoded.last_hidden_state, **kwargs)
+        decoded = self.decoder(encoded.last_hidden_state, **{**kwargs, **decoder_records})
         prediction = decoded.last_hidden_state
         outputs = CrateMAEForPreTrainingOutput(
             loss=self.reconstruction_loss(pixel_values, prediction, encoded.mask),
