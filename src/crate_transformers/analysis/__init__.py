@@ -9,6 +9,11 @@ from typing import Any
 _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("LayerMeasures", "measure_layers"), "measures"),
     **dict.fromkeys(("LayerTrace", "Trace", "trace", "trace_batches"), "tracing"),
+    **dict.fromkeys(("AttentionMaps", "HeadClusters", "attention_maps", "cluster_heads"), "attention"),
+    **dict.fromkeys(("PatchComponents", "PatchFeatures", "joint_pca", "patch_features"), "features"),
+    **dict.fromkeys(("ObjectMasks", "mask_cut"), "maskcut"),
+    **dict.fromkeys(("attention_masks", "resize_masks"), "segmentation"),
+    **dict.fromkeys(("BestHeadIoU", "BestMaskIoU", "average_precision", "iou", "objects_of"), "scores"),
     **dict.fromkeys(("block_norms", "coherence"), "subspaces"),
 }
 

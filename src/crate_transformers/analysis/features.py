@@ -1,0 +1,118 @@
+"""Features of patches in the subspaces of a layer, and their principal components.
+
+Shapes: B batch, K heads, p head_dim, (rows, columns) the patch grid, P = rows * columns.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .attention import segmentation_layer
+from .tracing import trace_batches
+
+
+@dataclass(frozen=True)
+class PatchFeatures:
+    """Subspace features of the patches: features (B, P, K p) float32 on the CPU; grid (rows, columns); layer from 0."""
+
+    features: Tensor
+    grid: tuple[int, int]
+    layer: int
+
+
+def patch_features(
+    model: Any, images: Tensor, layer: int | None = None, head: int | None = None, batch_size: int = 16
+) -> PatchFeatures:
+    """Projections W = U^T LN(Z) of the patch tokens, all heads side by side, or one.
+
+    Args:
+        model: an image model that `trace_batches` takes. images: (B, C, H, W), of any size from one patch up.
+        layer: None is the second-to-last. head: None is all.
+
+    Raises:
+        ValueError: a layer or head that does not exist; an image smaller than a patch.
+    """
+    layer = segmentation_layer(model, layer)
+    parts, grid = [], None
+    for record in trace_batches(model, images, ("projections",), batch_size=batch_size):
+        if record.grid is None:
+            raise ValueError("patch features need images: this model reads text")
+        grid = record.grid
+        projections = record.layers[layer].projections[:, :, 1:].float().cpu()  # (B, K, P, p)
+        heads = projections.shape[1]
+        if head is not None:
+            if not 0 <= head < heads:
+                raise ValueError(f"there is no head {head}: the model has {heads}, numbered 0 to {heads - 1}")
+            projections = projections[:, head : head + 1]
+        parts.append(projections.transpose(1, 2).flatten(2))
+    assert grid is not None
+    return PatchFeatures(torch.cat(parts), grid, layer)
+
+
+@dataclass(frozen=True)
+class PatchComponents:
+    """Principal components of patches, fitted jointly over the images.
+
+    Attributes:
+        first: (B, rows, columns), the first component over all patches, its sign such that the border of the images
+            is low on average.
+        foreground: (B, rows, columns) bool, first > 0.
+        colors: (B, rows, columns, 3) in [0, 1], three components over the foreground patches; 0 elsewhere.
+        explained: fraction of the variance in the first component, then in each of the three.
+    """
+
+    first: Tensor
+    foreground: Tensor
+    colors: Tensor
+    explained: tuple[float, ...]
+
+
+def _fit(points: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """(scores (n, components), explained fractions); components that the points do not have are zero."""
+    from sklearn.decomposition import PCA  # heavy
+
+    possible = min(components, *points.shape)
+    scores, explained = np.zeros((len(points), components)), np.zeros(components)
+    total = points.var(axis=0).sum()
+    if possible > 0 and total > 0:
+        pca = PCA(possible, svd_solver="full").fit(points)
+        scores[:, :possible] = pca.transform(points)
+        explained[:possible] = pca.explained_variance_ratio_ if len(points) > 1 else 0
+    return scores, explained
+
+
+def joint_pca(patches: PatchFeatures) -> PatchComponents:
+    """Foreground by the first component, three components as colours, both fitted jointly over all images.
+
+    Two fits: over all patches, whose first component parts foreground from background; then over the foreground alone.
+    The colours run from the 1st to the 99th percentile of each component.
+
+    Source: the recipe of arXiv 2304.07193, section 7.5, applied to the subspace features, arXiv 2308.16271, section 4.
+    """
+    batch, (rows, columns) = patches.features.shape[0], patches.grid
+    points = patches.features.double().flatten(0, 1).numpy()  # (B P, K p)
+    scores, explained = _fit(points, 1)
+    first = scores[:, 0].reshape(batch, rows, columns)
+    border = np.zeros((rows, columns), dtype=bool)
+    border[[0, -1]], border[:, [0, -1]] = True, True
+    inside = first[:, ~border]
+    if inside.size and first[:, border].mean() > inside.mean():
+        first = -first
+    foreground = first > 0
+    colors = np.zeros((batch, rows, columns, 3))
+    own, own_explained = _fit(points[foreground.ravel()], 3) if foreground.any() else (np.zeros((0, 3)), np.zeros(3))
+    if len(own):
+        low, high = np.percentile(own, [1, 99], axis=0)
+        colors[foreground] = np.clip((own - low) / np.maximum(high - low, 1e-12), 0, 1)
+    return PatchComponents(
+        first=torch.from_numpy(first.copy()).float(),
+        foreground=torch.from_numpy(foreground.copy()),
+        colors=torch.from_numpy(colors).float(),
+        explained=(float(explained[0]), *map(float, own_explained)),
+    )
+
+
+__all__ = ["PatchComponents", "PatchFeatures", "joint_pca", "patch_features"]
