@@ -120,7 +120,10 @@ class TextEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         width, offset = config.hidden_size, config.position_offset
-        self.word_embeddings = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_token_id)
+        # where positions count from zero, padding has no rows of its own: its token may well be the end of text
+        self.word_embeddings = nn.Embedding(
+            config.vocab_size, width, padding_idx=config.pad_token_id if offset else None
+        )
         self.position_embeddings = nn.Embedding(
             config.max_position_embeddings, width, padding_idx=offset - 1 if offset else None
         )
