@@ -4,9 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from .convert import convert
+from .inspect import inspect
+from .train import recipes, train
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "train": train,
+    "recipes": recipes,
     "convert": convert,
+    "inspect": inspect,
 }
 
 __all__ = ["COMMANDS"]

@@ -1,0 +1,62 @@
+"""`crate train` and `crate recipes`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .settings import parse_settings
+
+DEFAULT_RECIPE = "digits"
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name (crate recipes) or a YAML file.")] = (
+        DEFAULT_RECIPE
+    ),
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, imagefolder:PATH, torchvision:NAME, hub:NAME, text:PATH, csv:PATH or json:PATH."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any value of the recipe, e.g. model.hidden_size=128, train.max_steps=100."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The run's folder; default: runs/RECIPE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, or start it.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+) -> None:
+    """Train a model. Without a recipe: the built-in digits, in about a minute."""
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite exclude each other")
+    from .. import training
+
+    values = parse_settings(settings)
+    if data is not None:
+        values["data.source"] = data
+    loaded = training.load_recipe(recipe, values)
+    folder = output if output is not None else Path("runs") / loaded.name
+    result = training.train(loaded, folder, resume, overwrite, say=typer.echo)
+    if result.status == "interrupted":
+        typer.echo(f"stopped at step {result.step} and saved; continue with the same command and --resume", err=True)
+        raise typer.Exit(130)
+    if result.status == "was finished":
+        typer.echo(f"the run in {folder} is finished; nothing to do")
+        return
+    part = next((name for name in ("test", "validation") if name in result.metrics), "train")
+    named = ", ".join(f"{k} {v:.4f}" for k, v in result.metrics[part].items() if isinstance(v, float))
+    typer.echo(f"{part}: {named}")
+    typer.echo(f"model, metrics.json and report.html written to {folder}")
+
+
+def recipes() -> None:
+    """List the shipped recipes: paper, command, hardware, time, expected number."""
+    from ..training import shipped_recipes
+
+    for name, header in shipped_recipes().items():
+        typer.secho(name, bold=True)
+        for line in header.splitlines():
+            typer.echo(f"    {line}")
+
+
+__all__ = ["DEFAULT_RECIPE", "recipes", "train"]

@@ -1,0 +1,67 @@
+"""Pictures to tensors: as the image processor does for evaluation, with augmentation for training."""
+
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from transformers import CLIPImageProcessor
+
+
+class EvaluationTransform:
+    """A picture to (C, H, W), by the model's own image processor: the same numbers as `crate predict`."""
+
+    def __init__(self, processor: CLIPImageProcessor):
+        self.processor = processor
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        return self.processor(picture, return_tensors="pt")["pixel_values"][0]
+
+
+class TrainingTransform:
+    """Augmentation, then the processor's scaling: a picture to (C, H, W). Random numbers are torch's global ones.
+
+    Args:
+        processor: gives image size, mean and standard deviation.
+        crop: "random_resized" (crop of random size and shape), "pad" (4 pixels in 32, then a random crop) or "none".
+        crop_scale: smallest and largest share of the area that a random crop takes.
+        flip: mirror half of the pictures.
+        rand_augment: (operations, magnitude), or None.
+        random_erasing: probability of erasing a rectangle.
+    """
+
+    def __init__(
+        self,
+        processor: CLIPImageProcessor,
+        crop: str = "none",
+        crop_scale: tuple[float, float] = (0.08, 1.0),
+        flip: bool = False,
+        rand_augment: tuple[int, int] | None = None,
+        random_erasing: float = 0.0,
+    ):
+        if crop not in ("random_resized", "pad", "none"):
+            raise ValueError(f"data.crop must be random_resized, pad or none, got {crop!r}")
+        size = (processor.crop_size["height"], processor.crop_size["width"])
+        steps: list[Any] = [v2.PILToTensor()]
+        if crop == "random_resized":
+            steps.append(v2.RandomResizedCrop(size, scale=tuple(crop_scale), antialias=True))
+        else:
+            steps.append(v2.Resize(size, antialias=True))
+        if crop == "pad":
+            steps.append(v2.RandomCrop(size, padding=[max(1, size[1] // 8), max(1, size[0] // 8)]))
+        if flip:
+            steps.append(v2.RandomHorizontalFlip())
+        if rand_augment:
+            operations, magnitude = rand_augment
+            steps.append(v2.RandAugment(num_ops=operations, magnitude=magnitude))
+        steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(processor.image_mean, processor.image_std)]
+        if random_erasing:
+            steps.append(v2.RandomErasing(p=random_erasing))
+        self.steps = v2.Compose(steps)
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        return self.steps(picture)
+
+
+__all__ = ["EvaluationTransform", "TrainingTransform"]
