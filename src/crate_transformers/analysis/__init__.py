@@ -14,6 +14,9 @@ _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("ObjectMasks", "mask_cut"), "maskcut"),
     **dict.fromkeys(("attention_masks", "resize_masks"), "segmentation"),
     **dict.fromkeys(("BestHeadIoU", "BestMaskIoU", "average_precision", "iou", "objects_of"), "scores"),
+    **dict.fromkeys(("Neurons", "find_neurons", "steer_and_generate", "steered"), "neurons"),
+    **dict.fromkeys(("TokenAttention", "inspect_text", "token_attention"), "text"),
+    **dict.fromkeys(("Inspection", "inspect_model"), "inspection"),
     **dict.fromkeys(("block_norms", "coherence"), "subspaces"),
 }
 

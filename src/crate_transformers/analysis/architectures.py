@@ -31,6 +31,7 @@ class Architecture:
             declare itself. Names: subspace_projections, half_hidden_states, compression_inputs, codes.
         layers: the list of layers of a backbone.
         subspaces: the projection of one layer, U^T as a matrix (K p, d).
+        coding: the module of a layer whose output is the code. code_width: its number of entries m.
         half_is_increment: the recorded half_hidden_states are the attention's output, to be added to the tokens.
         normalises_input: False where the projection reads the tokens as they are (post-norm BERT).
         value_part: which part of the recorded projections is the value, and of how many (GPT-2: the last of 3).
@@ -39,6 +40,8 @@ class Architecture:
     recorders: dict[str, str]
     layers: Callable[[Any], nn.ModuleList]
     subspaces: Callable[[Any], Tensor]
+    coding: Callable[[Any], nn.Module] | None = None
+    code_width: Callable[[Any], int] | None = None
     half_is_increment: bool = False
     normalises_input: bool = True
     value_part: tuple[int, int] = (0, 1)
@@ -55,12 +58,16 @@ _VIT = Architecture(
     },
     layers=lambda model: model.layers,
     subspaces=lambda layer: layer.attention.v_proj.weight,
+    coding=lambda layer: layer.mlp.activation_fn,
+    code_width=lambda layer: layer.mlp.fc1.out_features,
     half_is_increment=True,
 )
 _CRATE = Architecture(
     recorders={"compression_inputs": ".compression.norm"},
     layers=lambda model: model.layers,
     subspaces=lambda layer: layer.compression.attention.subspaces.weight,
+    coding=lambda layer: layer.sparsification.coding,
+    code_width=lambda layer: layer.sparsification.coding.dictionary.shape[1],
 )
 ARCHITECTURES: dict[str, Architecture] = {
     "crate": _CRATE,
@@ -82,6 +89,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         },
         layers=lambda model: model.encoder.layer,
         subspaces=lambda layer: layer.attention.self.value.weight,
+        coding=lambda layer: layer.intermediate,
+        code_width=lambda layer: layer.intermediate.dense.out_features,
         normalises_input=False,
     ),
     "gpt2": Architecture(
@@ -93,6 +102,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         },
         layers=lambda model: model.h,
         subspaces=lambda layer: layer.attn.c_attn.weight.mT.chunk(3)[2],  # Conv1D holds (d, 3 d)
+        coding=lambda layer: layer.mlp.act,
+        code_width=lambda layer: layer.mlp.c_fc.nf,
         half_is_increment=True,
         value_part=(2, 3),
     ),

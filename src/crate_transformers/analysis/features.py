@@ -78,7 +78,7 @@ def _fit(points: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
     scores, explained = np.zeros((len(points), components)), np.zeros(components)
     total = points.var(axis=0).sum()
     if possible > 0 and total > 0:
-        pca = PCA(possible, svd_solver="full").fit(points)
+        pca = PCA(possible, svd_solver="covariance_eigh").fit(points)
         scores[:, :possible] = pca.transform(points)
         explained[:possible] = pca.explained_variance_ratio_ if len(points) > 1 else 0
     return scores, explained

@@ -1,0 +1,100 @@
+"""`crate inspect`: what every layer of a model does."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="A model's folder or hub name, or a public checkpoint file.")],
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits, imagefolder:PATH, torchvision:NAME, hub:NAME, a PATH of images, or tensors:FILE.safetensors."
+        ),
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="A text file, or words, for a language model.")] = None,
+    mode: Annotated[
+        str, typer.Option(help="official: on the input of MSSA, unit tokens; paper: on Z_half, as it is.")
+    ] = "official",
+    split: Annotated[str, typer.Option(help="Which part of the data: train, validation or test.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="Look at no more samples than this.")] = None,
+    layer: Annotated[
+        int | None, typer.Option(help="Layer of maps, components and neurons, from 0; negative from the end.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="encoder, or decoder of an autoencoder.")] = "encoder",
+    baseline: Annotated[str | None, typer.Option(help="A second model, drawn in the same figures.")] = None,
+    pictures: Annotated[int, typer.Option(help="How many images to draw.")] = 6,
+    batch_size: Annotated[int, typer.Option(help="Samples in one run of the model.")] = 16,
+) -> None:
+    """Look inside a model: rates, sparsity, subspaces, attention, layer by layer, as table, figures and a page."""
+    if mode not in ("official", "paper"):
+        raise ValueError(f"--mode must be official or paper, got {mode!r}")
+    if pictures < 0 or batch_size < 1:
+        raise ValueError(f"--pictures must be >= 0 and --batch-size >= 1, got {pictures} and {batch_size}")
+    from ..analysis import inspect_model, inspect_text
+    from . import looking
+
+    opened = looking.open_model(model)
+    folder = looking.output_folder(output)
+    name = Path(model).name
+    exact = data is not None and data.startswith("tensors:")
+    if opened.main_input_name == "pixel_values":
+        if text is not None:
+            raise ValueError(f"{name} reads images: pass --data, not --text")
+        inputs = looking.image_inputs(opened, model, data or "digits", split, limit, batch_size)
+        second = None
+        if baseline is not None:
+            other = looking.open_model(baseline)
+            more = looking.image_inputs(other, baseline, data or "digits", split, limit, batch_size)
+            second = (Path(baseline).name, other, looking.with_progress(more.batches, more.count, "measuring"))
+        result = inspect_model(
+            opened,
+            looking.with_progress(inputs.batches, inputs.count, "measuring"),
+            folder,
+            mode,  # type: ignore[arg-type]
+            name=name,
+            on=inputs.name,
+            part=part,
+            layer=layer,
+            num_pictures=pictures,
+            normalisation=inputs.normalisation,
+            baseline=second,
+            batch_size=batch_size,
+        )
+    else:
+        if data is not None and data.startswith("text:"):
+            data, text = None, text or data.removeprefix("text:")
+        if (text is None) == (data is None) or (data is not None and not exact):
+            raise ValueError(f"{name} reads text: pass --text FILE (or words, or --data tensors:FILE.safetensors)")
+        if baseline is not None:
+            raise ValueError("--baseline is for image models")
+        tokenizer = None if exact else looking.tokenizer_of(model)
+        inputs = (
+            looking.tensor_inputs(str(data).removeprefix("tensors:"), limit)
+            if exact
+            else looking.text_inputs(opened, tokenizer, str(text), limit, batch_size=batch_size)
+        )
+        result = inspect_text(
+            opened,
+            inputs.batches,
+            folder,
+            mode,  # type: ignore[arg-type]
+            tokenizer=tokenizer,
+            name=name,
+            on=inputs.name,
+            layer=layer,
+            batch_size=batch_size,
+        )
+    measures = result.measures
+    typer.echo(
+        f"{len(measures)} layers measured on {measures.num_samples} samples of {inputs.name}, mode {mode}: R^c "
+        f"{measures.coding_rate_mean[0]:.1f} -> {measures.coding_rate_mean[-1]:.1f} nats, non-zeros "
+        f"{measures.nonzero_fraction_mean[0]:.2f} -> {measures.nonzero_fraction_mean[-1]:.2f}"
+    )
+    typer.echo(f"measures.csv, measures.json, {len(result.plates)} figures (png, svg) and report.html in {folder}")
+
+
+__all__ = ["inspect"]
