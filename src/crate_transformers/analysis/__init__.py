@@ -17,6 +17,7 @@ _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("Neurons", "find_neurons", "steer_and_generate", "steered"), "neurons"),
     **dict.fromkeys(("TokenAttention", "inspect_text", "token_attention"), "text"),
     **dict.fromkeys(("Inspection", "inspect_model"), "inspection"),
+    **dict.fromkeys(("Sample", "SegmentationSettings", "segment", "segment_sample"), "segmenting"),
     **dict.fromkeys(("block_norms", "coherence"), "subspaces"),
 }
 

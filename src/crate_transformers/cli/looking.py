@@ -210,6 +210,14 @@ def with_progress(batches: Any, count: int | None, what: str) -> Iterator[Any]:
             progress.advance(task, len(next(iter(batch.values()))))
 
 
+def one_by_one(items: Any, count: int, what: str) -> Iterator[Any]:
+    """Items as they are, with a progress bar on the terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, what, total=count, console=Console(stderr=True), transient=True)
+
+
 def output_folder(output: Path) -> Path:
     """The folder to write, made where it is missing.
 
@@ -226,6 +234,7 @@ __all__ = [
     "Inputs",
     "image_inputs",
     "on_device",
+    "one_by_one",
     "open_model",
     "output_folder",
     "processor_of",

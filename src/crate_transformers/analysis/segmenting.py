@@ -1,0 +1,230 @@
+"""Segment images with a model: masks of attention and of MaskCut as files, and how good they are.
+
+Shapes: C channels, H x W pixels of the picture, K heads, M objects.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .. import __version__
+from .attention import attention_maps, segmentation_layer
+from .features import patch_features
+from .figures import overlay, paint_masks, picture_sheet
+from .maskcut import mask_cut
+from .output import Plate, write_bytes
+from .scores import BestHeadIoU, BestMaskIoU, average_precision, objects_of
+from .segmentation import attention_masks, resize_masks
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture to segment.
+
+    Attributes:
+        name: of its files. picture: (H, W, 3) uint8, as it is shown. pixel_values: (1, C, h, w), the same whole
+            picture as the model wants it. labels: (H, W) integers, the truth, or None.
+    """
+
+    name: str
+    picture: np.ndarray
+    pixel_values: Tensor
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """How to segment.
+
+    Attributes:
+        layer: from 0, negative from the end; None is the second-to-last.
+        fraction: of attention that a mask holds. num_masks, threshold: of MaskCut.
+    """
+
+    layer: int | None = None
+    fraction: float = 0.6
+    num_masks: int = 3
+    threshold: float = 0.15
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """Masks of one picture, at its size: by_mass, by_entries (K, H, W) and objects (M, H, W), bool; scores (M,)."""
+
+    by_mass: Tensor
+    by_entries: Tensor
+    objects: Tensor
+    scores: Tensor
+    heat: Tensor  # (K, rows, columns), the attention
+
+
+def segment_sample(model: Any, sample: Sample, settings: SegmentationSettings) -> Segmented:
+    """Masks of one picture.
+
+    Raises:
+        ValueError: a layer that does not exist; labels whose size is not the picture's; an image smaller than a patch.
+    """
+    size = sample.picture.shape[:2]
+    if sample.labels is not None and tuple(sample.labels.shape) != size:
+        raise ValueError(
+            f"the mask of {sample.name} is {tuple(sample.labels.shape)} pixels and its image {size}: they must have "
+            "one size (height, width)"
+        )
+    layer = segmentation_layer(model, settings.layer)
+    maps = attention_maps(model, sample.pixel_values, [layer]).maps[0, 0]  # (K, rows, columns)
+    features = patch_features(model, sample.pixel_values, layer)
+    found = mask_cut(features.features[0], features.grid, settings.num_masks, settings.threshold)
+    return Segmented(
+        by_mass=resize_masks(attention_masks(maps, settings.fraction, "mass"), size),
+        by_entries=resize_masks(attention_masks(maps, settings.fraction, "entries"), size),
+        objects=resize_masks(found.masks, size),
+        scores=found.scores,
+        heat=maps,
+    )
+
+
+class SegmentationScores:
+    """Mean IoU of every method, AP of MaskCut, gathered image by image."""
+
+    def __init__(self) -> None:
+        self.heads = {"attention_mass": BestHeadIoU(), "attention_entries": BestHeadIoU()}
+        self.objects = BestMaskIoU()
+        self._found: list[tuple[Tensor, Tensor]] = []
+        self._true: list[Tensor] = []
+
+    def update(self, segmented: Segmented, labels: Tensor) -> None:
+        self.heads["attention_mass"].update(segmented.by_mass, labels)
+        self.heads["attention_entries"].update(segmented.by_entries, labels)
+        self.objects.update(segmented.objects, labels)
+        self._found.append((segmented.objects, segmented.scores))
+        self._true.append(objects_of(labels))
+
+    def result(self) -> dict[str, Any]:
+        """{"attention_mass": {"mean_iou": ..., "classes": ...}, "attention_entries": ..., "maskcut": ...}.
+
+        "maskcut" also has "mask" and "box" with AP, AP50 and AP75, where pycocotools is installed; else "note".
+        """
+        results: dict[str, Any] = {name: score.result() for name, score in self.heads.items()}
+        results["maskcut"] = self.objects.result()
+        try:
+            results["maskcut"].update(average_precision(self._found, self._true))
+        except ImportError as error:
+            results["maskcut"]["note"] = str(error)
+        return results
+
+
+def _png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def label_map(masks: Tensor) -> np.ndarray:
+    """Masks (M, H, W) as one (H, W) uint8 map, 0 where there is none and 1 + number of the mask; the first wins."""
+    labels = np.zeros(masks.shape[-2:], dtype=np.uint8)
+    for number in reversed(range(len(masks))):
+        labels[masks[number].numpy()] = number + 1
+    return labels
+
+
+def write_segmented(folder: Path, sample: Sample, segmented: Segmented, about: str) -> list[Path]:
+    """Files of one picture.
+
+    NAME_maskcut.png (label map, 0 background), NAME_attention.npz (arrays attention (K, rows, columns) and the masks of
+    both readings (K, H, W)), NAME_overlay.png (objects over the picture), NAME_heads.png and .svg (every head's map and
+    mask).
+    """
+    best = [paint_masks(sample.picture, mask[None].numpy()) for mask in segmented.by_mass]
+    heats = [overlay(sample.picture, heat.numpy()) for heat in segmented.heat]
+    objects = paint_masks(sample.picture, segmented.objects.numpy())
+    cells = [[sample.picture, *heats], [objects, *best]]
+    plate = Plate(
+        f"{sample.name}_heads",
+        picture_sheet(
+            cells,
+            ["image", *(f"head {head}" for head in range(len(heats)))],
+            ["attention", "masks"],
+            cell=1.4,
+        ),
+        f"Above: {sample.name}, and the attention of the class token, head by head, each stretched to its range. "
+        f"Below: objects that MaskCut finds in the subspace features ({len(segmented.objects)}), and of each head the "
+        f"fewest patches that hold {about}; crate_transformers {__version__}.",
+    )
+    arrays = io.BytesIO()
+    np.savez_compressed(
+        arrays,
+        attention=segmented.heat.numpy(),
+        by_mass=segmented.by_mass.numpy(),
+        by_entries=segmented.by_entries.numpy(),
+        maskcut=segmented.objects.numpy(),
+        maskcut_scores=segmented.scores.numpy(),
+    )
+    return [
+        write_bytes(folder / f"{sample.name}_maskcut.png", _png(label_map(segmented.objects))),
+        write_bytes(folder / f"{sample.name}_overlay.png", _png(objects)),
+        write_bytes(folder / f"{sample.name}_masks.npz", arrays.getvalue()),
+        *plate.write(folder),
+    ]
+
+
+@dataclass
+class Segmentation:
+    """What `segment` made: files, and the scores where there was a truth."""
+
+    files: list[Path] = field(default_factory=list)
+    scores: dict[str, Any] | None = None
+    num_images: int = 0
+
+
+def segment(
+    model: Any,
+    samples: Iterable[Sample],
+    output: str | Path,
+    settings: SegmentationSettings | None = None,
+    name: str = "model",
+    progress: Callable[[Iterable[Sample]], Iterator[Sample]] | None = None,
+) -> Segmentation:
+    """Segment pictures one by one and write masks and overlays; with labels, score them.
+
+    Args:
+        model: an image model that `trace_batches` takes. samples: read once, never held.
+        output: the folder to write. settings: how. name: of the model, in captions.
+
+    Raises:
+        ValueError: as in `segment_sample`.
+    """
+    settings = settings or SegmentationSettings()
+    layer = segmentation_layer(model, settings.layer)
+    about = f"{100 * settings.fraction:g} % of its attention. {name}, layer {layer} (from 0)"
+    scores, result = SegmentationScores(), Segmentation()
+    with torch.no_grad():
+        for sample in progress(samples) if progress else samples:
+            segmented = segment_sample(model, sample, settings)
+            result.files += write_segmented(Path(output), sample, segmented, about)
+            result.num_images += 1
+            if sample.labels is not None:
+                scores.update(segmented, sample.labels)
+                result.scores = {}
+    if result.scores is not None:
+        result.scores = scores.result()
+    return result
+
+
+__all__ = [
+    "Sample",
+    "Segmentation",
+    "SegmentationScores",
+    "SegmentationSettings",
+    "Segmented",
+    "label_map",
+    "segment",
+    "segment_sample",
+    "write_segmented",
+]
