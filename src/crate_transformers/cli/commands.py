@@ -4,14 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 from .convert import convert
+from .evaluate import evaluate
+from .generate import generate
 from .inspect import inspect
+from .neurons import neurons
+from .predict import predict
+from .segment import segment
 from .train import recipes, train
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "recipes": recipes,
+    "evaluate": evaluate,
+    "predict": predict,
+    "generate": generate,
     "convert": convert,
     "inspect": inspect,
+    "segment": segment,
+    "neurons": neurons,
 }
 
 __all__ = ["COMMANDS"]

@@ -1,11 +1,9 @@
 """One training run: a recipe and a folder in, a model, metrics and a report out."""
 
-import contextlib
-import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,13 @@ from accelerate import PartialState
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
-from transformers.utils import logging as transformers_logging
 
 from ..analysis import measure_layers
 from .arguments import optimizer_of, training_arguments
 from .callbacks import Ema, GracefulStop, MeasureLayers, ProgressLine, SetEpoch
 from .figures import curves_figure, layer_heat_figure, layers_figure
 from .files import write_json, write_text
+from .quiet import quiet_transformers
 from .recipe import Recipe, recipe_of
 from .report import Section, write_report
 from .tasks import Task, task_of
@@ -72,8 +70,8 @@ def train(
         if (output / METRICS_FILE).is_file():
             metrics = yaml.safe_load((output / METRICS_FILE).read_text(encoding="utf-8"))
             return RunResult(output, "was finished", 0, metrics)
-    with _quiet():
-        task = task_of(recipe)
+    with quiet_transformers():
+        task = task_of(recipe, output)
         if state.is_main_process:
             for note in task.notes:
                 say(note)
@@ -167,7 +165,8 @@ def _measure(
             found = trainer.evaluate(data, metric_key_prefix=part)
             prefix, skipped = f"{part}_", ("runtime", "samples_per_second", "steps_per_second", "preparation_time")
             named = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
-            metrics[part] = task.complete({name: value for name, value in named.items() if name not in skipped})
+            kept = {name: value for name, value in named.items() if name not in skipped}
+            metrics[part] = task.complete(kept, part)
     model = task.finished_model()
     metrics["model"] = {"parameters": model.num_parameters(), "flops": count_flops(model, task.sample_inputs(1))}
     return metrics
@@ -203,7 +202,7 @@ def _report(recipe: Recipe, task: Task, trainer: CrateTrainer, output: Path, met
     sections = [
         Section("Result", table=rows, details=task.notes),
         Section("Curves", figures=[curves_figure(history, task.metric)]),
-        *task.report(model),
+        *task.report(model, history),
         *_layer_sections(recipe, task, model, history),
     ]
     write_report(output / REPORT_FILE, f"{recipe.name}: {type(model).__name__}", sections, recipe.to_dict())
@@ -284,21 +283,6 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
         else:
             flat[section] = values
     return flat
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers' progress bars and notices would tear ours; warnings and errors stay."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(max(verbosity, logging.ERROR))
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 __all__ = ["METRICS_FILE", "RECIPE_FILE", "REPORT_FILE", "RunResult", "count_flops", "train"]

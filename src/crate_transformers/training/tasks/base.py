@@ -55,8 +55,8 @@ class Task(ABC):
         """What is saved at the end."""
         return self.model
 
-    def complete(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Metrics of one part, named for metrics.json; may add some (perplexity of a loss)."""
+    def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
+        """Metrics of one part ("validation" or "test") for metrics.json; may add some (perplexity of a loss)."""
         return metrics
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Task(ABC):
     def sample_inputs(self, count: int) -> Any:
         """Model inputs for measures and FLOPs: a few samples of the test (or validation, or training) part."""
 
-    def report(self, model: nn.Module) -> list[Section]:
+    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
         """Pages of the report that only this task can draw."""
         return []
 

@@ -30,7 +30,7 @@ class ImageClassification(Task):
     metric = "eval_accuracy"
     greater_is_better = True
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, output: Path):
         super().__init__(recipe)
         data, train = recipe.data, recipe.train
         self.splits = load_image_source(
@@ -86,7 +86,7 @@ class ImageClassification(Task):
         return {"pixel_values": torch.stack([item["pixel_values"] for item in items])}
 
     @torch.no_grad()
-    def report(self, model: nn.Module) -> list[Section]:
+    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
         shown = self._shown()
         truth, predicted, score = _predict(model, shown)
         order = np.random.default_rng(0).permutation(len(truth))[:24]

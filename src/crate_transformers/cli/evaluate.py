@@ -1,0 +1,32 @@
+"""`crate evaluate`: metrics of a saved model on held-out data."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .settings import parse_settings
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model folder, or a name on the Hugging Face hub.")],
+    data: Annotated[
+        str | None, typer.Option(help="As in `crate train`; default: what the model was trained on.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="data.root=... and its like.")] = None,
+    output: Annotated[Path | None, typer.Option(help="A JSON file to write the metrics to as well.")] = None,
+) -> None:
+    """Accuracy and loss of a classifier, perplexity and bits per byte of a language model."""
+    from ..training.evaluation import evaluate_model
+
+    metrics = evaluate_model(model, data, split, parse_settings(settings))
+    text = json.dumps(metrics, indent=2)
+    typer.echo(text)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+        typer.echo(f"metrics written to {output}", err=True)
+
+
+__all__ = ["evaluate"]

@@ -1,0 +1,281 @@
+"""Where text comes from: `python-reference`, `text:PATH`, `csv:PATH`, `json:PATH`, `hub:NAME`.
+
+Text is read in pieces, so a file larger than memory, or of one endless line, is no different from a small one. Held-out
+text is a contiguous part at the end (of files), or whole documents drawn with the seed (of everything else).
+"""
+
+import codecs
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_PIECE = 1 << 20  # bytes read at a time
+_SOURCES = {
+    "python-reference": "python-reference",
+    "text": "text:PATH",
+    "csv": "csv:PATH",
+    "json": "json:PATH",
+    "hub": "hub:NAME",
+}
+
+Document = Callable[[], Iterator[str]]  # a document, read in pieces
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """Documents of one part of a source; documents() may be called again and gives the same."""
+
+    documents: Callable[[], Iterator[Document]]
+
+    def pieces(self) -> Iterator[str]:
+        """All text, piece by piece."""
+        for document in self.documents():
+            yield from document()
+
+    def read(self) -> str:
+        """All text at once, for parts that are known to be small."""
+        return "".join(self.pieces())
+
+
+@dataclass(frozen=True)
+class TextSplits:
+    """Training, validation and test text of a source."""
+
+    name: str
+    train: TextPart
+    validation: TextPart
+    test: TextPart
+
+
+def load_text_source(
+    source: str,
+    validation_fraction: float = 0.05,
+    test_fraction: float = 0.05,
+    seed: int = 0,
+    text_column: str | None = None,
+    streaming: bool = False,
+) -> TextSplits:
+    """Open a source of running text.
+
+    Args:
+        source: "python-reference" (the language reference that comes with Python); "text:PATH" (a file, or a folder of
+            .txt and .md files); "csv:PATH" or "json:PATH" (a file, or a folder with train, validation and test files;
+            the text stands in `text_column`); "hub:NAME" or "hub:NAME/CONFIG".
+        validation_fraction, test_fraction: held out where the source has no such part.
+        streaming: read a hub data set as it arrives.
+
+    Raises:
+        ValueError: an unknown source, no text, text that is not UTF-8 (named, with the byte).
+    """
+    kind, _, argument = source.partition(":")
+    if kind not in _SOURCES:
+        near = difflib.get_close_matches(kind, _SOURCES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"unknown text source {source!r}: expected one of {', '.join(_SOURCES.values())}{hint}")
+    if kind == "python-reference":
+        return _in_memory(source, _python_reference(), validation_fraction, test_fraction, seed)
+    if not argument:
+        raise ValueError(f"--data {kind} needs a name: {_SOURCES[kind]}")
+    if kind == "text":
+        return _files(Path(argument).expanduser(), validation_fraction, test_fraction)
+    return _tables(kind, argument, text_column, validation_fraction, test_fraction, seed, streaming)
+
+
+def _python_reference() -> list[str]:
+    from pydoc_data.topics import topics  # 700 kB of text, of no use to the other sources
+
+    return [topics[name] for name in sorted(topics)]
+
+
+def _in_memory(
+    name: str, documents: list[str], validation_fraction: float, test_fraction: float, seed: int
+) -> TextSplits:
+    documents = [document for document in documents if document.strip()]
+    if not documents:
+        raise ValueError(f"{name} holds no text")
+    order = np.random.default_rng(seed).permutation(len(documents))
+    held = [
+        max(1, round(fraction * len(documents))) if fraction else 0 for fraction in (validation_fraction, test_fraction)
+    ]
+    if sum(held) >= len(documents):
+        raise ValueError(f"{name} has {len(documents)} documents: too few to hold some out")
+    bounds = np.cumsum([0, *held])
+    validation, test, train = np.split(order, bounds[1:])
+
+    def part(chosen: np.ndarray) -> TextPart:
+        texts = [documents[i] for i in chosen]
+        return TextPart(lambda: (lambda text=text: iter([text]) for text in texts))
+
+    return TextSplits(name, part(train), part(validation), part(test))
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def _files(root: Path, validation_fraction: float, test_fraction: float) -> TextSplits:
+    if root.is_dir():
+        parts = _named_parts(root)
+        if parts:
+            return parts
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in (".txt", ".md"))
+    else:
+        paths = [root]
+    if not paths or not all(path.is_file() for path in paths):
+        raise ValueError(f"no text file at {root}")
+    total = sum(path.stat().st_size for path in paths)
+    if total == 0:
+        raise ValueError(f"{root} is empty: there is no text to learn from")
+    ends = [
+        round(total * (1 - validation_fraction - test_fraction)),
+        round(total * (1 - test_fraction)),
+        total,
+    ]
+    ranges = zip([0, *ends[:-1]], ends, strict=True)
+    train, validation, test = (_byte_range(paths, start, end) for start, end in ranges)
+    return TextSplits(str(root), train, validation, test)
+
+
+def _named_parts(root: Path) -> TextSplits | None:
+    found = {part: sorted(root.glob(f"{part}*.txt")) for part in ("train", "val", "test")}
+    if not found["train"] or not (found["val"] or found["test"]):
+        return None
+    whole = {part: _byte_range(paths, 0, sum(path.stat().st_size for path in paths)) for part, paths in found.items()}
+    return TextSplits(str(root), whole["train"], whole["val"], whole["test"])
+
+
+def _byte_range(paths: list[Path], start: int, end: int) -> TextPart:
+    """Bytes start to end of the files one after the other, a document for each file touched."""
+
+    def documents() -> Iterator[Document]:
+        offset = 0
+        for path in paths:
+            size = path.stat().st_size
+            first, last = max(start - offset, 0), min(end - offset, size)
+            if first < last:
+                yield lambda path=path, first=first, last=last: _read_range(path, first, last)
+            offset += size
+
+    return TextPart(documents)
+
+
+def _read_range(path: Path, first: int, last: int) -> Iterator[str]:
+    """Text of the bytes first to last, both moved forward to the next character border."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        first, last = _next_border(file, first), _next_border(file, last)
+        file.seek(first)
+        position = first
+        carry = ""
+        while position < last:
+            raw = file.read(min(_PIECE, last - position))
+            if not raw:
+                break
+            before = position - len(decoder.getstate()[0])
+            position += len(raw)
+            try:
+                text = carry + decoder.decode(raw, final=position >= last)
+            except UnicodeDecodeError as error:
+                byte = error.object[error.start]
+                raise ValueError(
+                    f"{path} is not UTF-8: byte 0x{byte:02x} at offset {before + error.start}; convert it to UTF-8"
+                ) from error
+            # cut before the last space, so that no word is split where a tokenizer would not split it
+            cut = text.rfind(" ") if position < last else len(text)
+            cut = cut if cut > 0 else len(text)
+            carry = text[cut:]
+            if text[:cut]:
+                yield text[:cut]
+        if carry:
+            yield carry
+
+
+def _next_border(file: Any, position: int) -> int:
+    file.seek(position)
+    following = file.read(3)
+    for extra, byte in enumerate(following):
+        if byte & 0xC0 != 0x80:
+            return position + extra
+    return position + len(following)
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, Any]:
+    """Tables of a csv or json file, of a folder of those, or of a hub data set: part name -> datasets.Dataset.
+
+    Raises:
+        ValueError: nothing there, or files that are no tables.
+    """
+    from datasets import load_dataset  # heavy
+
+    try:
+        if kind == "hub":
+            name, _, configuration = argument.partition(":")
+            return dict(load_dataset(name, configuration or None, streaming=streaming))
+        root = Path(argument).expanduser()
+        suffixes = (".csv",) if kind == "csv" else (".json", ".jsonl")
+        if root.is_file():
+            return dict(load_dataset(kind, data_files={"train": str(root)}))
+        files = {
+            part: [str(p) for p in sorted(root.glob(f"{stem}*")) if p.suffix in suffixes]
+            for part, stem in (("train", "train"), ("validation", "val"), ("test", "test"))
+        }
+        files = {part: paths for part, paths in files.items() if paths}
+        if "train" not in files:
+            raise ValueError(f"no {kind} file at {root}: expected a file, or a folder with train{suffixes[0]}")
+        return dict(load_dataset(kind, data_files=files))
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"the data set {kind}:{argument} could not be read: {error}") from error
+
+
+def _tables(
+    kind: str,
+    argument: str,
+    text_column: str | None,
+    validation_fraction: float,
+    test_fraction: float,
+    seed: int,
+    streaming: bool,
+) -> TextSplits:
+    tables = load_tables(kind, argument, streaming)
+    if "train" not in tables:
+        raise ValueError(f"{kind}:{argument} has no split named train, has {', '.join(tables)}")
+    column = text_column or _only_text_column(tables["train"], f"{kind}:{argument}")
+
+    def part(table: Any) -> TextPart:
+        return TextPart(lambda: (lambda row=row: iter([str(row[column])]) for row in table))
+
+    train, validation, test = tables["train"], tables.get("validation"), tables.get("test")
+    if streaming:
+        held = 1000  # rows at the head of a stream whose length nobody knows
+        if validation is None:
+            validation, train = train.take(held), train.skip(held)
+        return TextSplits(f"{kind}:{argument}", part(train), part(validation), part(test or validation))
+    for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
+        if locals()[name] is None:
+            halves = train.train_test_split(test_size=max(1, round(fraction * len(train))), seed=seed)
+            train = halves["train"]
+            if name == "test":
+                test = halves["test"]
+            else:
+                validation = halves["test"]
+    return TextSplits(f"{kind}:{argument}", part(train), part(validation), part(test))
+
+
+def _only_text_column(table: Any, name: str) -> str:
+    columns = list(table.column_names or [])
+    if "text" in columns:
+        return "text"
+    if len(columns) == 1:
+        return columns[0]
+    raise ValueError(f"{name} has the columns {', '.join(columns)}: say which holds the text, --set data.text_column=")
+
+
+__all__ = ["TextPart", "TextSplits", "load_tables", "load_text_source"]

@@ -1,0 +1,95 @@
+"""Text from a causal language model, streamed, with the context's limit said instead of passed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, TextStreamer
+
+from .prediction import load_model
+from .tasks.language_modeling import load_tokenizer
+
+
+class _Lines(TextStreamer):
+    """Hands finished pieces of text to a function."""
+
+    def __init__(self, tokenizer: Any, write: Callable[[str], None]):
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.write = write
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.write(text)
+
+
+@torch.no_grad()
+def generate_text(
+    folder: str | Path,
+    prompt: str,
+    max_new_tokens: int = 100,
+    temperature: float = 0.8,
+    top_k: int = 50,
+    num_beams: int = 1,
+    seed: int = 0,
+    slide: bool = False,
+    write: Callable[[str], None] | None = None,
+) -> str:
+    """Continue a prompt.
+
+    Args:
+        temperature: 0 is greedy. top_k: 0 is all. num_beams: more than one searches instead of sampling.
+        slide: go on past the context by forgetting its first half; else generation stops at the limit.
+        write: receives the text as it comes (not with beams).
+
+    Returns:
+        the continuation, without the prompt.
+
+    Raises:
+        ValueError: a prompt longer than the context, no causal language model, values out of range.
+    """
+    if max_new_tokens < 1 or temperature < 0 or top_k < 0 or num_beams < 1:
+        raise ValueError("max_new_tokens and num_beams must be at least 1, temperature and top_k at least 0")
+    model, tokenizer = load_model(folder, AutoModelForCausalLM), load_tokenizer(folder)
+    limit = getattr(model.config, "max_sequence_length", None) or model.config.max_position_embeddings
+    tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    if tokens.shape[1] == 0:
+        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        tokens = torch.tensor([[start]])
+    if tokens.shape[1] > limit:
+        raise ValueError(f"the prompt has {tokens.shape[1]} tokens, the context holds {limit}: shorten it")
+    tokens = tokens.to(model.device)
+    options: dict[str, Any] = {"num_beams": num_beams, "pad_token_id": tokenizer.pad_token_id}
+    if temperature > 0 and num_beams == 1:
+        options.update(do_sample=True, temperature=temperature, top_k=top_k)
+    else:
+        options.update(do_sample=False)
+    torch.manual_seed(seed)
+    pieces: list[str] = []
+    while max_new_tokens > 0:
+        room = limit - tokens.shape[1]
+        if room <= 0:
+            if not slide:
+                break
+            tokens = tokens[:, -max(limit // 2, 1) :]
+            continue
+        streamer = _Lines(tokenizer, write) if write is not None and num_beams == 1 else None
+        made = model.generate(
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=min(max_new_tokens, room),
+            streamer=streamer,
+            **options,
+        )
+        new = made[:, tokens.shape[1] :]
+        pieces.append(tokenizer.decode(new[0], skip_special_tokens=True))
+        max_new_tokens -= new.shape[1]
+        tokens = made
+        if new.shape[1] == 0 or new[0, -1].item() == tokenizer.eos_token_id:
+            break
+    text = "".join(pieces)
+    if write is not None and num_beams > 1:
+        write(text)
+    return text
+
+
+__all__ = ["generate_text"]

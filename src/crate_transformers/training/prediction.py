@@ -1,0 +1,120 @@
+"""Using a trained image classifier: predictions for files, metrics on a source of labelled images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
+
+from ..data import EvaluationTransform, KeyedImages, find_images, load_image, load_image_source
+from .quiet import quiet_transformers
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """file; label, the best class's name; score, its probability in [0, 1]."""
+
+    file: str
+    label: str
+    score: float
+
+
+def load_classifier(folder: str | Path) -> tuple[PreTrainedModel, Any]:
+    """(model in evaluation mode on the best device, image processor) of a folder or hub name.
+
+    Raises:
+        ValueError: no image classifier there, or one that is damaged.
+    """
+    model = load_model(folder, AutoModelForImageClassification)
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} has no image processor (preprocessor_config.json)") from error
+    return model, processor
+
+
+def load_model(folder: str | Path, auto_class: Any) -> PreTrainedModel:
+    """A model by transformers' Auto class, every weight accounted for, in evaluation mode on the best device."""
+    if Path(folder).is_file():
+        raise ValueError(f"{folder} is a file: convert it first, crate convert {folder} FOLDER")
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        with quiet_transformers():
+            model, loading = auto_class.from_pretrained(folder, config=config, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ValueError(f"the weights in {folder} are damaged: {error}") from error
+    if loading["missing_keys"]:
+        raise ValueError(
+            f"{folder} is no {type(model).__name__}: its weights lack {', '.join(sorted(loading['missing_keys'])[:3])}"
+        )
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def predict_images(folder: str | Path, places: Sequence[str | Path], batch_size: int = 32) -> Iterator[Prediction]:
+    """Classify image files and folders of them, in order, as they are read.
+
+    Raises:
+        ValueError: a model or an image that cannot be used; named.
+    """
+    files = find_images(places)
+    model, processor = load_classifier(folder)
+    transform, channels = EvaluationTransform(processor), model.config.num_channels
+    for start in range(0, len(files), batch_size):
+        batch = files[start : start + batch_size]
+        pixel_values = torch.stack([transform(load_image(file, channels)) for file in batch]).to(model.device)
+        scores, labels = model(pixel_values=pixel_values).logits.float().softmax(dim=-1).max(dim=-1)
+        for file, score, label in zip(batch, scores.tolist(), labels.tolist(), strict=True):
+            yield Prediction(str(file), str(model.config.id2label[label]), score)
+
+
+@torch.no_grad()
+def evaluate_classifier(
+    folder: str | Path, source: str, split: str = "test", batch_size: int = 64, **options: Any
+) -> dict[str, Any]:
+    """Accuracy and mean loss of a classifier on one part of a source of labelled images.
+
+    Args:
+        source, options: as `load_image_source` takes them. split: train, validation or test.
+
+    Raises:
+        ValueError: classes that are not the model's; an empty part; whatever the source or the model raise.
+    """
+    splits = load_image_source(source, **options)
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"split must be train, validation or test, got {split!r}")
+    images = getattr(splits, split)
+    if not len(images):
+        raise ValueError(f"{source} has no {split} images")
+    model, processor = load_classifier(folder)
+    _check_classes(model, splits.classes, source)
+    data = KeyedImages(images, EvaluationTransform(processor), model.config.num_channels)
+    loss, right = 0.0, 0
+    for start in range(0, len(data), batch_size):
+        items = [data[i] for i in range(start, min(start + batch_size, len(data)))]
+        labels = torch.tensor([item["labels"] for item in items], device=model.device)
+        logits = model(pixel_values=torch.stack([item["pixel_values"] for item in items]).to(model.device)).logits
+        loss += F.cross_entropy(logits.float(), labels, reduction="sum").item()
+        right += int((logits.argmax(dim=-1) == labels).sum())
+    return {"split": split, "images": len(data), "accuracy": right / len(data), "loss": loss / len(data)}
+
+
+def _check_classes(model: PreTrainedModel, classes: list[str], source: str) -> None:
+    known = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    if len(known) != len(classes):
+        raise ValueError(f"the model has {len(known)} classes, {source} has {len(classes)}")
+    generic = all(name.startswith("LABEL_") for name in known)
+    if not generic and known != classes:
+        pairs = ((ours, theirs) for ours, theirs in zip(known, classes, strict=True) if ours != theirs)
+        ours, theirs = next(pairs)
+        raise ValueError(f"the classes of {source} are not the model's: {theirs!r} where the model has {ours!r}")
+
+
+__all__ = ["Prediction", "evaluate_classifier", "load_classifier", "load_model", "predict_images"]

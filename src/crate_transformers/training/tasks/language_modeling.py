@@ -1,0 +1,220 @@
+"""Language modelling, masked and causal, with text measured in bits per byte."""
+
+import lzma
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
+
+from ...data.masking import MaskingCollator
+from ...data.text import TextPart, load_text_source
+from ...data.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile, pack_tokens, train_tokenizer
+from ..build import build_model
+from ..recipe import Recipe
+from ..report import Section
+from .base import Task
+
+_XZ_LIMIT = 64 << 20  # held-out bytes that are compressed for comparison
+_PROMPTS = 3
+
+
+class LanguageModeling(Task):
+    """Masked or causal, as the recipe's task says."""
+
+    def __init__(self, recipe: Recipe, output: Path):
+        super().__init__(recipe)
+        data = recipe.data
+        self.is_causal = recipe.task == "causal-language-modeling"
+        self.splits = load_text_source(
+            data.source, data.validation_fraction, data.test_fraction, recipe.seed, data.text_column, data.streaming
+        )
+        self.cache = Path(data.cache_dir).expanduser() if data.cache_dir else output / "cache"
+        self.tokenizer = self._tokenizer()
+        auto_class = AutoModelForCausalLM if self.is_causal else AutoModelForMaskedLM
+        self.model = build_model(recipe, auto_class, self._fields_of_data(), self.notes)
+        _check_vocabulary(self.tokenizer, self.model.config.vocab_size)
+        self.context_length = self._context_length()
+        self.held_out = {part: self._pack(part) for part in ("validation", "test")}
+        self.validation_data, self.test_data = (
+            PackedTokens(self.held_out[part], self.context_length) for part in ("validation", "test")
+        )
+        if data.streaming:
+            self.keyed = False
+            self.train_data = PackedStream(self.splits.train, self.tokenizer, self.context_length)
+        else:
+            self.train_data = PackedTokens(self._pack("train"), self.context_length)
+        self.collator = (
+            CausalCollator() if self.is_causal else MaskingCollator(self.tokenizer, data.mask_probability, recipe.seed)
+        )
+        self.evaluation_collator = self.collator
+
+    # -- data ---------------------------------------------------------------------------------------------------------
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        source = self.recipe.data.tokenizer or self.recipe.model.get("from")
+        if source is not None:
+            return load_tokenizer(source)
+        length = self.recipe.data.context_length or 512
+        return train_tokenizer(self.splits.train, self.recipe.data.vocab_size, self.is_causal, length)
+
+    def _fields_of_data(self) -> dict[str, Any]:
+        """What the tokenizer decides of a new model."""
+        if self.recipe.model.get("from"):
+            return {}
+        fields: dict[str, Any] = {
+            "vocab_size": len(self.tokenizer),
+            **{f"{name}_token_id": getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")},
+        }
+        if self.recipe.family.name == "crate" and self.is_causal and not self.recipe.model.get("size"):
+            raise ValueError("a causal CRATE names its shell: set model.size, e.g. gpt2-tiny, and override its fields")
+        if self.recipe.data.context_length:
+            offset = fields["pad_token_id"] + 1 if self.recipe.family.name == "crate" and not self.is_causal else 0
+            name = "n_positions" if self.recipe.family.name == "gpt2" else "max_position_embeddings"
+            fields[name] = self.recipe.data.context_length + offset
+        return fields
+
+    def _context_length(self) -> int:
+        config = self.model.config
+        limit = getattr(config, "max_sequence_length", config.max_position_embeddings)
+        length = self.recipe.data.context_length or limit
+        if not 2 <= length <= limit:
+            raise ValueError(f"data.context_length must be from 2 to the model's {limit} tokens, got {length}")
+        return length
+
+    def _pack(self, part: str) -> TokenFile:
+        data = self.recipe.data
+        key = {
+            "part": part,
+            "source": data.source,
+            "column": data.text_column,
+            "fractions": [data.validation_fraction, data.test_fraction],
+            "seed": self.recipe.seed,
+        }
+        return pack_tokens(getattr(self.splits, part), self.tokenizer, self.cache, key)
+
+    # -- metrics ------------------------------------------------------------------------------------------------------
+
+    def reduce_outputs(self, logits: Any, labels: Tensor) -> Tensor:
+        return torch.zeros(labels.shape[0])  # the loss says it all; logits over a vocabulary would fill the memory
+
+    def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
+        return {**metrics, **text_metrics(metrics["loss"], self.held_out[part], self.is_causal)}
+
+    def save_beside(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+
+    def sample_inputs(self, count: int) -> dict[str, Tensor]:
+        chunks = [self.test_data[i]["input_ids"] for i in range(min(count, 64, len(self.test_data)))]
+        return {"input_ids": torch.stack(chunks)}
+
+    # -- report -------------------------------------------------------------------------------------------------------
+
+    def callbacks(self) -> list[TrainerCallback]:
+        every = self.recipe.train.sample_every
+        return [WriteSamples(self, every)] if every and self.is_causal else []
+
+    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
+        sections = [self._compression(model, history)]
+        samples = [entry for entry in history if "sample" in entry]
+        if samples:
+            text = "\n\n".join(f"--- step {entry['step']}\n{entry['sample']}" for entry in samples[-12:])
+            sections.append(
+                Section("Samples during training", "Drawn at temperature 0.8 from the same prompt.", verbatim=text)
+            )
+        return sections
+
+    def _compression(self, model: nn.Module, history: list[dict[str, Any]]) -> Section:
+        test = self.held_out["test"]
+        rows: list[tuple[Any, ...]] = [("coder", "bits per byte")]
+        losses = [entry["test_loss"] for entry in history if "test_loss" in entry]
+        if losses:
+            rows.append((type(model).__name__, f"{bits_per_byte(losses[-1], test):.3f}"))
+        rows.append(("xz -9", f"{xz_bits_per_byte(self.splits.test):.3f}"))
+        text = f"The same {test.num_bytes:,} held-out bytes, coded by the model and by a compressor" + (
+            "." if self.is_causal else "; the masked model sees both sides of a token, so its figure is no code length."
+        )
+        return Section("Compression is the subject", text, table=rows)
+
+
+class WriteSamples(TrainerCallback):
+    """Keeps a sample of the model's text in the log, every `every` steps."""
+
+    def __init__(self, task: LanguageModeling, every: int):
+        self.task, self.every = task, every
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if state.global_step % self.every or not state.is_world_process_zero:
+            return
+        was_training = model.training
+        model.eval()
+        with torch.random.fork_rng():
+            torch.manual_seed(self.task.recipe.seed)
+            prompt = self.task.test_data[0]["input_ids"][None, :8].to(model.device)
+            room = self.task.context_length - prompt.shape[1]
+            tokens = model.generate(
+                prompt,
+                max_new_tokens=min(64, room),
+                do_sample=True,
+                temperature=0.8,
+                attention_mask=torch.ones_like(prompt),
+            )
+        model.train(was_training)
+        state.log_history.append(
+            {"step": state.global_step, "epoch": state.epoch, "sample": self.task.tokenizer.decode(tokens[0])}
+        )
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """A tokenizer of a folder or hub name.
+
+    Raises:
+        ValueError: none there.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no tokenizer at {source}: name one with --set data.tokenizer=") from error
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+    if len(tokenizer) > vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens, the model {vocab_size}: they do not fit; use the model's own "
+            "tokenizer, or set model.vocab_size"
+        )
+
+
+def bits_per_byte(loss: float, tokens: TokenFile) -> float:
+    """Nats a token to bits a byte of the text that the tokens encode."""
+    return loss / math.log(2) / tokens.bytes_per_token
+
+
+def text_metrics(loss: float, tokens: TokenFile, is_causal: bool) -> dict[str, float]:
+    """Perplexity and bits per byte of a mean loss in nats a token."""
+    name = "bits_per_byte" if is_causal else "masked_bits_per_byte"
+    return {"perplexity": math.exp(min(loss, 700.0)), name: bits_per_byte(loss, tokens)}
+
+
+def xz_bits_per_byte(part: TextPart) -> float:
+    """Bits per byte of `xz -9` on (at most the first 64 MB of) a part."""
+    compressor = lzma.LZMACompressor(preset=9)
+    size = written = 0
+    for piece in part.pieces():
+        raw = piece.encode("utf-8")[: _XZ_LIMIT - size]
+        size += len(raw)
+        written += len(compressor.compress(raw))
+        if size >= _XZ_LIMIT:
+            break
+    return 8 * (written + len(compressor.flush())) / max(size, 1)
+
+
+__all__ = ["LanguageModeling", "bits_per_byte", "load_tokenizer", "text_metrics", "xz_bits_per_byte"]

@@ -1,0 +1,75 @@
+"""Perplexity and bits per byte of a saved language model on held-out text."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+from ..data.masking import MaskingCollator
+from ..data.text import load_text_source
+from ..data.tokens import CausalCollator, PackedTokens, pack_tokens
+from .prediction import load_model
+from .recipe import DataOptions, Recipe
+from .tasks.language_modeling import load_tokenizer, text_metrics, xz_bits_per_byte
+
+
+@torch.no_grad()
+def evaluate_language_model(
+    folder: str | Path, data: DataOptions, split: str, recipe: Recipe | None = None, batch_size: int = 16
+) -> dict[str, Any]:
+    """Loss (nats a token), perplexity and bits per byte on one part of a text source, with `xz -9` on the same bytes.
+
+    Raises:
+        ValueError: a split that is none, a model that is no language model, a tokenizer that does not fit, or whatever
+            the text source raises.
+    """
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"split must be train, validation or test, got {split!r}")
+    is_causal = _is_causal(folder)
+    model = load_model(folder, AutoModelForCausalLM if is_causal else AutoModelForMaskedLM)
+    tokenizer = load_tokenizer(folder)
+    seed = recipe.seed if recipe is not None else 0
+    splits = load_text_source(
+        data.source, data.validation_fraction, data.test_fraction, seed, data.text_column, data.streaming
+    )
+    part = getattr(splits, split)
+    config = model.config
+    limit = getattr(config, "max_sequence_length", None) or config.max_position_embeddings
+    with tempfile.TemporaryDirectory() as cache:
+        tokens = pack_tokens(part, tokenizer, Path(cache), {"evaluate": split})
+        chunks = PackedTokens(tokens, min(data.context_length or limit, limit))
+        collate = CausalCollator() if is_causal else MaskingCollator(tokenizer, data.mask_probability, seed)
+        nats, count = 0.0, 0
+        for start in range(0, len(chunks), batch_size):
+            batch = collate([chunks[i] for i in range(start, min(start + batch_size, len(chunks)))])
+            input_ids, labels = (batch[name].to(model.device) for name in ("input_ids", "labels"))
+            logits = model(input_ids=input_ids).logits.float()
+            if is_causal:
+                logits, labels = logits[:, :-1], labels[:, 1:]
+            nats += F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum").item()
+            count += int((labels != -100).sum())
+        loss = nats / max(count, 1)
+        return {
+            "split": split,
+            "bytes": tokens.num_bytes,
+            "tokens": tokens.num_tokens,
+            "loss": loss,
+            **text_metrics(loss, tokens, is_causal),
+            "xz_bits_per_byte": xz_bits_per_byte(part),
+        }
+
+
+def _is_causal(folder: str | Path) -> bool:
+    config = AutoConfig.from_pretrained(folder)
+    names = config.architectures or []
+    if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names):
+        return False
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        return True
+    raise ValueError(f"{folder} holds a {', '.join(names) or config.model_type}, not a language model")
+
+
+__all__ = ["evaluate_language_model"]
