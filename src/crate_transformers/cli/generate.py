@@ -14,7 +14,7 @@ def generate(
     beams: Annotated[int, typer.Option(help="Search with this many beams instead of sampling.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     slide: Annotated[
-        bool, typer.Option("--slide", help="Go on past the context by forgetting its first half.")
+        bool, typer.Option("--slide", help="Past the context, forget its first half.")
     ] = False,
 ) -> None:
     """Continue a prompt, printing the text as it comes."""
