@@ -13,9 +13,7 @@ def generate(
     top_k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0 is all.")] = 50,
     beams: Annotated[int, typer.Option(help="Search with this many beams instead of sampling.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
-    slide: Annotated[
-        bool, typer.Option("--slide", help="Past the context, forget its first half.")
-    ] = False,
+    slide: Annotated[bool, typer.Option("--slide", help="Past the context, forget its first half.")] = False,
 ) -> None:
     """Continue a prompt, printing the text as it comes."""
     from ..training.generation import generate_text

@@ -168,7 +168,7 @@ def _measure(
             kept = {name: value for name, value in named.items() if name not in skipped}
             metrics[part] = task.complete(kept, part)
     model = task.finished_model()
-    metrics["model"] = {"parameters": model.num_parameters(), "flops": count_flops(model, task.sample_inputs(1))}
+    metrics["model"] = {"parameters": model.num_parameters(), "flops": count_flops(model, task.flop_inputs())}
     return metrics
 
 

@@ -116,6 +116,22 @@ class CrateTrainer(Trainer):
         with self.ema.swapped_into(self.accelerator.unwrap_model(self.model)) if self.ema else nullcontext():
             return super().evaluate(*args, **kwargs)
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As the Trainer does; of two equal metrics (accuracies on a small part) the one with the lower loss wins."""
+        before = self.state.best_global_step
+        if super()._determine_best_metric(metrics, trial):
+            return True
+        name = f"eval_{str(self.args.metric_for_best_model).removeprefix('eval_')}"
+        losses = [e["eval_loss"] for e in self.state.log_history if e.get("step") == before and "eval_loss" in e]
+        if (
+            metrics.get(name) != self.state.best_metric
+            or not losses
+            or metrics.get("eval_loss", losses[0]) >= losses[0]
+        ):
+            return False
+        self.state.best_global_step = self.state.global_step
+        return True
+
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def _get_output_dir(self, trial: Any) -> str:

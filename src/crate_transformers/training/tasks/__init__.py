@@ -19,11 +19,16 @@ def task_of(recipe: Recipe, output: Path) -> Task:
 def _builders() -> dict[str, Callable[[Recipe, Path], Task]]:
     from .image_classification import ImageClassification  # each pulls in its own libraries
     from .language_modeling import LanguageModeling
+    from .text_heads import TextHead
 
     return {
         "image-classification": ImageClassification,
         "masked-language-modeling": LanguageModeling,
         "causal-language-modeling": LanguageModeling,
+        "sequence-classification": TextHead,
+        "token-classification": TextHead,
+        "multiple-choice": TextHead,
+        "question-answering": TextHead,
     }
 
 

@@ -65,7 +65,11 @@ class Task(ABC):
 
     @abstractmethod
     def sample_inputs(self, count: int) -> Any:
-        """Model inputs for measures and FLOPs: a few samples of the test (or validation, or training) part."""
+        """Inputs of the backbone, for measures: a few samples of the test (or validation, or training) part."""
+
+    def flop_inputs(self) -> dict[str, Any]:
+        """Inputs of the model for one sample."""
+        return self.sample_inputs(1)
 
     def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
         """Pages of the report that only this task can draw."""
