@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..configuration import heads_of_width
+from ..models import CrateModel
 from ..models.image_processing import image_processor_of
 from .imagenet import imagenet_labels
 from .layouts import Layout, recognise
@@ -72,16 +73,17 @@ def convert(
     translated, dropped = layout.translate(state)
     notes += dropped
 
-    model_class = layout.model_class(state)
+    model_class, options = layout.model_class(state), {}
+    if model_class is CrateModel and not any("pooler." in name for name in state):
+        options = {"add_pooling_layer": False}  # a backbone that was saved without one
     with torch.device("meta"):
-        expected = _parameters_and_tied(model_class(config))
-    if model_class.__name__.endswith("Model"):  # a backbone alone has no `crate.` before its names
-        translated = {name.removeprefix("crate."): tensor for name, tensor in translated.items()}
-    _account_for(expected, translated)
-    model = model_class(config)
+        skeleton = model_class(config, **options)
+    prefix = "" if hasattr(skeleton, "crate") else "crate."  # a backbone alone has none before its names
+    _account_for(layout, state, skeleton, translated, prefix)
+    model = model_class(config, **options)
     dtype = next(tensor.dtype for tensor in translated.values() if tensor.is_floating_point())
     model.to(dtype)
-    model.load_state_dict(translated, strict=False)  # every key has been accounted for above
+    model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in translated.items()})
     model.tie_weights()
     return Conversion(model.eval(), notes)
 
@@ -124,41 +126,53 @@ def _configure(
             )
         notes.append(f"{heads} heads, from the table of sizes (override with num_attention_heads or --heads)")
     if inner % heads:
-        raise ValueError(f"{heads} heads do not divide the {inner} columns of the subspaces")
+        key = next(name for name in state if name.endswith(layout.subspaces))
+        raise ValueError(f"{heads} heads do not divide the {inner} rows of {key}: pass another num_attention_heads")
     fields.update(num_attention_heads=heads, head_dim=inner // heads)
     if fields.get("num_labels") == 1000 and layout.name == "vision classifier" and "id2label" not in fields:
         fields.update(imagenet_labels())
     return layout.config_class(**fields)
 
 
-def _parameters_and_tied(model: PreTrainedModel) -> tuple[dict[str, torch.Size], dict[str, str]]:
-    shapes = {name: parameter.shape for name, parameter in model.state_dict().items()}
-    return shapes, dict(model.all_tied_weights_keys)
+def _account_for(
+    layout: Layout, state: Mapping[str, Tensor], model: PreTrainedModel, given: dict[str, Tensor], prefix: str
+) -> None:
+    """Raise on the first kind of disagreement between a model and a translated state dict; name the public keys."""
 
+    def public(name: str) -> str:
+        name = layout.public_name(name)
+        bare = name.removeprefix("crate.")
+        return name if any(key.startswith("crate.") for key in state) else bare
 
-def _account_for(expected: tuple[dict[str, torch.Size], dict[str, str]], given: dict[str, Tensor]) -> None:
-    """Raise on the first kind of disagreement between a model and a translated state dict, and name the keys."""
-    shapes, tied = expected
-    for target, source in tied.items():  # one of two tied names is enough
-        if target in given and source not in given:
+    shapes = {prefix + name: tensor.shape for name, tensor in model.state_dict().items()}
+    for target, source in model.all_tied_weights_keys.items():  # one of two tied names is enough
+        if target in given and source in given:
+            if not torch.equal(given[target], given[source]):
+                raise ValueError(
+                    f"{public(target)} and {public(source)} are one tensor in this model, and differ in the "
+                    "checkpoint: pass tie_word_embeddings=False to keep both"
+                )
+        elif target in given:
             given[source] = given[target]
-        elif source in given and target not in given:
+        elif source in given:
             given[target] = given[source]
     for problem, names in (
-        ("missing", sorted(set(shapes) - set(given))),
-        ("unexpected", sorted(set(given) - set(shapes))),
+        ("missing", [public(name) for name in shapes if name not in given]),
+        ("unexpected", [public(name) for name in given if name not in shapes]),
         (
             "misshapen",
             [
-                f"{name} (expected {tuple(shapes[name])}, got {tuple(given[name].shape)})"
-                for name in sorted(set(shapes) & set(given))
-                if shapes[name] != given[name].shape
+                f"{public(name)} (expected {tuple(shape)}, got {tuple(given[name].shape)})"
+                for name, shape in shapes.items()
+                if name in given and shape != given[name].shape
             ],
         ),
     ):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            raise ValueError(f"{problem} in the checkpoint: {', '.join(names[:5])}{more}")
+            sizes = [(key, tuple(state[key].shape)) for key in map(public, layout.sizes_from) if key in state]
+            read = ", ".join(f"{key} {shape}" for key, shape in sizes)
+            raise ValueError(f"{problem} in the checkpoint: {', '.join(names[:5])}{more}; sizes were read from {read}")
 
 
 __all__ = ["Conversion", "convert", "convert_checkpoint", "convert_to_folder"]

@@ -39,7 +39,8 @@ class Layout:
     """A public layout.
 
     names: pattern -> our name. ignored: patterns of tensors that carry no parameter, with the reason.
-    fields: state dict and extras -> config fields. model_class: state dict -> class.
+    fields: state dict and extras -> config fields. model_class: state dict -> class. subspaces, sizes_from: the names
+    that end so hold U, and the sizes from which a configuration is inferred.
     """
 
     name: str
@@ -48,12 +49,18 @@ class Layout:
     config_class: type[PreTrainedConfig]
     fields: Callable[[StateDict, Mapping[str, Any]], dict[str, Any]]
     model_class: Callable[[StateDict], type[PreTrainedModel]]
+    subspaces: str
+    sizes_from: tuple[str, ...]
     ignored: dict[str, str] = field(default_factory=dict)
     transpose: Callable[[str, Tensor], bool] = lambda name, tensor: False
     check: Callable[[StateDict, PreTrainedConfig], None] = lambda state, config: None
 
     def translate(self, state: StateDict) -> tuple[dict[str, Tensor], list[str]]:
-        """Tensors under our names, and a line for each kind that is left out."""
+        """Tensors under our names, and a line for each that is left out.
+
+        Raises:
+            ValueError: a name that is not one of this layout's.
+        """
         translated: dict[str, Tensor] = {}
         notes: list[str] = []
         for name, tensor in state.items():
@@ -61,23 +68,42 @@ class Layout:
             if reason is not None:
                 notes.append(f"{name} is dropped: {reason}")
                 continue
-            ours = self._rename(name)
+            ours = _rename(name, self.names)
             if ours is None:
                 raise ValueError(f"unexpected key {name!r} in a checkpoint of the {self.name} layout")
             translated[ours] = tensor.mT.contiguous() if self.transpose(ours, tensor) else tensor
         return translated, notes
 
-    def _rename(self, name: str) -> str | None:
-        for pattern, ours in self.names.items():
-            match = re.fullmatch(pattern, name)
-            if match:
-                return match.expand(ours)
-        return None
+    def public_name(self, ours: str) -> str:
+        """The name that a checkpoint of this layout gives to one of our tensors."""
+        return _rename(ours, dict(map(_invert, self.names.items()))) or ours
+
+
+def _rename(name: str, names: Mapping[str, str]) -> str | None:
+    for pattern, template in names.items():
+        match = re.fullmatch(pattern, name)
+        if match:
+            return match.expand(template)
+    return None
+
+
+def _invert(rule: tuple[str, str]) -> tuple[str, str]:
+    """A rule (pattern, template) read from right to left; its groups are flat, its optional parts are present."""
+    pattern, template = rule[0].replace("(?:crate\\.)?", "crate\\."), re.escape(rule[1])
+    for number, group in enumerate(re.findall(r"\([^()]*\)", pattern), start=1):
+        pattern = pattern.replace(group, rf"\g<{number}>", 1)
+        template = template.replace(rf"\\{number}", f"(?P<g{number}>{group[1:-1]})", 1)
+        pattern = pattern.replace(rf"\g<{number}>", rf"\g<g{number}>", 1)
+    return template, pattern.replace(r"\.", ".")
 
 
 def _depth(state: StateDict, pattern: str) -> int:
     found = [int(match.group(1)) for match in map(re.compile(pattern).match, state) if match]
     return 1 + max(found, default=-1)
+
+
+def _any_match(state: StateDict, pattern: str) -> bool:
+    return any(re.fullmatch(pattern, name) for name in state)
 
 
 def _require(state: StateDict, *names: str) -> None:
@@ -86,23 +112,28 @@ def _require(state: StateDict, *names: str) -> None:
             raise ValueError(f"missing key {name!r}: the checkpoint is incomplete")
 
 
-def _square_grid(num_patches: int, overrides: Mapping[str, Any]) -> tuple[int, int]:
+def _square_grid(state: StateDict, table: str, overrides: Mapping[str, Any]) -> tuple[int, int]:
+    num_patches = state[table].shape[1] - 1
     side = math.isqrt(num_patches)
     if side * side != num_patches and "image_size" not in overrides:
         raise ValueError(
-            f"{num_patches} patches do not make a square image: pass image_size and patch_size (--set "
+            f"the {num_patches} patches of {table} do not make a square image: pass image_size and patch_size (--set "
             "image_size=[H,W] --set patch_size=[h,w])"
         )
     return side, side
 
 
-def _patch_fields(patch_dim: int, num_patches: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _patch_fields(state: StateDict, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """image_size, patch_size, num_channels from what a flattened patch and the position table hold."""
+    patch_dim = state["to_patch_embedding.2.weight"].shape[1]
     channels = overrides.get("num_channels")
     if "patch_size" in overrides:
         height, width = as_pair(overrides["patch_size"])
         if patch_dim % (height * width):
-            raise ValueError(f"a patch of {patch_dim} values is not {height} x {width} pixels of whole channels")
+            raise ValueError(
+                f"a patch of {patch_dim} values (to_patch_embedding.2.weight) is not {height} x {width} pixels of "
+                "whole channels: pass another patch_size"
+            )
         channels = channels or patch_dim // (height * width)
         patch: Any = overrides["patch_size"]
     else:
@@ -110,12 +141,12 @@ def _patch_fields(patch_dim: int, num_patches: int, overrides: Mapping[str, Any]
         square = [c for c in candidates if patch_dim % c == 0 and math.isqrt(patch_dim // c) ** 2 == patch_dim // c]
         if not square:
             raise ValueError(
-                f"a patch of {patch_dim} values is not a square of {' or '.join(map(str, candidates))} channels: pass "
-                "patch_size and num_channels"
+                f"a patch of {patch_dim} values (to_patch_embedding.2.weight) is not a square of "
+                f"{' or '.join(map(str, candidates))} channels: pass patch_size and num_channels"
             )
         channels = square[0]
         patch = math.isqrt(patch_dim // channels)
-    rows, columns = _square_grid(num_patches, overrides)
+    rows, columns = _square_grid(state, "pos_embedding", overrides)
     height, width = as_pair(patch)
     image = overrides.get("image_size", (rows * height, columns * width))
     image = image[0] if isinstance(image, tuple | list) and image[0] == image[1] else image
@@ -126,22 +157,29 @@ def _patch_fields(patch_dim: int, num_patches: int, overrides: Mapping[str, Any]
 
 
 def _vision_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
-    _require(state, "cls_token", "pos_embedding", "to_patch_embedding.2.weight", "mlp_head.1.weight")
-    patch_dim = state["to_patch_embedding.2.weight"].shape[1]
-    fields = _patch_fields(patch_dim, state["pos_embedding"].shape[1] - 1, extra)
+    _require(state, *_VISION.sizes_from)
+    fields = _patch_fields(state, extra)
     return {
         **fields,
         "hidden_size": state["cls_token"].shape[-1],
         "num_hidden_layers": _depth(state, r"transformer\.layers\.(\d+)\."),
         "num_labels": state["mlp_head.1.weight"].shape[0],
-        "attention_output_projection": "transformer.layers.0.0.fn.to_out.0.weight" in state,
+        "attention_output_projection": any(".fn.to_out." in name for name in state),
         "attention_inner_size": state["transformer.layers.0.0.fn.qkv.weight"].shape[0],
     }
 
 
 _VISION = Layout(
     name="vision classifier",
-    is_layout=lambda state: "pos_embedding" in state and "to_patch_embedding.2.weight" in state,
+    is_layout=lambda state: _any_match(state, r"transformer\.layers\.\d+\.(0\.fn\.qkv|1\.fn)\.weight"),
+    subspaces="fn.qkv.weight",
+    sizes_from=(
+        "cls_token",
+        "pos_embedding",
+        "to_patch_embedding.2.weight",
+        "transformer.layers.0.0.fn.qkv.weight",
+        "mlp_head.1.weight",
+    ),
     names={
         r"cls_token": "crate.embeddings.cls_token",
         r"pos_embedding": "crate.embeddings.position_embeddings",
@@ -167,9 +205,9 @@ _VISION = Layout(
 
 
 def _mae_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
-    _require(state, "cls_token", "patch_embed.proj.weight", "decoder_pos_embed", "blocks.0.layers.0.0.fn.qkv.weight")
+    _require(state, *_MAE.sizes_from)
     width, channels, height, patch_width = state["patch_embed.proj.weight"].shape
-    rows, columns = _square_grid(state["decoder_pos_embed"].shape[1] - 1, extra)
+    rows, columns = _square_grid(state, "decoder_pos_embed", extra)
     image: Any = (rows * height, columns * patch_width)
     fields = {
         "image_size": extra.get("image_size", image[0] if image[0] == image[1] else image),
@@ -177,7 +215,7 @@ def _mae_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
         "num_channels": channels,
         "hidden_size": width,
         "num_hidden_layers": _depth(state, r"blocks\.(\d+)\."),
-        "attention_output_projection": "blocks.0.layers.0.0.fn.to_out.0.weight" in state,
+        "attention_output_projection": any(".fn.to_out." in name for name in state),
         "attention_inner_size": state["blocks.0.layers.0.0.fn.qkv.weight"].shape[0],
     }
     decoder_depth = _depth(state, r"decoder_blocks\.(\d+)\.")
@@ -195,7 +233,9 @@ def _check_mae_positions(state: StateDict, config: PreTrainedConfig) -> None:
 
 _MAE = Layout(
     name="masked autoencoder",
-    is_layout=lambda state: "decoder_pos_embed" in state and "patch_embed.proj.weight" in state,
+    is_layout=lambda state: _any_match(state, r"blocks\.\d+\.layers\.0\.(0\.fn\.qkv|1\.fn)\.weight"),
+    subspaces="fn.qkv.weight",
+    sizes_from=("cls_token", "patch_embed.proj.weight", "decoder_pos_embed", "blocks.0.layers.0.0.fn.qkv.weight"),
     names={
         r"cls_token": "crate.embeddings.cls_token",
         r"mask_token": "crate.embeddings.mask_token",
@@ -237,21 +277,27 @@ _MAE = Layout(
 
 
 def _gpt_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
-    _require(state, "transformer.wte.weight", "transformer.wpe.weight", "transformer.h.0.ista.weight")
+    _require(state, *_GPT.sizes_from)
     vocab_size, width = state["transformer.wte.weight"].shape
     atoms = state["transformer.h.0.ista.weight"].shape[0]
+    if atoms % width:
+        raise ValueError(
+            f"the {atoms} rows of transformer.h.0.ista.weight are no multiple of the width {width} of "
+            "transformer.wte.weight"
+        )
     shell = "gpt2-overcomplete-base" if atoms > width else "gpt2-base"
-    fields = CrateConfig.from_size(shell, vocab_size=vocab_size).to_diff_dict()
+    fields = CrateConfig.from_size(shell).to_diff_dict()
     arguments = extra.get("model_args") or {}
     special = 50256 if vocab_size > 50256 else None
     return {
         **{name: value for name, value in fields.items() if name not in ("transformers_version", "model_type")},
+        "vocab_size": vocab_size,
         "hidden_size": width,
         "num_hidden_layers": _depth(state, r"transformer\.h\.(\d+)\."),
         "max_position_embeddings": state["transformer.wpe.weight"].shape[0],
         "dictionary_ratio": atoms // width,
-        "final_layer_norm": "transformer.ln_f.weight" in state,
-        "attention_output_bias": "transformer.h.0.attn.c_proj.bias" in state,
+        "final_layer_norm": _any_match(state, r"transformer\.ln_f\..+"),
+        "attention_output_bias": any(name.endswith("attn.c_proj.bias") for name in state),
         "attention_inner_size": state["transformer.h.0.attn.c_attn.weight"].shape[0],
         "bos_token_id": special,
         "eos_token_id": special,
@@ -267,7 +313,14 @@ def _gpt_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
 
 _GPT = Layout(
     name="causal language model",
-    is_layout=lambda state: "transformer.wte.weight" in state and "transformer.h.0.ista.weight" in state,
+    is_layout=lambda state: _any_match(state, r"transformer\.h\.\d+\.(ista|prenorm_1)\.weight"),
+    subspaces="attn.c_attn.weight",
+    sizes_from=(
+        "transformer.wte.weight",
+        "transformer.wpe.weight",
+        "transformer.h.0.attn.c_attn.weight",
+        "transformer.h.0.ista.weight",
+    ),
     names={
         r"transformer\.wte\.weight": "crate.embeddings.word_embeddings.weight",
         r"transformer\.wpe\.weight": "crate.embeddings.position_embeddings.weight",
@@ -292,7 +345,7 @@ _GPT = Layout(
 
 def _encoder_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
     base = "crate." if any(name.startswith("crate.") for name in state) else ""
-    _require(state, f"{base}embeddings.word_embeddings.weight", f"{base}embeddings.position_embeddings.weight")
+    _require(state, *(name.replace("crate.", base) for name in _ENCODER.sizes_from))
     vocab_size, width = state[f"{base}embeddings.word_embeddings.weight"].shape
     fields: dict[str, Any] = {
         "vocab_size": vocab_size,
@@ -302,6 +355,8 @@ def _encoder_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any
         "type_vocab_size": state[f"{base}embeddings.token_type_embeddings.weight"].shape[0],
         "attention_inner_size": state[f"{base}encoder.layer.0.attention.self.qkv.weight"].shape[0],
     }
+    if _encoder_class(state) is CrateForSequenceClassification:
+        _require(state, "classifier.out_proj.weight")
     for head in ("classifier.out_proj.weight", "classifier.weight"):
         if head in state and not (head == "classifier.weight" and state[head].shape[0] == 1):
             fields["num_labels"] = state[head].shape[0]
@@ -309,11 +364,11 @@ def _encoder_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any
 
 
 def _encoder_class(state: StateDict) -> type[PreTrainedModel]:
-    if "lm_head.dense.weight" in state:
+    if _any_match(state, r"lm_head\..+"):
         return CrateForMaskedLM
-    if "classifier.out_proj.weight" in state:
+    if _any_match(state, r"classifier\.(dense|out_proj)\..+"):
         return CrateForSequenceClassification
-    if "qa_outputs.weight" in state:
+    if _any_match(state, r"qa_outputs\..+"):
         return CrateForQuestionAnswering
     if "classifier.weight" in state:
         has_pooler = any("pooler." in name for name in state)
@@ -323,7 +378,14 @@ def _encoder_class(state: StateDict) -> type[PreTrainedModel]:
 
 _ENCODER = Layout(
     name="text encoder",
-    is_layout=lambda state: any(name.endswith("encoder.layer.0.attention.self.qkv.weight") for name in state),
+    is_layout=lambda state: _any_match(state, r"(crate\.)?encoder\.layer\.\d+\.attention\.self\.(qkv|prenorm)\..+"),
+    subspaces="attention.self.qkv.weight",
+    sizes_from=(
+        "crate.embeddings.word_embeddings.weight",
+        "crate.embeddings.position_embeddings.weight",
+        "crate.embeddings.token_type_embeddings.weight",
+        "crate.encoder.layer.0.attention.self.qkv.weight",
+    ),
     names={
         **{
             rf"(?:crate\.)?{pattern}" + ("" if pattern.endswith("weight") else r"(weight|bias)"): (
@@ -335,7 +397,7 @@ _ENCODER = Layout(
             r"crate.embeddings.\1_embeddings.weight"
         ),
         r"(?:crate\.)?pooler\.dense\.(weight|bias)": r"crate.pooler.dense.\1",
-        r"((?:lm_head|classifier|qa_outputs)\..+)": r"\1",
+        r"(lm_head|classifier|qa_outputs)\.(.+)": r"\1.\2",
     },
     ignored={r"(?:crate\.)?embeddings\.(position_ids|token_type_ids)": "a counting buffer, which is no parameter"},
     config_class=CrateConfig,

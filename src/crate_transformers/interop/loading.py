@@ -1,6 +1,7 @@
 """From a file, or whatever a training script saved, to a flat state dict. Nothing in a file is ever executed."""
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,22 +33,17 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
     if not isinstance(content, Mapping):
         raise ValueError(f"not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}")
     extra: dict[str, Any] = {}
-    while not _holds_tensors(content):
-        inner = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            keys = ", ".join(map(str, list(content)[:8]))
-            raise ValueError(f"not a checkpoint: no tensors, and none under {', '.join(_WRAPPERS)}; found keys: {keys}")
+    while (inner := next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)) is not None:
         extra.update({key: value for key, value in content.items() if key != inner})
         content = content[inner]
-    tensors = {_strip(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {_strip(str(key)): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        keys = ", ".join(map(str, list(content)[:8])) or "none"
+        raise ValueError(f"not a checkpoint: no tensors, and none under {', '.join(_WRAPPERS)}; found keys: {keys}")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"the checkpoint is damaged: {name} holds NaN or infinite values")
     return tensors, extra
-
-
-def _holds_tensors(content: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, Tensor) for value in content.values())
 
 
 def _strip(key: str) -> str:
@@ -62,16 +58,18 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch muses about pickle protocols; what does not load raises
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise ValueError(
                 f"{path} is a pickle that holds more than tensors and plain values; it was not loaded, because "
                 "loading it would run code. Save its state_dict again, with torch.save or safetensors"
             ) from error
-        raise ValueError(f"{path} is not a checkpoint, or a damaged one: {error}") from error
+        raise ValueError(f"{path} is not a checkpoint, or a damaged one ({error})") from error
     except (RuntimeError, EOFError, SafetensorError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is not a checkpoint, or a truncated one: {error}") from error
+        raise ValueError(f"{path} is not a checkpoint, or a truncated one ({type(error).__name__}: {error})") from error
 
 
 __all__ = ["load_state_dict"]

@@ -9,13 +9,14 @@ Shapes: B batch, T tokens, d hidden_size, V vocab_size, K heads.
 Source: arXiv 2311.13110, sections on CRATE-BERT and CRATE-GPT2; the layout of the public encoder.
 """
 
+import logging
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, GenerationMixin
+from transformers import Cache, DynamicCache, GenerationConfig, GenerationMixin
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import (
@@ -33,6 +34,8 @@ from transformers.utils.output_capturing import capture_outputs
 from ..configuration import CrateConfig
 from ..layers import CrateLayer, TextEmbeddings, store_one_tensor
 from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
+
+logger = logging.getLogger(__name__)
 
 # the public encoder's names -> ours; read by `from_pretrained`, never written
 PUBLIC_ENCODER_KEYS: dict[str, str] = {
@@ -286,6 +289,23 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         # transformers counts from zero; our position ids are rows of the table
         positions = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
         return positions + self.config.position_offset
+
+    def _prepare_generated_length(self, generation_config: GenerationConfig, **lengths: Any) -> GenerationConfig:
+        # positions are a table: generation stops where it ends
+        generation_config = super()._prepare_generated_length(generation_config=generation_config, **lengths)
+        from_embeddings = lengths["model_input_name"] == "inputs_embeds"  # these are not counted in max_length
+        prompt_length = lengths["inputs_tensor"].shape[1] if from_embeddings else lengths["input_ids_length"]
+        context = self.config.max_sequence_length
+        if prompt_length >= context:
+            raise ValueError(
+                f"a prompt of {prompt_length} tokens leaves no room in the context of {context} tokens: keep its last "
+                f"{context - 1} at most"
+            )
+        most = context - prompt_length + lengths["input_ids_length"]
+        if generation_config.max_length is not None and generation_config.max_length > most:
+            logger.warning(f"generation will stop at the context of {context} tokens")
+            generation_config.max_length = most
+        return generation_config
 
     @can_return_tuple
     def forward(
