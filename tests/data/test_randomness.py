@@ -1,0 +1,67 @@
+"""Augmentation, order and mixing are functions of (seed, epoch, sample)."""
+
+import torch
+
+from crate_transformers import CrateVisionConfig
+from crate_transformers.data import (
+    EpochSampler,
+    EvaluationTransform,
+    ImageCollator,
+    KeyedImages,
+    TrainingTransform,
+    load_image_source,
+)
+from crate_transformers.models.image_processing import image_processor_of
+
+CONFIG = CrateVisionConfig(hidden_size=12, num_attention_heads=3, num_hidden_layers=1, image_size=8, patch_size=4)
+
+
+def augmented(seed=0):
+    processor = image_processor_of(CONFIG, center_crop=False)
+    transform = TrainingTransform(processor, "random_resized", (0.3, 1.0), True, (2, 9), 0.5)
+    return KeyedImages(load_image_source("digits").train, transform, seed=seed)
+
+
+def test_items_are_functions_of_the_key():
+    data = augmented()
+    first = data[(4, 17)]["pixel_values"]
+    torch.manual_seed(99)  # the global generator has no say
+    data[(1, 3)]
+    assert torch.equal(data[(4, 17)]["pixel_values"], first)
+    assert not torch.equal(data[(5, 17)]["pixel_values"], first)
+    assert not torch.equal(augmented(seed=1)[(4, 17)]["pixel_values"], first)
+
+
+def test_items_leave_the_global_generator_alone():
+    state = torch.get_rng_state()
+    augmented()[(0, 0)]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_sampler():
+    sampler = EpochSampler(31, seed=5)
+    first = list(sampler)
+    assert sorted(index for _, index in first) == list(range(31))
+    assert list(sampler) == first
+    sampler.set_epoch(1)
+    assert [index for _, index in sampler] != [index for _, index in first]
+    assert {epoch for epoch, _ in sampler} == {1}
+
+
+def test_mixing_is_the_same_for_one_process_and_two():
+    data = augmented()
+    items = [data[(0, index)] for index in range(12)]
+    collate = ImageCollator(10, mixup_alpha=0.8, cutmix_alpha=1.0, seed=7)
+    whole, halves = collate(items), [collate(items[:6]), collate(items[6:])]
+    for name in ("pixel_values", "labels"):
+        assert torch.equal(whole[name], torch.cat([half[name] for half in halves]))
+    assert torch.allclose(whole["labels"].sum(dim=1), torch.ones(12))
+    assert (whole["labels"].max(dim=1).values < 1).any()
+
+
+def test_evaluation_equals_the_saved_processor():
+    processor = image_processor_of(CONFIG, center_crop=True)
+    picture = load_image_source("digits").test.read(0, 3)
+    expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+    assert torch.equal(EvaluationTransform(processor)(picture), expected)
+    assert expected.shape == (3, 8, 8)

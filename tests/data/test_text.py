@@ -1,0 +1,97 @@
+"""Text is read in pieces, packed without loss, masked by key."""
+
+import numpy as np
+import pytest
+import torch
+
+from crate_transformers.data.masking import MaskingCollator
+from crate_transformers.data.text import load_text_source
+from crate_transformers.data.tokens import PackedStream, PackedTokens, pack_tokens, train_tokenizer
+
+
+def test_file_parts_put_together_are_the_file(tmp_path):
+    text = "".join(f"line {i} – naïve 日本\n" for i in range(40_000))  # more than one piece, borders inside characters
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    splits = load_text_source(f"text:{tmp_path / 'a.txt'}", 0.1, 0.1)
+    assert splits.train.read() + splits.validation.read() + splits.test.read() == text
+    assert 0.09 < len(splits.test.read()) / len(text) < 0.11
+
+
+def test_one_endless_line_comes_in_pieces(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"x" * (5 << 20))
+    sizes = [len(piece) for piece in load_text_source(f"text:{tmp_path / 'a.txt'}").train.pieces()]
+    assert max(sizes) <= 1 << 20
+    assert sum(sizes) == round((5 << 20) * 0.9)
+
+
+def test_bad_bytes_are_named(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"good " * 1000 + b"\xff" + b" good" * 1000)
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8: byte 0xff at offset 5000"):
+        load_text_source(f"text:{tmp_path / 'a.txt'}").train.read()
+
+
+def test_bad_sources(tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "two.csv").write_text("a,b\n1,2\n")
+    for source, words in (
+        (f"text:{tmp_path / 'empty.txt'}", "empty"),
+        (f"text:{tmp_path / 'none.txt'}", "no text file"),
+        ("txt:x", "did you mean text"),
+        ("text:", "needs a name"),
+        (f"csv:{tmp_path / 'two.csv'}", "data.text_column"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            load_text_source(source)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    splits = load_text_source("python-reference", seed=1)
+    tokenizer = train_tokenizer(splits.test, 400, is_decoder=False, model_max_length=64)
+    return splits.test, tokenizer, tmp_path_factory.mktemp("tokens")
+
+
+def test_every_token_but_the_first_is_predicted_once(corpus):
+    part, tokenizer, folder = corpus
+    tokens = pack_tokens(part, tokenizer, folder, {"part": "test"})
+    chunks = PackedTokens(tokens, 13)
+    predicted = torch.cat([chunks[i]["input_ids"][1:] for i in range(len(chunks))]).numpy()
+    assert np.array_equal(predicted, tokens.open()[1 : len(predicted) + 1])
+    assert tokens.num_tokens - 1 - len(predicted) < 12
+    assert tokens.num_bytes == len(part.read().encode())
+
+
+def test_the_tokenizer_loses_nothing(corpus):
+    part, tokenizer, _ = corpus
+    text = part.read()[:2000] + "日本 – \t\n  x"
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_tokens_are_kept(corpus):
+    part, tokenizer, folder = corpus
+    first = pack_tokens(part, tokenizer, folder, {"part": "again"})
+    before = first.path.stat().st_mtime_ns
+    assert pack_tokens(part, tokenizer, folder, {"part": "again"}).path.stat().st_mtime_ns == before
+
+
+def test_stream_equals_file(corpus):
+    part, tokenizer, folder = corpus
+    chunks = PackedTokens(pack_tokens(part, tokenizer, folder, {"part": "test"}), 11)
+    for index, item in zip(range(20), PackedStream(part, tokenizer, 11), strict=False):
+        assert torch.equal(item["input_ids"], chunks[index]["input_ids"])
+
+
+def test_masking_is_a_function_of_the_key(corpus):
+    part, tokenizer, folder = corpus
+    chunks = PackedTokens(pack_tokens(part, tokenizer, folder, {"part": "test"}), 61)
+    collate = MaskingCollator(tokenizer, 0.15, seed=3)
+    items = [chunks[(2, index)] for index in range(40)]
+    batch = collate(items)
+    assert torch.equal(collate(items[5:6])["input_ids"][0], batch["input_ids"][5])
+    assert not torch.equal(collate([chunks[(3, 5)]])["labels"][0], batch["labels"][5])
+    chosen = batch["labels"] != -100
+    assert 0.12 < chosen.float().mean() < 0.18
+    masked = (batch["input_ids"] == tokenizer.mask_token_id) & chosen
+    assert 0.7 < masked.sum() / chosen.sum() < 0.9
+    with pytest.raises(ValueError, match="mask_probability"):
+        MaskingCollator(tokenizer, 1.0, seed=0)
