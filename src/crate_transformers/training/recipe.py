@@ -228,16 +228,15 @@ def _training_argument_names() -> list[str]:
 
 def _options(kind: type, values: Mapping[str, Any], section: str) -> Any:
     names = {f.name: f for f in fields(kind)}
-    defaults = kind()
     for key, value in values.items():
         _check_key(key, names, section)
-        default = getattr(defaults, key)
-        if not _fits(value, str(names[key].type), default):
-            raise ValueError(f"{section}.{key} must be {names[key].type}, got {value!r}")
+        kind_of_value = getattr(names[key].type, "__name__", None) or str(names[key].type)
+        if not _fits(value, str(names[key].type)):
+            raise ValueError(f"{section}.{key} must be {kind_of_value}, got {value!r}")
     return kind(**values)
 
 
-def _fits(value: Any, annotation: str, default: Any) -> bool:
+def _fits(value: Any, annotation: str) -> bool:
     if value is None:
         return "None" in annotation
     if "list" in annotation:

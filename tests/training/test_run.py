@@ -1,0 +1,161 @@
+"""A run as a user sees it: what it leaves, what it refuses, what a break costs."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForImageClassification, pipeline
+
+from crate_transformers.training import train
+from crate_transformers.training.evaluation import evaluate_model
+from crate_transformers.training.trainer import CrateTrainer, DivergenceError, checkpoints_in
+from small_runs import SMALL, largest_gap, small_recipe, small_run, weights
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "digits"
+    return small_run(folder, train__measure_every=10)
+
+
+def test_what_a_run_leaves(finished):
+    names = {path.name for path in finished.output.iterdir()}
+    expected = {"config.json", "model.safetensors", "preprocessor_config.json", "metrics.json", "recipe.yaml"}
+    assert names == expected | {"report.html", "checkpoints"}
+    metrics = json.loads((finished.output / "metrics.json").read_text())
+    assert set(metrics) == {"train", "validation", "test", "model"}
+    model = AutoModelForImageClassification.from_pretrained(finished.output)
+    assert metrics["model"]["parameters"] == model.num_parameters()
+    assert metrics["model"]["flops"] > 0
+    assert model.config.id2label[3] == "3"
+    page = (finished.output / "report.html").read_text()
+    for words in ("Confusion matrix", "Curves", "What the layers do", "Layers over training", "Some predictions"):
+        assert words in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("https://matplotlib.org", "").replace(
+        "http://purl.org", ""
+    ).replace("http://creativecommons.org", "")
+
+
+def test_evaluation_gives_the_same_numbers(finished):
+    again = evaluate_model(finished.output)
+    assert again["accuracy"] == pytest.approx(finished.metrics["test"]["accuracy"], abs=1e-9)
+    assert again["loss"] == pytest.approx(finished.metrics["test"]["loss"], abs=1e-5)
+    assert again["images"] == 359
+
+
+def test_pipeline(finished):
+    from crate_transformers.data import load_image_source
+
+    classify = pipeline("image-classification", model=str(finished.output), device="cpu")
+    assert len(classify(load_image_source("digits").test.read(0, 3))) == 5
+
+
+def test_folders(finished, tmp_path):
+    recipe = small_recipe(train__measure_every=10)
+    with pytest.raises(ValueError, match="--resume to continue it or --overwrite"):
+        train(recipe, finished.output)
+    assert train(recipe, finished.output, resume=True).status == "was finished"
+    with pytest.raises(ValueError, match="started with train.learning_rate = 0.001, now it is 0.5"):
+        train(small_recipe(train__measure_every=10, train__learning_rate=0.5), finished.output, resume=True)
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="no run of ours"):
+        train(recipe, tmp_path, overwrite=True)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_ema_and_mixing_resume_exactly(tmp_path):
+    """Interrupted in the middle of an epoch, and run again: the same average, the same weights."""
+    options = {
+        "train__ema_decay": 0.9,
+        "train__mixup_alpha": 0.5,
+        "train__cutmix_alpha": 1.0,
+        "data__crop": "pad",
+        "train__save_total_limit": None,
+        "model__hidden_dropout_prob": 0.1,
+    }
+    whole = small_run(tmp_path / "whole", **options)
+    cut = tmp_path / "cut"
+    shutil.copytree(whole.output, cut)
+    for path in cut.iterdir():
+        if path.name not in ("recipe.yaml", "checkpoints"):
+            path.unlink()
+    kept = checkpoints_in(cut / "checkpoints")[1]  # step 10 of 20, the last of the first epoch; and one inside it
+    assert kept.name == "checkpoint-10"
+    for path in checkpoints_in(cut / "checkpoints"):
+        if path.name not in ("checkpoint-5",):
+            shutil.rmtree(path)
+    again = train(small_recipe(**options), cut, resume=True)
+    assert again.status == "finished"
+    assert largest_gap(whole.output, cut) == 0
+    last = weights(whole.output / "checkpoints" / "checkpoint-20")
+    assert any(not torch.equal(tensor, last[name]) for name, tensor in weights(whole.output).items())
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path):
+    with pytest.raises(DivergenceError, match="the loss became (nan|inf) at step"):
+        small_run(tmp_path / "run", train__learning_rate=1e25, train__max_grad_norm=0, train__warmup_epochs=0)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    save, steps = CrateTrainer._save_optimizer_and_scheduler, []
+
+    def save_or_fail(self, folder):
+        steps.append(self.state.global_step)
+        if len(steps) == 2:
+            raise OSError(28, "No space left on device")
+        return save(self, folder)
+
+    monkeypatch.setattr(CrateTrainer, "_save_optimizer_and_scheduler", save_or_fail)
+    with pytest.raises(OSError, match="No space left"):
+        small_run(tmp_path / "run")
+    monkeypatch.undo()
+    kept = checkpoints_in(tmp_path / "run" / "checkpoints")
+    assert [path.name for path in kept] == [f"checkpoint-{steps[0]}"]
+    assert train(small_recipe(), tmp_path / "run", resume=True).status == "finished"
+
+
+def test_a_baseline_in_the_same_recipe(tmp_path):
+    result = small_run(tmp_path / "vit", model__family="vit", train__max_steps=6)
+    model = AutoModelForImageClassification.from_pretrained(result.output)
+    assert model.config.model_type == "vit"
+    assert model.config.intermediate_size == 4 * 24
+    assert set(result.metrics["test"]) == {"accuracy", "loss"}
+
+
+def test_fine_tuning_replaces_the_head_and_says_so(finished, tmp_path):
+    from crate_transformers.training import load_recipe
+    from data_folders import two_classes
+
+    settings = {k: v for k, v in SMALL.items() if not k.startswith("model.")}
+    said = []
+    recipe = load_recipe(
+        "finetune-cifar10",
+        {
+            **settings,
+            "model.from": str(finished.output),
+            "data.source": two_classes(tmp_path / "pictures"),
+            "train.max_steps": 3,
+            "train.per_device_train_batch_size": 4,
+            "train.dataloader_num_workers": 0,
+            "train.dataloader_persistent_workers": False,
+        },
+    )
+    result = train(recipe, tmp_path / "run", say=said.append)
+    assert any("10 classes, the data have 2: a new head" in line for line in said)
+    model = AutoModelForImageClassification.from_pretrained(result.output)
+    assert model.config.id2label == {0: "ant", 1: "bee"}
+
+
+def test_a_damaged_source_model_is_refused(finished, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(finished.output, broken, ignore=shutil.ignore_patterns("checkpoints"))
+    tensors = weights(broken)
+    del tensors["crate.layers.0.compression.norm.weight"]
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lack crate.layers.0.compression.norm.weight"):
+        evaluate_model(broken, "digits")
+    with pytest.raises(ValueError, match="does not fit the model: crate.layers.0.compression.norm.weight"):
+        train(small_recipe(**{"model__from": str(broken)}), tmp_path / "run")
