@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import __version__
+from .architectures import unwrap
 from .attention import attention_maps, segmentation_layer
 from .features import patch_features
 from .figures import overlay, paint_masks, picture_sheet
@@ -22,6 +23,7 @@ from .maskcut import mask_cut
 from .output import Plate, write_bytes
 from .scores import BestHeadIoU, BestMaskIoU, average_precision, objects_of
 from .segmentation import attention_masks, resize_masks
+from .tracing import eager_attention
 
 
 @dataclass(frozen=True)
@@ -134,18 +136,35 @@ def label_map(masks: Tensor) -> np.ndarray:
     return labels
 
 
-def write_segmented(folder: Path, sample: Sample, segmented: Segmented, about: str) -> list[Path]:
-    """Files of one picture.
+def write_segmented(folder: Path, sample: Sample, segmented: Segmented) -> list[Path]:
+    """NAME_maskcut.png (label map, 0 background), NAME_overlay.png (the objects over the picture) and NAME_masks.npz.
 
-    NAME_maskcut.png (label map, 0 background), NAME_attention.npz (arrays attention (K, rows, columns) and the masks of
-    both readings (K, H, W)), NAME_overlay.png (objects over the picture), NAME_heads.png and .svg (every head's map and
-    mask).
+    The last holds attention (K, rows, columns), by_mass and by_entries (K, H, W), maskcut (M, H, W), maskcut_scores.
     """
+    arrays = io.BytesIO()
+    np.savez_compressed(
+        arrays,
+        attention=segmented.heat.numpy(),
+        by_mass=segmented.by_mass.numpy(),
+        by_entries=segmented.by_entries.numpy(),
+        maskcut=segmented.objects.numpy(),
+        maskcut_scores=segmented.scores.numpy(),
+    )
+    objects = paint_masks(sample.picture, segmented.objects.numpy())
+    return [
+        write_bytes(folder / f"{sample.name}_maskcut.png", _png(label_map(segmented.objects))),
+        write_bytes(folder / f"{sample.name}_overlay.png", _png(objects)),
+        write_bytes(folder / f"{sample.name}_masks.npz", arrays.getvalue()),
+    ]
+
+
+def heads_plate(sample: Sample, segmented: Segmented, about: str) -> Plate:
+    """NAME_heads: every head's map, and its mask, beside the objects."""
     best = [paint_masks(sample.picture, mask[None].numpy()) for mask in segmented.by_mass]
     heats = [overlay(sample.picture, heat.numpy()) for heat in segmented.heat]
     objects = paint_masks(sample.picture, segmented.objects.numpy())
     cells = [[sample.picture, *heats], [objects, *best]]
-    plate = Plate(
+    return Plate(
         f"{sample.name}_heads",
         picture_sheet(
             cells,
@@ -157,21 +176,6 @@ def write_segmented(folder: Path, sample: Sample, segmented: Segmented, about: s
         f"Below: objects that MaskCut finds in the subspace features ({len(segmented.objects)}), and of each head the "
         f"fewest patches that hold {about}; crate_transformers {__version__}.",
     )
-    arrays = io.BytesIO()
-    np.savez_compressed(
-        arrays,
-        attention=segmented.heat.numpy(),
-        by_mass=segmented.by_mass.numpy(),
-        by_entries=segmented.by_entries.numpy(),
-        maskcut=segmented.objects.numpy(),
-        maskcut_scores=segmented.scores.numpy(),
-    )
-    return [
-        write_bytes(folder / f"{sample.name}_maskcut.png", _png(label_map(segmented.objects))),
-        write_bytes(folder / f"{sample.name}_overlay.png", _png(objects)),
-        write_bytes(folder / f"{sample.name}_masks.npz", arrays.getvalue()),
-        *plate.write(folder),
-    ]
 
 
 @dataclass
@@ -189,6 +193,7 @@ def segment(
     output: str | Path,
     settings: SegmentationSettings | None = None,
     name: str = "model",
+    num_figures: int = 12,
     progress: Callable[[Iterable[Sample]], Iterator[Sample]] | None = None,
 ) -> Segmentation:
     """Segment pictures one by one and write masks and overlays; with labels, score them.
@@ -196,6 +201,7 @@ def segment(
     Args:
         model: an image model that `trace_batches` takes. samples: read once, never held.
         output: the folder to write. settings: how. name: of the model, in captions.
+        num_figures: a figure of all heads is drawn for the first so many pictures.
 
     Raises:
         ValueError: as in `segment_sample`.
@@ -204,10 +210,12 @@ def segment(
     layer = segmentation_layer(model, settings.layer)
     about = f"{100 * settings.fraction:g} % of its attention. {name}, layer {layer} (from 0)"
     scores, result = SegmentationScores(), Segmentation()
-    with torch.no_grad():
+    with torch.no_grad(), eager_attention(unwrap(model)):
         for sample in progress(samples) if progress else samples:
             segmented = segment_sample(model, sample, settings)
-            result.files += write_segmented(Path(output), sample, segmented, about)
+            result.files += write_segmented(Path(output), sample, segmented)
+            if result.num_images < num_figures:
+                result.files += heads_plate(sample, segmented, about).write(Path(output))
             result.num_images += 1
             if sample.labels is not None:
                 scores.update(segmented, sample.labels)
@@ -223,6 +231,7 @@ __all__ = [
     "SegmentationScores",
     "SegmentationSettings",
     "Segmented",
+    "heads_plate",
     "label_map",
     "segment",
     "segment_sample",

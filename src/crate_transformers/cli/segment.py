@@ -21,6 +21,7 @@ def segment(
         int | None,
         typer.Option(help="Shorter side in pixels that images are run at, keeping shape. Default: the model's size."),
     ] = None,
+    figures: Annotated[int, typer.Option(help="Draw a figure of all heads for the first so many images.")] = 12,
     evaluate: Annotated[
         Path | None,
         typer.Option(help="A folder of label maps (png; 0 background, 255 left out), named like the images: score."),
@@ -52,7 +53,7 @@ def segment(
         return looking.one_by_one(stream, len(paths), "segmenting")
 
     settings = SegmentationSettings(layer, fraction, masks, threshold)
-    result = run(opened, samples, folder, settings, Path(model).name, progress)
+    result = run(opened, samples, folder, settings, Path(model).name, figures, progress)
     if result.scores is not None:
         write_json(folder / "scores.json", result.scores)
         for method, score in result.scores.items():
