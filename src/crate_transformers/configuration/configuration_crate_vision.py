@@ -23,6 +23,8 @@ class CrateVisionConfig(PreTrainedConfig):
         num_channels: colour channels of an image.
         pool: what the classifier reads, the class token ("cls") or the mean over all tokens ("mean", class token
             included).
+        patch_embedding: how patches become tokens: LayerNorm, Linear, LayerNorm ("normalized", the classifier's), or
+            one convolution ("convolution", the autoencoder's).
         layer_norm_eps: epsilon of the LayerNorms of the embedding and the head.
         block_layer_norm_eps: epsilon of the two LayerNorms of a layer.
         hidden_dropout_prob: dropout after the output projection of MSSA.
@@ -55,6 +57,7 @@ class CrateVisionConfig(PreTrainedConfig):
     patch_size: int | list[int] | tuple[int, int] = 16
     num_channels: int = 3
     pool: Literal["cls", "mean"] = "cls"
+    patch_embedding: Literal["normalized", "convolution"] = "normalized"
     layer_norm_eps: float = 1e-5
     block_layer_norm_eps: float = 1e-5
     hidden_dropout_prob: float | int = 0.0

@@ -3,10 +3,12 @@
 from .constructors import CRATE, mae_crate_base, mae_crate_large, mae_crate_small, mae_crate_tiny
 from .convert import Conversion, convert_checkpoint, convert_to_folder
 from .loading import load_state_dict
+from .transfer import classifier_of_autoencoder
 
 __all__ = [
     "CRATE",
     "Conversion",
+    "classifier_of_autoencoder",
     "convert_checkpoint",
     "convert_to_folder",
     "load_state_dict",

@@ -90,13 +90,16 @@ class ConvPatchEmbeddings(nn.Module):
         return self.projection(pixel_values.to(self.projection.weight.dtype)).flatten(2).mT
 
 
+_PATCH_EMBEDDINGS = {"normalized": NormalizedPatchEmbeddings, "convolution": ConvPatchEmbeddings}
+
+
 class VisionEmbeddings(nn.Module):
     """Class token and patch tokens, plus learned positions."""
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
         self.config = config
-        self.patch_embeddings = NormalizedPatchEmbeddings(config)
+        self.patch_embeddings = _PATCH_EMBEDDINGS[config.patch_embedding](config)
         self.cls_token = nn.Parameter(torch.randn(1, 1, config.hidden_size))
         self.position_embeddings = nn.Parameter(torch.randn(1, config.num_patches + 1, config.hidden_size))
         self.dropout = nn.Dropout(config.embedding_dropout_prob)
@@ -121,7 +124,7 @@ class TextEmbeddings(nn.Module):
         self.config = config
         width, offset = config.hidden_size, config.position_offset
         # where positions count from zero, padding has no rows of its own: its token may well be the end of text
-        self.word_embeddings = nn.Embedding(
+        self.word_embeddings: nn.Module = nn.Embedding(
             config.vocab_size, width, padding_idx=config.pad_token_id if offset else None
         )
         self.position_embeddings = nn.Embedding(

@@ -77,7 +77,7 @@ def _classifier_from_encoder(
     if config.model_type == "crate_mae":
         from ..interop.transfer import classifier_of_autoencoder  # only this path needs it
 
-        encoder = AutoModel.from_pretrained(source)
+        encoder = AutoModel.from_pretrained(source, **extra)
         notes.append(f"a classifier on the encoder of the autoencoder {source}: its head is new")
         return classifier_of_autoencoder(encoder, **fields)
     raise ValueError(f"model.from: {source} is a vit_mae; transformers' ViT does not read it, use a vit checkpoint")
