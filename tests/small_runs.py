@@ -36,9 +36,17 @@ def command(output, *arguments, settings=SMALL):
     return [sys.executable, "-m", "crate_transformers", "train", "--output", str(output), *sets, *arguments]
 
 
-def run_command(arguments, **keywords):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **keywords.pop("env", {})}
-    return subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False, **keywords)
+# one thread: the same rounding in every process
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run_command(arguments):
+    return subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+
+
+def start_command(arguments):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(arguments, env=ENVIRONMENT, **pipes)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

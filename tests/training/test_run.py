@@ -6,12 +6,12 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_runs import SMALL, largest_gap, small_recipe, small_run, weights
 from transformers import AutoModelForImageClassification, pipeline
 
 from crate_transformers.training import train
 from crate_transformers.training.evaluation import evaluate_model
 from crate_transformers.training.trainer import CrateTrainer, DivergenceError, checkpoints_in
-from small_runs import SMALL, largest_gap, small_recipe, small_run, weights
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +126,9 @@ def test_a_baseline_in_the_same_recipe(tmp_path):
 
 
 def test_fine_tuning_replaces_the_head_and_says_so(finished, tmp_path):
-    from crate_transformers.training import load_recipe
     from data_folders import two_classes
+
+    from crate_transformers.training import load_recipe
 
     settings = {k: v for k, v in SMALL.items() if not k.startswith("model.")}
     said = []
@@ -158,4 +159,4 @@ def test_a_damaged_source_model_is_refused(finished, tmp_path):
     with pytest.raises(ValueError, match="lack crate.layers.0.compression.norm.weight"):
         evaluate_model(broken, "digits")
     with pytest.raises(ValueError, match="does not fit the model: crate.layers.0.compression.norm.weight"):
-        train(small_recipe(**{"model__from": str(broken)}), tmp_path / "run")
+        train(small_recipe(model__from=str(broken)), tmp_path / "run")

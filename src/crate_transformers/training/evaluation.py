@@ -26,6 +26,7 @@ def evaluate_model(
     Raises:
         ValueError: no source and no recipe beside the model, a setting that is none, data that do not fit.
     """
+    is_text = _is_text(folder)
     recipe = _recipe_beside(folder)
     data = _data_options(recipe, source, settings or {})
     if (recipe is not None and recipe.task != "image-classification") or _is_text(folder):

@@ -1,0 +1,131 @@
+"""The doors: what the commands print, where errors go, how long the first word takes."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reference import load_golden
+from small_runs import small_recipe
+from typer.testing import CliRunner
+
+from crate_transformers.cli import errors
+from crate_transformers.cli.app import app
+from crate_transformers.cli.settings import parse_settings
+from crate_transformers.training import train
+
+
+def crate(*arguments):
+    """A command in this process; errors as `main` shows them."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        with pytest.raises(SystemExit) as left:
+            errors.exit_with_message(result.exception)
+        return left.value.code, str(result.exception)
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return train(small_recipe(train__max_steps=10), tmp_path_factory.mktemp("model") / "run").output
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, mode in (("a.png", "L"), ("b.png", "RGBA"), ("c.jpg", "CMYK")):
+        Image.fromarray(np.zeros((5, 7, 3), dtype=np.uint8)).convert(mode).save(folder / name)
+    return folder
+
+
+def test_predict(model, pictures):
+    code, output = crate("predict", model, pictures, pictures / "a.png")
+    assert code == 0, output
+    rows = [json.loads(line) for line in output.splitlines()]
+    assert [row["file"].rpartition("/")[2] for row in rows] == ["a.png", "b.png", "c.jpg", "a.png"]
+    assert all(set(row) == {"file", "label", "score"} and 0 <= row["score"] <= 1 for row in rows)
+
+
+def test_evaluate(model, tmp_path):
+    code, output = crate("evaluate", model, "--output", tmp_path / "m.json")
+    assert code == 0
+    assert (
+        json.loads((tmp_path / "m.json").read_text())["accuracy"]
+        == json.loads(output[: output.index("}") + 1])["accuracy"]
+    )
+
+
+def test_convert_and_use(tmp_path, pictures):
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in load_golden("crate_cls").state.items()}}, tmp_path / "a.pth"
+    )
+    assert crate("convert", tmp_path / "a.pth", tmp_path / "model")[1].count("--heads") == 1
+    code, output = crate("convert", tmp_path / "a.pth", tmp_path / "model", "--heads", 3, "--set", "pool=mean")
+    assert code == 0, output
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["pool"] == "mean"
+    assert crate("predict", tmp_path / "model", pictures)[0] == 0
+
+
+def test_recipes():
+    code, output = crate("recipes")
+    assert code == 0
+    assert "imagenet1k-paper" in output
+    assert "66.7/69.2/70.8/71.3" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "digts"), "did you mean 'digits'"),
+        (("train", "--set", "train.learning_rat=1"), "did you mean 'learning_rate'"),
+        (("train", "--set", "lr"), "--set takes key=value"),
+        (("train", "--resume", "--overwrite"), "exclude each other"),
+        (("train", "--data", "imagefolder:/nowhere"), "no folder at /nowhere"),
+        (("train", "--set", "model.num_attention_heads=7"), "not a multiple of num_attention_heads"),
+        (("train", "--set", "model.patch_size=3"), "not a multiple of the patch"),
+        (("evaluate", "/nowhere"), "no usable model"),
+        (("predict", "/nowhere", "/nowhere.png"), "no image file or folder"),
+        (("generate", "/nowhere", "word"), "no usable model"),
+        (("convert", "/nowhere.pth", "/tmp/x"), "no checkpoint file"),
+    ],
+)
+def test_errors(arguments, words, tmp_path):
+    if arguments[0] == "train":
+        arguments = (*arguments, "--output", tmp_path / "run")
+    code, output = crate(*arguments)
+    assert code == 2
+    assert words in output
+
+
+def test_errors_reach_the_shell():
+    process = subprocess.run(
+        [sys.executable, "-m", "crate_transformers", "train", "digts"], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: unknown recipe 'digts'")
+    assert "Traceback" not in process.stderr
+
+
+def test_help_comes_at_once():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.run([sys.executable, "-m", "crate_transformers", "--help"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert b"train" in process.stdout
+    # processor time: what a quiet machine takes, whatever else this one does
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 1.5
+
+
+def test_settings():
+    assert parse_settings(["a.b=3", "c=[24,16]", "d=true", "e=1e-4", "f=text", "g=null"]) == {
+        "a.b": 3,
+        "c": [24, 16],
+        "d": True,
+        "e": 1e-4,
+        "f": "text",
+        "g": None,
+    }
