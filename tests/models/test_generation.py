@@ -169,7 +169,7 @@ def test_a_static_cache_compiles_once():
     ids, cache = token_ids(), StaticCache(model.config, max_cache_len=17)
     expected = by_hand(model, ids)
     compiled(ids, past_key_values=cache)
-    for place in range(TOKENS, TOKENS + 6):
+    for place in range(TOKENS, TOKENS + NEW - 1):
         logits = compiled(expected[:, place : place + 1].clone(), past_key_values=cache).logits
         assert torch.equal(logits[:, -1].argmax(dim=-1), expected[:, place + 1])
     assert len(graphs) == 2  # the prompt, and every token after it

@@ -147,6 +147,7 @@ class CrateConfig(PreTrainedConfig):
     @property
     def max_sequence_length(self) -> int:
         """Longest sequence, in tokens, that the position table holds."""
+        assert self.position_offset is not None  # filled in after construction
         return self.max_position_embeddings - self.position_offset
 
 

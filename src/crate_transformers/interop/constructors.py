@@ -55,23 +55,22 @@ class CRATE(nn.Module):
             raise TypeError(f"CRATE() got an unexpected keyword argument {unknown[0]!r}")
         if ignored:
             warnings.warn("CRATE ignores mlp_dim: its layers have no MLP", stacklevel=2)
-        self.model = CrateForImageClassification(
-            CrateVisionConfig(
-                image_size=image_size,
-                patch_size=patch_size,
-                num_labels=num_classes,
-                hidden_size=dim,
-                num_hidden_layers=depth,
-                num_attention_heads=heads,
-                head_dim=dim_head,
-                num_channels=channels,
-                pool=pool,
-                hidden_dropout_prob=dropout,
-                attention_probs_dropout_prob=dropout,
-                embedding_dropout_prob=emb_dropout,
-                ista_step_size=ista,
-            )
-        )
+        fields: dict[str, Any] = {
+            "image_size": image_size,
+            "patch_size": patch_size,
+            "num_labels": num_classes,
+            "hidden_size": dim,
+            "num_hidden_layers": depth,
+            "num_attention_heads": heads,
+            "head_dim": dim_head,
+            "num_channels": channels,
+            "pool": pool,
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout,
+            "embedding_dropout_prob": emb_dropout,
+            "ista_step_size": ista,
+        }
+        self.model = CrateForImageClassification(CrateVisionConfig(**fields))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images).logits

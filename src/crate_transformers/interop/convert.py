@@ -82,7 +82,7 @@ def convert(
     _account_for(layout, state, skeleton, translated, prefix)
     model = model_class(config, **options)
     dtype = next(tensor.dtype for tensor in translated.values() if tensor.is_floating_point())
-    model.to(dtype)
+    model.to(dtype)  # type: ignore[arg-type]
     model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in translated.items()})
     model.tie_weights()
     return Conversion(model.eval(), notes)

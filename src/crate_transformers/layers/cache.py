@@ -53,25 +53,26 @@ class SubspaceDynamicLayer(_OneTensor, DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        past, new = self.get_seq_length(), key_states.shape[-2]
-        if past == 0:
-            self.keys = key_states
-        elif torch.is_grad_enabled() and (key_states.requires_grad or self.keys.requires_grad):
-            self.keys = torch.cat([self.keys, key_states], dim=-2)
+        past, keys = self.get_seq_length(), self.keys
+        if past == 0 or keys is None:
+            keys = key_states
+        elif torch.is_grad_enabled() and (key_states.requires_grad or keys.requires_grad):
+            keys = torch.cat([keys, key_states], dim=-2)
         else:
-            self._append(key_states, past, past + new)
-        return self.keys, self.keys
+            keys = self._append(keys, key_states, past, past + key_states.shape[-2])
+        self.keys = keys
+        return keys, keys
 
-    def _append(self, key_states: Tensor, past: int, total: int) -> None:
+    def _append(self, keys: Tensor, key_states: Tensor, past: int, total: int) -> Tensor:
         # `keys` may have been reordered or cropped since: only the view that this layer made may grow in place
-        if self._buffer is None or self.keys is not self._filled or total > self._buffer.shape[-2]:
-            shape = list(self.keys.shape)
+        if self._buffer is None or keys is not self._filled or total > self._buffer.shape[-2]:
+            shape = list(keys.shape)
             shape[-2] = int(total * _GROWTH) + 16
-            buffer = key_states.new_empty(shape)
-            buffer[..., :past, :] = self.keys
-            self._buffer = buffer
+            self._buffer = key_states.new_empty(shape)
+            self._buffer[..., :past, :] = keys
         self._buffer[..., past:total, :] = key_states
-        self.keys = self._filled = self._buffer[..., :total, :]
+        self._filled = self._buffer[..., :total, :]
+        return self._filled
 
     def reset(self) -> None:
         super().reset()
@@ -86,6 +87,7 @@ class SubspaceStaticLayer(_OneTensor, StaticLayer):
             self.lazy_initialization(key_states, value_states)
         position = torch.arange(key_states.shape[-2], device=self.device) + self.cumulative_length
         self.cumulative_length.add_(key_states.shape[-2])
+        assert self.keys is not None
         self.keys.index_copy_(2, position, key_states)
         return self.keys, self.keys
 
@@ -102,11 +104,9 @@ def store_one_tensor(cache: Cache) -> Cache:
     if cache.layer_class_to_replicate is DynamicLayer:
         cache.layer_class_to_replicate = SubspaceDynamicLayer
     for index, layer in enumerate(cache.layers):
-        if layer.is_initialized:
-            continue
-        if type(layer) is DynamicLayer:
+        if type(layer) is DynamicLayer and not layer.is_initialized:
             cache.layers[index] = SubspaceDynamicLayer()
-        elif type(layer) is StaticLayer:
+        elif type(layer) is StaticLayer and not layer.is_initialized:
             cache.layers[index] = SubspaceStaticLayer(layer.max_cache_len)
     return cache
 

@@ -1,10 +1,10 @@
 """What every CRATE model shares: what transformers may do with it, what can be recorded, how layers start."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder
@@ -20,12 +20,21 @@ WHITE_BOX_RECORDS: dict[str, OutputRecorder] = {
 }
 
 
-def pass_on_records(outputs: ModelOutput, base_outputs: ModelOutput) -> ModelOutput:
+_Outputs = TypeVar("_Outputs", bound=ModelOutput)
+
+
+def pass_on_records(outputs: _Outputs, base_outputs: ModelOutput) -> _Outputs:
     """Copy what the base model recorded to the outputs of a model with a head."""
     for name in ("hidden_states", "attentions", *WHITE_BOX_RECORDS):
         if base_outputs.get(name) is not None:
             outputs[name] = base_outputs[name]
     return outputs
+
+
+def num_labels_of(config: PreTrainedConfig) -> int:
+    """Classes of a head; a configuration always knows them, though its annotation does not say so."""
+    assert config.num_labels is not None
+    return config.num_labels
 
 
 def check_labels(labels: Tensor, num_labels: int, ignore_index: int = -100) -> None:
@@ -85,4 +94,11 @@ def run_layers(layers: nn.ModuleList, hidden_states: Tensor, attention_mask: Any
     return hidden_states
 
 
-__all__ = ["WHITE_BOX_RECORDS", "CratePreTrainedModel", "check_labels", "pass_on_records", "run_layers"]
+__all__ = [
+    "WHITE_BOX_RECORDS",
+    "CratePreTrainedModel",
+    "check_labels",
+    "num_labels_of",
+    "pass_on_records",
+    "run_layers",
+]

@@ -33,7 +33,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration import CrateConfig
 from ..layers import CrateLayer, TextEmbeddings, store_one_tensor
-from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
+from .modeling_base import CratePreTrainedModel, check_labels, num_labels_of, pass_on_records, run_layers
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def check_token_ids(input_ids: Tensor, vocab_size: int) -> None:
 
 class CrateTextPreTrainedModel(CratePreTrainedModel):
     config_class = CrateConfig
-    input_modalities = ("text",)
+    input_modalities = ("text",)  # type: ignore[assignment] # as transformers itself writes it
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -160,7 +160,7 @@ class CrateModel(CrateTextPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
-            check_token_ids(input_ids, self.embeddings.word_embeddings.num_embeddings)
+            check_token_ids(input_ids, self.config.vocab_size)
         if not self.config.is_decoder:
             use_cache, past_key_values = False, None
         elif use_cache and past_key_values is None:
@@ -168,9 +168,10 @@ class CrateModel(CrateTextPreTrainedModel):
         past_length: int | Tensor = 0
         if past_key_values is not None:
             past_length = store_one_tensor(past_key_values).get_seq_length()
-        num_tokens = (input_ids if input_ids is not None else inputs_embeds).shape[1]
+        inputs = input_ids if input_ids is not None else inputs_embeds
+        assert inputs is not None
         if isinstance(past_length, int) and position_ids is None:
-            self._check_length(past_length + num_tokens)
+            self._check_length(past_length + inputs.shape[1])
 
         hidden_states = self.embeddings(
             input_ids, inputs_embeds, position_ids, token_type_ids, attention_mask, past_length
@@ -290,9 +291,12 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         positions = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
         return positions + self.config.position_offset
 
-    def _prepare_generated_length(self, generation_config: GenerationConfig, **lengths: Any) -> GenerationConfig:
+    def _prepare_generated_length(  # type: ignore[override] # transformers calls it by keywords
+        self, generation_config: GenerationConfig, **lengths: Any
+    ) -> GenerationConfig:
         # positions are a table: generation stops where it ends
-        generation_config = super()._prepare_generated_length(generation_config=generation_config, **lengths)
+        prepare = GenerationMixin._prepare_generated_length
+        generation_config = prepare(self, generation_config=generation_config, **lengths)  # type: ignore[arg-type]
         from_embeddings = lengths["model_input_name"] == "inputs_embeds"  # these are not counted in max_length
         prompt_length = lengths["inputs_tensor"].shape[1] if from_embeddings else lengths["input_ids_length"]
         context = self.config.max_sequence_length
@@ -357,7 +361,7 @@ class CrateClassificationHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = _head_dropout(config)
-        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+        self.out_proj = nn.Linear(config.hidden_size, num_labels_of(config))
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, d) -> (B, num_labels)."""
@@ -373,7 +377,7 @@ class CrateForSequenceClassification(CrateTextPreTrainedModel):
 
     def __init__(self, config: CrateConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = num_labels_of(config)
         self.crate = CrateModel(config, add_pooling_layer=False)
         self.classifier = CrateClassificationHead(config)
         self.post_init()
@@ -394,8 +398,9 @@ class CrateForSequenceClassification(CrateTextPreTrainedModel):
         logits = self.classifier(self._pool(outputs.last_hidden_state, input_ids, attention_mask))
         loss = None
         if labels is not None:
-            if self.num_labels > 1:
-                check_labels(labels, 2 if labels.ndim > 1 else self.num_labels)
+            num_labels = num_labels_of(self.config)
+            if num_labels > 1:
+                check_labels(labels, 2 if labels.ndim > 1 else num_labels)
             loss = self.loss_function(labels, logits, self.config, **kwargs)
         return pass_on_records(SequenceClassifierOutput(loss=loss, logits=logits), outputs)
 
@@ -435,7 +440,9 @@ class CrateForMultipleChoice(CrateTextPreTrainedModel):
         """Inputs are (B, choices, T), labels (B,) in [0, choices), logits (B, choices)."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
-        num_choices = (input_ids if input_ids is not None else inputs_embeds).shape[1]
+        inputs = input_ids if input_ids is not None else inputs_embeds
+        assert inputs is not None
+        num_choices = inputs.shape[1]
         flat = [
             tensor.flatten(0, 1) if tensor is not None else None
             for tensor in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
@@ -454,10 +461,10 @@ class CrateForTokenClassification(CrateTextPreTrainedModel):
 
     def __init__(self, config: CrateConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = num_labels_of(config)
         self.crate = CrateModel(config, add_pooling_layer=False)
         self.dropout = _head_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, num_labels_of(config))
         self.post_init()
 
     @can_return_tuple
@@ -476,7 +483,7 @@ class CrateForTokenClassification(CrateTextPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_labels(labels, self.num_labels)
+            check_labels(labels, num_labels_of(self.config))
             loss = self.loss_function(logits, labels, self.config, **kwargs)
         return pass_on_records(TokenClassifierOutput(loss=loss, logits=logits), outputs)
 

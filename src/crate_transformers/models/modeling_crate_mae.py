@@ -114,7 +114,7 @@ class MAEEmbeddings(nn.Module):
 class CrateMAEPreTrainedModel(CratePreTrainedModel):
     config_class = CrateMAEConfig
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ("image",)  # type: ignore[assignment] # as transformers itself writes it
     _input_embed_layer = "patch_embeddings"
 
     @torch.no_grad()
@@ -126,7 +126,8 @@ class CrateMAEPreTrainedModel(CratePreTrainedModel):
         elif isinstance(module, nn.Conv2d):
             if not getattr(module.weight, "_is_hf_initialized", False):  # the view below would not carry this flag
                 init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         else:
             super()._init_weights(module)
 
@@ -207,6 +208,7 @@ class CrateMAEDecoder(CrateMAEPreTrainedModel):
 
     def __init__(self, config: CrateMAEConfig):
         super().__init__(config)
+        assert config.decoder_num_hidden_layers is not None  # filled in after construction
         self.layers = nn.ModuleList([CrateDecoderLayer(config, i) for i in range(config.decoder_num_hidden_layers)])
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         patch_height, patch_width = as_pair(config.patch_size)
@@ -286,6 +288,7 @@ class CrateMAEForPreTraining(CrateMAEPreTrainedModel):
         encoded = self.crate(pixel_values, noise, mask_ratio, interpolate_pos_encoding, **kwargs)
         decoded = self.decoder(encoded.last_hidden_state, **{**kwargs, **decoder_records})
         prediction = decoded.last_hidden_state
+        assert pixel_values is not None  # or the encoder had raised
         outputs = CrateMAEForPreTrainingOutput(
             loss=self.reconstruction_loss(pixel_values, prediction, encoded.mask),
             logits=prediction,

@@ -20,7 +20,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration import CrateVisionConfig
 from ..layers import CrateLayer, VisionEmbeddings
-from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
+from .modeling_base import CratePreTrainedModel, check_labels, num_labels_of, pass_on_records, run_layers
 
 
 @dataclass
@@ -49,7 +49,7 @@ class CrateImageClassifierOutput(ImageClassifierOutput):
 class CrateVisionPreTrainedModel(CratePreTrainedModel):
     config_class = CrateVisionConfig
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ("image",)  # type: ignore[assignment] # as transformers itself writes it
     _input_embed_layer = "patch_embeddings"
 
     @torch.no_grad()
@@ -120,10 +120,10 @@ class CrateForImageClassification(CrateVisionPreTrainedModel):
 
     def __init__(self, config: CrateVisionConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = num_labels_of(config)
         self.crate = CrateVisionModel(config)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
     @can_return_tuple
@@ -147,7 +147,7 @@ class CrateForImageClassification(CrateVisionPreTrainedModel):
         logits = self.classifier(self.norm(outputs.pooler_output))
         loss = None
         if labels is not None:
-            check_labels(labels, self.num_labels)
+            check_labels(labels, num_labels_of(self.config))
             loss = self.loss_function(labels, logits, self.config, **kwargs)
         return pass_on_records(CrateImageClassifierOutput(loss=loss, logits=logits), outputs)
 
