@@ -22,7 +22,10 @@ def crate():
 def digits_model(crate, tmp_path_factory):
     """A small CRATE, trained for a moment on the digits: 16 patches, 4 heads, 2 layers."""
     folder = tmp_path_factory.mktemp("models") / "digits"
-    settings = ("model.num_hidden_layers=2", "model.hidden_size=48", "train.max_steps=20", "train.measure_every=10")
+    settings = (
+        "model.num_hidden_layers=2", "model.hidden_size=48", "model.num_attention_heads=4", "model.image_size=8",
+        "model.patch_size=2", "train.max_steps=20", "train.measure_every=10",
+    )  # fmt: skip
     crate("train", "digits", "--output", folder, *(part for setting in settings for part in ("--set", setting)))
     return folder
 

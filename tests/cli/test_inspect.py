@@ -132,11 +132,11 @@ def test_memory_does_not_grow_with_the_data(digits_model, tmp_path):
     from crate_transformers.cli.looking import open_model
 
     model = open_model(str(digits_model))
-    alive = []
+    alive: list = []
 
     def stream():
         for _ in range(50):
-            batch = torch.rand(4, 1, 8, 8)
+            batch = torch.rand(4, model.config.num_channels, 8, 8)
             alive.append(batch)
             yield batch
             assert sum(1 for kept in alive if kept is not None) <= 1

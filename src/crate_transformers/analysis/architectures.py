@@ -154,16 +154,22 @@ def declared(model: PreTrainedModel, architecture: Architecture):
     recorders = {
         name: OutputRecorder(target_class=None, class_name=suffix) for name, suffix in architecture.recorders.items()
     }
-    own = _CAN_RECORD_REGISTRY.get(model)
+    # hidden_states may end with the final norm's output: a layer's own is recorded beside it
+    recorders["layer_outputs"] = OutputRecorder(type(architecture.layers(model)[0]))
+    registry, key = (
+        _CAN_RECORD_REGISTRY,
+        str(model.__class__),
+    )  # newer versions take the model for a key, older the text
+    own = dict.get(registry, key) or {}
     maybe_install_capturing_hooks(model)
     if not getattr(model, "_white_box_recorders_installed", False):  # once a model: they sleep outside of this scope
         recursively_install_hooks(model, "", list(recorders.items()))
         model._white_box_recorders_installed = True
-    _CAN_RECORD_REGISTRY[model] = {**own, **recorders}
+    dict.__setitem__(registry, key, {**own, **recorders})
     try:
         yield
     finally:
-        _CAN_RECORD_REGISTRY[model] = own
+        dict.__setitem__(registry, key, own)
 
 
 __all__ = ["ARCHITECTURES", "Architecture", "architecture_of", "backbone_of", "declared", "unwrap"]

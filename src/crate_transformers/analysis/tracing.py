@@ -163,6 +163,8 @@ def _layers(outputs: Any, num_layers: int, heads: int, architecture: Architectur
     tokens, halves, inputs, projected, codes, attentions = (
         outputs.get(flag.removeprefix("output_")) or [None] * (num_layers + 1) for flag in _FLAGS.values()
     )
+    if tokens[0] is not None:
+        tokens = [tokens[0], *outputs["layer_outputs"]]
     layers = []
     for layer in range(num_layers):
         half = halves[layer]
@@ -192,7 +194,8 @@ def _flags(records: tuple[str, ...], architecture: Architecture) -> dict[str, bo
         "compression_inputs" in wanted and not architecture.normalises_input
     ):
         wanted.add("tokens")
-    return {_FLAGS[name]: True for name in RECORDS if name in wanted}
+    flags = {_FLAGS[name]: True for name in RECORDS if name in wanted}
+    return {**flags, "output_layer_outputs": True} if "tokens" in wanted else flags
 
 
 def trace_batches(
@@ -232,7 +235,6 @@ def trace_batches(
     heads = getattr(backbone.config, architecture.heads_field)
     num_layers = len(architecture.layers(recorded))
     flags = _flags(tuple(records), architecture)
-    fields = {"tie_last_hidden_states": False, **architecture.needs}  # the last layer's tokens, not the final norm's
     for arguments in model_batches(backbone, inputs, batch_size):
         is_token = arguments.get("attention_mask")
         grid = None
@@ -241,7 +243,7 @@ def trace_batches(
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(_evaluating(whole))
-            stack.enter_context(_with_fields(backbone.config, **fields))
+            stack.enter_context(_with_fields(backbone.config, **architecture.needs))
             stack.enter_context(declared(recorded, architecture))
             if "output_attentions" in flags:
                 stack.enter_context(eager_attention(whole))
