@@ -5,8 +5,9 @@
 
 with E = D (tied) or a second dictionary (decoupled), and with or without a residual. All are chosen by config fields.
 
-The square step is evaluated as relu(x + x M - eta lambda) with M = eta (D - D^T D): one product a token instead of
-three, once M (d^3) costs less than it saves.
+The square step is evaluated as relu(x (I + M) - eta lambda) with M = eta (D - D^T D): one product a token instead of
+three, once M (d^3) costs less than it saves, with the threshold as its bias. In half precision I + M would round M away
+beside the identity, so there it is relu(x + x M - eta lambda).
 
 Shapes: B batch, N tokens, d hidden_size, m = d * dictionary_ratio atoms.
 
@@ -57,6 +58,10 @@ class SparseCoding(nn.Module):
         dictionary, flat = self.dictionary, tokens.flatten(0, -2)  # (d, d), (B N, d)
         if torch.compiler.is_exporting() or flat.shape[0] >= dictionary.shape[0]:
             step = torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)  # D - D^T D
+            if step.dtype in (torch.float32, torch.float64):
+                step = torch.eye(*step.shape, dtype=step.dtype, device=step.device).add(step, alpha=self.step_size)
+                moved = torch.addmm(flat.new_full((1,), -self.threshold), flat, step)
+                return F.relu(moved, inplace=True).view(tokens.shape)
             moved = torch.addmm(flat, flat, step, alpha=self.step_size)
         else:
             residual = torch.addmm(flat, flat, dictionary.mT, alpha=-1)  # x - x D^T
@@ -64,7 +69,7 @@ class SparseCoding(nn.Module):
         return self._shrink(moved).view(tokens.shape)
 
     def _shrink(self, moved: Tensor) -> Tensor:
-        return F.relu(moved - self.threshold)
+        return F.relu(moved - self.threshold, inplace=True)
 
 
 class Sparsification(nn.Module):
