@@ -1,0 +1,108 @@
+"""Figures and files: what they draw, what they say, and that nothing global is touched."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from small_models import baseline, vision_model
+
+from crate_transformers import __version__
+from crate_transformers.analysis import inspect_model, measure_layers
+from crate_transformers.analysis.figures import layers_figure, overlay, paint_masks, picture_sheet, to_pictures
+from crate_transformers.analysis.output import Plate, page_html, table_html, write_bytes, write_json
+
+
+def test_pictures_come_back_from_tensors():
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
+    tensors = torch.from_numpy(((pictures / 255 - mean) / std).astype(np.float32)).permute(0, 3, 1, 2)
+    assert np.array_equal(to_pictures(tensors, mean, std), pictures)
+    grey = to_pictures(torch.rand(2, 1, 5, 7))
+    assert grey.shape == (2, 5, 7, 3)
+    assert (grey.min(), grey.max()) == (0, 255)
+    assert to_pictures(torch.zeros(1, 3, 2, 2)).max() == 0
+
+
+def test_overlays_follow_the_map():
+    picture = np.full((6, 10, 3), 128, dtype=np.uint8)
+    heat = np.array([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    painted = overlay(picture, heat)
+    assert (painted[:2, 5:] == painted[0, 9]).all()
+    assert (painted[:2, :5] == painted[5, 0]).all()
+    assert painted[0, 9].sum() > painted[5, 0].sum()
+    assert overlay(picture, np.ones((3, 2))).shape == picture.shape  # a flat map
+    mask = np.zeros((1, 6, 10), dtype=bool)
+    mask[0, 1:4, 2:6] = True
+    painted = paint_masks(picture, mask)
+    assert (painted[~mask[0]] == 128).all()
+    assert (painted[mask[0]] != 128).any(axis=-1).all()
+    assert (painted[1, 2] != painted[2, 3]).any()  # a line around
+
+
+def test_the_figure_draws_the_measures(images):
+    measures = {"CRATE": measure_layers(vision_model(), images), "ViT": measure_layers(baseline("vit"), images)}
+    left, right = layers_figure(measures).axes
+    for axis, column in ((left, "coding_rate_mean"), (right, "nonzero_fraction_mean")):
+        for line, own in zip(axis.lines, measures.values(), strict=True):
+            assert line.get_ydata().tolist() == pytest.approx(getattr(own, column))
+    assert "nats" in left.get_ylabel()
+
+
+def test_a_plate_carries_its_caption(tmp_path):
+    picture = np.zeros((4, 4, 3), dtype=np.uint8)
+    plate = Plate("dots", picture_sheet([[picture, picture]], ["a", "b"]), "What, on <what>, $mode$.")
+    png, svg = plate.write(tmp_path)
+    assert b"What, on <what>" in png.read_bytes()
+    assert "What, on &lt;what&gt;" in svg.read_text()
+    assert "&lt;what&gt;" in plate.html()
+    assert plate.html().count("<figcaption>") == 1
+
+
+def test_an_inspection_says_what_on_what_and_by_which_version(images, tmp_path):
+    result = inspect_model(vision_model(), images, tmp_path, "paper", name="tiny", on="made-up images", num_pictures=2)
+    assert {path.name for path in result.files} == {path.name for path in tmp_path.iterdir()}
+    for plate in result.plates:
+        assert __version__ in plate.caption
+        assert "tiny" in plate.caption
+    assert "mode paper" in result.plates[0].caption
+    assert "4 samples of made-up images" in result.plates[0].caption
+    assert json.loads((tmp_path / "measures.json").read_text())["facts"]["samples"] == 4
+
+
+def test_an_inspection_tells_a_missing_layer_before_the_work(images, tmp_path):
+    def never():
+        raise AssertionError("the inputs were read")
+        yield
+
+    with pytest.raises(ValueError, match="no layer 2"):
+        inspect_model(vision_model(), never(), tmp_path, layer=2)
+
+
+def test_files_are_whole_or_absent(tmp_path):
+    path = write_bytes(tmp_path / "deep" / "a.txt", b"old")
+    with pytest.raises(TypeError):
+        write_bytes(path, "text")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+    assert json.loads(write_json(tmp_path / "a.json", {"x": [float("nan"), 1.5]}).read_text()) == {"x": [None, 1.5]}
+
+
+def test_pages_escape(tmp_path):
+    page = page_html("<b>", {"<i>": "<u>"}, [("<s>", table_html([{"<a>": "<p>", "x": 1.23456}]))])
+    for tag in ("<b>", "<i>", "<u>", "<s>", "<a>", "<p>"):
+        assert tag not in page.replace('<p class="meta">', "")
+    assert "1.235" in page
+
+
+def test_measuring_loads_no_drawing_library():
+    code = (
+        "import sys, crate_transformers; from crate_transformers.analysis import measure_layers; "
+        "assert not {'matplotlib', 'sklearn', 'datasets', 'torchvision'} & set(sys.modules), 'heavy'"
+    )
+    code = code.replace(", 'torchvision'", "")  # transformers itself looks for torchvision
+    subprocess.run([sys.executable, "-c", code], check=True)
+    plain = "import sys, crate_transformers; assert not {'matplotlib', 'sklearn', 'torchvision'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", plain], check=True)
