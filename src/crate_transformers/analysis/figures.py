@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from .attention import AttentionMaps, HeadClusters
@@ -56,10 +57,7 @@ def paint_masks(picture: np.ndarray, masks: np.ndarray, alpha: float = 0.5) -> n
     for number, mask in enumerate(masks):
         color = np.asarray(tuple(bytes.fromhex(PALETTE[number % len(PALETTE)][1:])), dtype=float)
         painted[mask] = (1 - alpha) * painted[mask] + alpha * color
-        inner = mask.copy()
-        for axis in (0, 1):
-            for step in (1, -1):
-                inner &= np.roll(mask, step, axis)
+        inner = binary_erosion(mask)  # the picture's border counts as outside
         painted[mask & ~inner] = color
     return np.round(painted).astype(np.uint8)
 

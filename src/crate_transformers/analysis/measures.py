@@ -91,14 +91,18 @@ class LayerMeasures:
         return asdict(self)
 
 
-def _checked(tokens: Tensor, layer: int, dtype: torch.dtype) -> Tensor:
-    tokens = tokens.to(dtype)
-    if not torch.isfinite(tokens).all():
+def _rates(tokens: Tensor, projections: Tensor, epsilon: float, layer: int) -> tuple[Tensor, Tensor]:
+    """(R^c, R), (B,) each; values that are not finite are told by their layer."""
+    try:
+        compressed, rate = coding_rate(projections, epsilon).sum(dim=-1), coding_rate(tokens, epsilon)
+    except torch.linalg.LinAlgError:
+        compressed = rate = tokens.new_full(tokens.shape[:1], torch.nan)
+    if not (torch.isfinite(compressed) & torch.isfinite(rate)).all():
         raise ValueError(
             f"layer {layer} makes values that are not finite ({tokens.isinf().sum()} infinite, {tokens.isnan().sum()} "
             "NaN): run the model in bfloat16 or float32, or look at its weights"
         )
-    return tokens
+    return compressed, rate
 
 
 def _rate_inputs(layer: LayerTrace, weight: Tensor, heads: int, mode: RateMode) -> tuple[Tensor, Tensor]:
@@ -116,7 +120,9 @@ def _sample_measures(
     layer = trace.layers[index]
     # unit tokens are tame; raw ones can be long and of low rank, where float32 loses the 1 of I + G
     dtype = torch.float32 if mode == "official" else torch.float64
-    tokens, projections = (_checked(t, index, dtype) for t in _rate_inputs(layer, weight, heads, mode))
+    tokens, projections = (
+        t.to(dtype, memory_format=torch.contiguous_format) for t in _rate_inputs(layer, weight, heads, mode)
+    )
     if mode == "official":
         tokens, projections = normalize_tokens(tokens), normalize_tokens(projections)
     codes = layer.tokens_out if layer.codes is None else layer.codes
@@ -129,8 +135,7 @@ def _sample_measures(
         tokens, projections = tokens * real * factor, projections * (real * factor)[:, None]
         entries = count * codes.shape[-1]
         fraction = ((codes != 0) & trace.is_token[..., None]).sum(dim=(1, 2)) / entries
-    compressed = coding_rate(projections, epsilon).sum(dim=-1)
-    rate = coding_rate(tokens, epsilon)
+    compressed, rate = _rates(tokens, projections, epsilon, index)
     reduction = rate - compressed
     columns = (compressed, rate, reduction, reduction - sparsity_weight * fraction * entries, fraction)
     return torch.stack([column.double() for column in columns], dim=-1)
