@@ -16,8 +16,11 @@ def resample_positions(table: Tensor, from_grid: tuple[int, int], to_grid: tuple
     Returns:
         (1, 1 + to_rows * to_columns, d).
     """
-    if from_grid == to_grid:
-        return table
+    return table if from_grid == to_grid else interpolate_positions(table, from_grid, to_grid)
+
+
+def interpolate_positions(table: Tensor, from_grid: tuple[int, int], to_grid: tuple[int, int]) -> Tensor:
+    """`resample_positions` without looking whether the grids differ: to be exported for any grid."""
     width = table.shape[-1]
     grid = table[:, 1:].reshape(1, *from_grid, width).permute(0, 3, 1, 2)  # (1, d, rows, columns)
     # float32: bicubic is not implemented for half precision everywhere
@@ -54,4 +57,4 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
     return torch.cat([torch.zeros(1, 1, width), table.float()], dim=1)
 
 
-__all__ = ["resample_positions", "sincos_positions"]
+__all__ = ["interpolate_positions", "resample_positions", "sincos_positions"]
