@@ -143,3 +143,35 @@ def test_memory_does_not_grow_with_the_data(digits_model, tmp_path):
             alive[-1] = None
 
     assert measure_layers(model, stream()).num_samples == 200
+
+
+def test_autoencoder_and_its_decoder(crate, tmp_path):
+    from small_models import mae_model
+
+    mae_model().save_pretrained(tmp_path / "mae")
+    save_file({"pixel_values": torch.rand(5, 3, 21, 35)}, tmp_path / "inputs.safetensors")
+    data = ("--data", f"tensors:{tmp_path / 'inputs.safetensors'}")
+    crate("inspect", tmp_path / "mae", *data, "--output", tmp_path / "encoder", "--pictures", 2)
+    crate("inspect", tmp_path / "mae", *data, "--output", tmp_path / "decoder", "--part", "decoder")
+    assert len(rows_of(tmp_path / "encoder" / "measures.csv")) == 2
+    assert len(rows_of(tmp_path / "decoder" / "measures.csv")) == 3
+    assert (tmp_path / "encoder" / "attention.png").is_file()
+
+
+def test_training_logs_the_measures(digits_model):
+    record = next((digits_model / "checkpoints").rglob("trainer_state.json"), None)
+    page = (digits_model / "report.html").read_text()
+    assert "Layers over training" in page
+    if record is not None:
+        logged = [entry for entry in json.loads(record.read_text())["log_history"] if "layer_coding_rate" in entry]
+        assert [len(entry["layer_coding_rate"]) for entry in logged] == [2] * len(logged)
+
+
+def test_a_folder_of_pictures_and_a_text_file(crate, digits_model, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "pictures").mkdir()
+    for i in range(3):
+        Image.new("RGB", (11, 13), (40 * i, 90, 10)).save(tmp_path / "pictures" / f"{i}.png")
+    said = crate("inspect", digits_model, "--data", tmp_path / "pictures", "--output", tmp_path / "out")
+    assert "3 samples of pictures" in said

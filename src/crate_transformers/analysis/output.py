@@ -131,6 +131,7 @@ img { max-width: 100%; height: auto; background: white; border-radius: 6px; }
 figcaption, .meta { font-size: .88rem; opacity: .8; }
 .tokens { line-height: 2; } .tokens span { padding: .15rem .1rem; border-radius: 3px; white-space: pre-wrap; }
 .tokens span[tabindex] { cursor: pointer; } .tokens span.query { outline: 2px solid #D55E00; }
+.text td { text-align: left; white-space: pre-wrap; font-family: ui-monospace, monospace; }
 select { font: inherit; } a { color: inherit; }
 """
 

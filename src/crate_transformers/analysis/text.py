@@ -133,8 +133,9 @@ def steering_html(prompt: str, plain: str, steered: str, layer: int, neurons: Ma
     """What a model wrote as it is and with neurons set, side by side."""
     named = ", ".join(f"neuron {neuron} = {value:g}" for neuron, value in neurons.items())
     rows = (("prompt", prompt), ("as it is", plain), (f"layer {layer}, {named}", steered))
-    body = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>" for name, text in rows)
-    return f'<div class="wide"><table style="text-align:left">{body}</table></div>'
+    cells = [(html.escape(name), html.escape(text).replace("\n", "⏎\n").replace(" ", "·")) for name, text in rows]
+    body = "".join(f"<tr><td>{name}</td><td>{text}</td></tr>" for name, text in cells)
+    return f'<div class="wide"><table class="text">{body}</table></div>'
 
 
 @dataclass
