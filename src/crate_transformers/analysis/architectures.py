@@ -40,8 +40,8 @@ class Architecture:
     recorders: dict[str, str]
     layers: Callable[[Any], nn.ModuleList]
     subspaces: Callable[[Any], Tensor]
-    coding: Callable[[Any], nn.Module] | None = None
-    code_width: Callable[[Any], int] | None = None
+    coding: Callable[[Any], nn.Module]
+    code_width: Callable[[Any], int]
     half_is_increment: bool = False
     normalises_input: bool = True
     value_part: tuple[int, int] = (0, 1)
@@ -77,6 +77,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         recorders={"compression_inputs": ".expansion.norm"},
         layers=lambda model: model.layers,
         subspaces=lambda layer: layer.expansion.attention.subspaces.weight,
+        coding=lambda layer: layer,  # a decoder layer makes no code: its tokens stand for it
+        code_width=lambda layer: layer.linear.weight.shape[0],
         heads_field="decoder_num_attention_heads",
     ),
     "vit": _VIT,
@@ -116,14 +118,15 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
     Raises:
         ValueError: there is none.
     """
-    while not isinstance(model, PreTrainedModel):
-        inner = next((getattr(model, name) for name in ("_orig_mod", "module", "model") if hasattr(model, name)), None)
+    inner: Any = model
+    while not isinstance(inner, PreTrainedModel):
+        wrapped = [getattr(inner, name) for name in ("_orig_mod", "module", "model") if hasattr(inner, name)]
+        inner = wrapped[0] if wrapped else None
         if not isinstance(inner, nn.Module):
             raise ValueError(
                 f"expected a transformers model (CRATE, ViT, ViT-MAE, BERT or GPT-2), got {type(model).__name__}"
             )
-        model = inner
-    return getattr(model, "_orig_mod", model)
+    return inner
 
 
 def backbone_of(model: nn.Module) -> PreTrainedModel:
@@ -152,7 +155,8 @@ def architecture_of(backbone: PreTrainedModel, part: str = "encoder") -> Archite
 def declared(model: PreTrainedModel, architecture: Architecture):
     """Let a model record the extra tensors of its architecture, by `output_<name>=True`, within the scope."""
     recorders = {
-        name: OutputRecorder(target_class=None, class_name=suffix) for name, suffix in architecture.recorders.items()
+        name: OutputRecorder(target_class=None, class_name=suffix)  # type: ignore[arg-type]
+        for name, suffix in architecture.recorders.items()
     }
     # hidden_states may end with the final norm's output: a layer's own is recorded beside it
     recorders["layer_outputs"] = OutputRecorder(type(architecture.layers(model)[0]))
@@ -164,7 +168,7 @@ def declared(model: PreTrainedModel, architecture: Architecture):
     maybe_install_capturing_hooks(model)
     if not getattr(model, "_white_box_recorders_installed", False):  # once a model: they sleep outside of this scope
         recursively_install_hooks(model, "", list(recorders.items()))
-        model._white_box_recorders_installed = True
+        vars(model)["_white_box_recorders_installed"] = True
     dict.__setitem__(registry, key, {**own, **recorders})
     try:
         yield

@@ -103,9 +103,9 @@ def attention_maps(
         if record.grid is None:
             raise ValueError("attention maps need images: this model reads text, use token_attention")
         index = _query_index(query, record.grid)
-        rows = [record.layers[i].attention[:, :, index, 1:].float().cpu() for i in chosen]
+        rows = [record.layers[i].get("attention")[:, :, index, 1:].float().cpu() for i in chosen]
         batches.append(torch.stack(rows, dim=1).unflatten(-1, record.grid))  # (B, L, K, rows, columns)
-    return AttentionMaps(torch.cat(batches), chosen, query if isinstance(query, str) else tuple(query))
+    return AttentionMaps(torch.cat(batches), chosen, query)
 
 
 @dataclass(frozen=True)

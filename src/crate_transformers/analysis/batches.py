@@ -40,7 +40,7 @@ def model_batches(model: PreTrainedModel, inputs: ModelInputs, batch_size: int) 
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     taken = set(inspect.signature(model.forward).parameters) - {"labels"}
-    stream = [inputs] if isinstance(inputs, Tensor | Mapping) else inputs
+    stream: Iterable[Any] = [inputs] if isinstance(inputs, Tensor | Mapping) else inputs
     num_samples = 0
     for item in stream:
         arguments = {name: value for name, value in as_arguments(item).items() if name in taken}

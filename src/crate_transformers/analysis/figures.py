@@ -183,7 +183,7 @@ def attention_figure(pictures: np.ndarray, attention: AttentionMaps, layer: int)
 
 def _with_query(picture: np.ndarray, attention: AttentionMaps) -> np.ndarray:
     """The picture, with a frame around the patch that the maps belong to."""
-    if attention.query == "cls":
+    if isinstance(attention.query, str):
         return picture
     (row, column), (rows, columns) = attention.query, attention.grid
     height, width = picture.shape[0] // rows, picture.shape[1] // columns

@@ -108,9 +108,9 @@ def _rates(tokens: Tensor, projections: Tensor, epsilon: float, layer: int) -> t
 def _rate_inputs(layer: LayerTrace, weight: Tensor, heads: int, mode: RateMode) -> tuple[Tensor, Tensor]:
     """(tokens (B, N, d), projections (B, K, N, p)) of a mode."""
     if mode == "official":
-        return layer.compression_inputs, layer.projections
-    projections = layer.half_tokens.float() @ weight.float().mT  # (B, N, K p)
-    return layer.half_tokens, projections.unflatten(-1, (heads, -1)).transpose(1, 2)
+        return layer.get("compression_inputs"), layer.get("projections")
+    projections = layer.get("half_tokens").float() @ weight.float().mT  # (B, N, K p)
+    return layer.get("half_tokens"), projections.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _sample_measures(
@@ -125,7 +125,7 @@ def _sample_measures(
     )
     if mode == "official":
         tokens, projections = normalize_tokens(tokens), normalize_tokens(projections)
-    codes = layer.tokens_out if layer.codes is None else layer.codes
+    codes = layer.get("tokens_out" if layer.codes is None else "codes")
     fraction, entries = sparsity(codes), torch.tensor(float(codes.shape[-2] * codes.shape[-1]), device=codes.device)
     if trace.is_token is not None:
         real = trace.is_token.to(dtype)[..., None]  # (B, N, 1)

@@ -125,7 +125,7 @@ def find_neurons(
         if "input_ids" not in record.inputs:
             raise ValueError("neurons are shown by their tokens: this needs a text model and input_ids")
         ids = record.inputs["input_ids"].cpu()
-        codes = record.layers[layer].codes.float().clamp(min=0).cpu()  # (B, N, m)
+        codes = record.layers[layer].get("codes").float().clamp(min=0).cpu()  # (B, N, m)
         windows = _windows(ids, context)
         if record.is_token is not None:
             real = record.is_token.cpu()

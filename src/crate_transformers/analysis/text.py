@@ -52,7 +52,7 @@ def token_attention(
     num_layers = num_layers_of(model)
     chosen = tuple(resolve_layer(i, num_layers) for i in (range(num_layers) if layers is None else layers))
     record = trace(model, input_ids, ("attention",))
-    weights = torch.stack([record.layers[i].attention[0].float().cpu() for i in chosen])
+    weights = torch.stack([record.layers[i].get("attention")[0].float().cpu() for i in chosen])
     return TokenAttention(weights, tuple(token_texts(tokenizer, input_ids[0].tolist())), chosen)
 
 

@@ -53,6 +53,13 @@ class LayerTrace:
     half_tokens: Tensor | None = None
     codes: Tensor | None = None
 
+    def get(self, name: str) -> Tensor:
+        """A tensor by its name; a ValueError where it was not recorded."""
+        value = getattr(self, name)
+        if value is None:
+            raise ValueError(f"{name} was not recorded: ask for it, one of {', '.join(RECORDS)}")
+        return value
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -231,7 +238,7 @@ def trace_batches(
     architecture = architecture_of(backbone, part)
     if part == "decoder" and not hasattr(whole, "decoder"):
         raise ValueError(f"{type(whole).__name__} has no decoder: load it as CrateMAEForPreTraining")
-    recorded = whole.decoder if part == "decoder" else backbone
+    recorded: Any = whole.decoder if part == "decoder" else backbone
     heads = getattr(backbone.config, architecture.heads_field)
     num_layers = len(architecture.layers(recorded))
     flags = _flags(tuple(records), architecture)

@@ -40,7 +40,6 @@ def inspect(
     opened = looking.open_model(model)
     folder = looking.output_folder(output)
     name = Path(model).name
-    exact = data is not None and data.startswith("tensors:")
     if opened.main_input_name == "pixel_values":
         if text is not None:
             raise ValueError(f"{name} reads images: pass --data, not --text")
@@ -66,17 +65,19 @@ def inspect(
         )
     else:
         if data is not None and data.startswith("text:"):
-            data, text = None, text or data.removeprefix("text:")
-        if (text is None) == (data is None) or (data is not None and not exact):
-            raise ValueError(f"{name} reads text: pass --text FILE (or words, or --data tensors:FILE.safetensors)")
+            text, data = text or data.removeprefix("text:"), None
+        if (text is None) == (data is None):
+            raise ValueError(f"{name} reads text: pass --text FILE (or words)")
         if baseline is not None:
             raise ValueError("--baseline is for image models")
-        tokenizer = None if exact else looking.tokenizer_of(model)
-        inputs = (
-            looking.tensor_inputs(str(data).removeprefix("tensors:"), limit)
-            if exact
-            else looking.text_inputs(opened, tokenizer, str(text), limit, batch_size=batch_size)
-        )
+        tokenizer = None
+        if data is not None:
+            if not data.startswith("tensors:"):
+                raise ValueError(f"{name} reads text: pass --text FILE (or words), or --data tensors:FILE.safetensors")
+            inputs = looking.tensor_inputs(data.removeprefix("tensors:"), limit)
+        else:
+            tokenizer = looking.tokenizer_of(model)
+            inputs = looking.text_inputs(opened, tokenizer, str(text), limit, batch_size=batch_size)
         result = inspect_text(
             opened,
             inputs.batches,

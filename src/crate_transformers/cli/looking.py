@@ -29,7 +29,7 @@ def open_model(source: str) -> Any:
         raise ValueError(f"no model at {path}")
     config = transformers.AutoConfig.from_pretrained(source)
     name = (config.architectures or [""])[0]
-    kind = getattr(crate_transformers, name, None) or getattr(transformers, name, transformers.AutoModel)
+    kind: Any = getattr(crate_transformers, name, None) or getattr(transformers, name, transformers.AutoModel)
     return on_device(kind.from_pretrained(source).eval())
 
 
@@ -188,11 +188,11 @@ def text_inputs(
     """Text cut into stretches of at most `length` tokens (a model's context where that is shorter)."""
     name, content = read_text(text)
     config = model.config
-    context = getattr(config, "max_sequence_length", None) or getattr(config, "max_position_embeddings", length)
+    context = getattr(config, "max_sequence_length", None) or getattr(config, "max_position_embeddings", None)
     ids = tokenizer(content, add_special_tokens=False, verbose=False)["input_ids"]
     if not ids:
         raise ValueError("the tokenizer makes no token of the text")
-    tokens = _Tokens(ids, min(length, context), batch_size)
+    tokens = _Tokens(ids, min(length, context or length), batch_size)
     if limit is not None:
         tokens.stretches = tokens.stretches[:limit]
     return Inputs(tokens, name, len(tokens))

@@ -54,7 +54,7 @@ def neurons(
             pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
         )
         written = [tokenizer.decode(row[0, ids.shape[1] :]) for row in (plain, steered)]
-        sections.insert(0, ("Steering", steering_html(words, *written, found.layer, settings)))
+        sections.insert(0, ("Steering", steering_html(words, written[0], written[1], found.layer, settings)))
         typer.echo(f"as it is: {written[0]!r}\nsteered:  {written[1]!r}")
     facts = {"model": Path(model).name, "text": inputs.name, "tokens": found.num_tokens, "neurons": len(found)}
     folder = looking.output_folder(output)
