@@ -3,11 +3,11 @@
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import build, images, mae_config, vision_config
 
-from crate_transformers import CrateMAEForPreTraining, CrateMAEModel, convert_checkpoint
+from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining, CrateMAEModel, convert_checkpoint
 from crate_transformers.interop import classifier_of_autoencoder
 from crate_transformers.layers import resample_positions
-from tiny import build, images, mae_config, vision_config
 
 
 def normed_token(classifier, pixel_values):
@@ -80,6 +80,4 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="patch_embedding must be 'convolution'"):
         classifier_of_autoencoder(encoder, patch_embedding="normalized")
     with pytest.raises(ValueError, match="expected CrateMAEModel or CrateMAEForPreTraining, got CrateForImage"):
-        from crate_transformers import CrateForImageClassification
-
         classifier_of_autoencoder(build(CrateForImageClassification, vision_config()))

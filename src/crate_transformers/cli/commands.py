@@ -9,6 +9,8 @@ from .generate import generate
 from .inspect import inspect
 from .neurons import neurons
 from .predict import predict
+from .probe import probe
+from .reconstruct import reconstruct
 from .segment import segment
 from .train import recipes, train
 
@@ -21,6 +23,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": convert,
     "inspect": inspect,
     "segment": segment,
+    "probe": probe,
+    "reconstruct": reconstruct,
     "neurons": neurons,
 }
 

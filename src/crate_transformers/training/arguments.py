@@ -22,6 +22,7 @@ _DEFAULTS: dict[str, Any] = {
     "report_to": [],
     "remove_unused_columns": False,
     "dataloader_drop_last": True,
+    "ddp_find_unused_parameters": False,  # every parameter has a gradient in every step
     "average_tokens_across_devices": False,
     "disable_tqdm": True,
     "logging_nan_inf_filter": False,

@@ -53,6 +53,10 @@ class DataOptions:
     global_crop_scale: list[float] = field(default_factory=lambda: [0.4, 1.0])
     local_crop_scale: list[float] = field(default_factory=lambda: [0.05, 0.4])
     local_crop_size: int | None = None
+    color_jitter: float = 0.0
+    grayscale: float = 0.0
+    gaussian_blur: float = 0.0
+    solarize: float = 0.0
     # text
     tokenizer: str | None = None
     vocab_size: int = 4096
@@ -86,6 +90,8 @@ class TrainOptions:
     weight_decay_end: float | None = None
     freeze_last_layer_epochs: float = 1.0
     prototypes: int = 4096
+    head_hidden_size: int = 2048
+    head_bottleneck_size: int = 256
     self_distillation_loss: str = "dino"
     rate_weight: float = 1.0
 

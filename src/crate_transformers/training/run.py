@@ -108,6 +108,9 @@ def _run(recipe: Recipe, task: Task, output: Path, say: Callable[[str], None]) -
         trainer.ema = None
     metrics = _measure(recipe, task, trainer, result.metrics, seconds)
     if trainer.is_world_process_zero():
+        for line in task.verdict(metrics):
+            task.notes.append(line)
+            say(line)
         _save_model(task, output)
         _report(recipe, task, trainer, output, metrics)
         write_json(output / METRICS_FILE, metrics)  # last: its presence says that the run is whole

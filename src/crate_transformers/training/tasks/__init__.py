@@ -19,10 +19,14 @@ def task_of(recipe: Recipe, output: Path) -> Task:
 def _builders() -> dict[str, Callable[[Recipe, Path], Task]]:
     from .image_classification import ImageClassification  # each pulls in its own libraries
     from .language_modeling import LanguageModeling
+    from .masked_image_modeling import MaskedImageModeling
+    from .self_distillation import SelfDistillationTask
     from .text_heads import TextHead
 
     return {
         "image-classification": ImageClassification,
+        "masked-image-modeling": MaskedImageModeling,
+        "self-distillation": SelfDistillationTask,
         "masked-language-modeling": LanguageModeling,
         "causal-language-modeling": LanguageModeling,
         "sequence-classification": TextHead,

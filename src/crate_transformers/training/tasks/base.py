@@ -59,6 +59,10 @@ class Task(ABC):
         """Metrics of one part ("validation" or "test") for metrics.json; may add some (perplexity of a loss)."""
         return metrics
 
+    def verdict(self, metrics: dict[str, Any]) -> list[str]:
+        """Lines that the user should see after the run, of everything in metrics.json."""
+        return []
+
     @abstractmethod
     def save_beside(self, folder: Path) -> None:
         """Save what belongs to the model: image processor, tokenizer."""

@@ -1,0 +1,57 @@
+"""`crate probe`: what a frozen model's features know."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .settings import parse_settings
+
+
+def probe(
+    model: Annotated[str, typer.Argument(help="An image model's folder or hub name, or a public checkpoint file.")],
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    data: Annotated[
+        str | None, typer.Option(help="As in `crate train`; default: what the model was trained on.")
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Probe every layer, and plot accuracy over depth.")] = False,
+    shots: Annotated[
+        int | None, typer.Option(help="Labelled training images a class. Default: all training images.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="With --shots: how many draws of labelled images.")] = 5,
+    pool: Annotated[
+        str | None, typer.Option(help="cls or mean (of the patches). Default: what the model's own head reads.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many images of each part, evenly spread.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="data.root=... and its like.")] = None,
+) -> None:
+    """Freeze a model; accuracy of nearest neighbours and of a linear classifier on its features."""
+    from ..training.probing import probe_model
+    from . import looking
+
+    opened = looking.open_model(model)
+    processor = looking.processor_of(opened, model)
+    result = probe_model(
+        opened,
+        processor,
+        looking.output_folder(output),
+        folder=model,
+        source=data,
+        settings=parse_settings(settings),
+        every_layer=layers,
+        shots=shots,
+        seeds=seeds,
+        pool=pool,
+        limit=limit,
+        progress=looking.one_by_one,
+    )
+    for row in result.rows:
+        spread = f" +- {row['interval_95']:.4f}" if row["seeds"] > 1 else ""
+        typer.echo(f"layer {row['layer']}, {row['probe']}: accuracy {row['accuracy']:.4f}{spread}")
+    typer.echo(
+        f"{result.labelled} labelled, {result.held_out} held-out images of {result.data}; probes.csv, probes.json, "
+        f"depth.png and depth.svg written to {output}"
+    )
+
+
+__all__ = ["probe"]

@@ -1,0 +1,41 @@
+"""Images with the noise that decides which of their patches are hidden: a function of (seed, epoch, sample)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .datasets import KeyedImages, keyed_generator
+
+_NOISE = 1  # a stream of its own: not the numbers that augmented the picture
+
+
+class MaskedImages(Dataset):
+    """Items {"pixel_values" (C, H, W), "noise" (N,)} of keyed images.
+
+    Args:
+        images: the pictures. num_patches: N. seed: of the noise. A plain index has the noise of epoch 0, so an
+            evaluation hides the same patches every time.
+    """
+
+    def __init__(self, images: KeyedImages, num_patches: int, seed: int = 0):
+        self.images, self.num_patches, self.seed = images, num_patches, seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Any) -> dict[str, Tensor]:
+        item = self.images[key]
+        epoch, index = item["key"]
+        with keyed_generator(self.seed, epoch, index, _NOISE):
+            noise = torch.rand(self.num_patches)
+        return {"pixel_values": item["pixel_values"], "noise": noise}
+
+
+def stack_items(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Items of tensors to a batch, name by name."""
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+__all__ = ["MaskedImages", "stack_items"]

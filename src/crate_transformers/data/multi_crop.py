@@ -1,0 +1,100 @@
+"""Several crops of each picture, large and small: a function of (seed, epoch, sample).
+
+Source: arXiv 2006.09882 (multi-crop), with the augmentations of arXiv 2104.14294.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+from transformers import CLIPImageProcessor
+
+from .datasets import Key, keyed_generator
+from .sources import LabelledImages
+from .transforms import EvaluationTransform
+
+
+class CropTransform:
+    """A picture to one augmented crop (C, H, W). Random numbers are torch's global ones.
+
+    Args:
+        processor: gives mean and standard deviation. size: (height, width) of the crop. scale: smallest and largest
+            share of the area. flip: mirror half of the crops. rand_augment: (operations, magnitude), or None.
+        color_jitter: strength, 0 is off; four crops of five get brightness and contrast of 0.4, saturation of 0.2 and
+            hue of 0.1 times this. grayscale, gaussian_blur, solarize: probabilities.
+    """
+
+    def __init__(
+        self,
+        processor: CLIPImageProcessor,
+        size: tuple[int, int],
+        scale: tuple[float, float],
+        flip: bool = False,
+        rand_augment: tuple[int, int] | None = None,
+        color_jitter: float = 0.0,
+        grayscale: float = 0.0,
+        gaussian_blur: float = 0.0,
+        solarize: float = 0.0,
+    ):
+        steps: list[Any] = [v2.PILToTensor(), v2.RandomResizedCrop(size, scale=scale, antialias=True)]
+        if flip:
+            steps.append(v2.RandomHorizontalFlip())
+        if rand_augment:
+            steps.append(v2.RandAugment(num_ops=rand_augment[0], magnitude=rand_augment[1]))
+        if color_jitter:
+            strengths = [share * color_jitter for share in (0.4, 0.4, 0.2, 0.1)]
+            steps.append(v2.RandomApply([v2.ColorJitter(*strengths)], p=0.8))
+        if grayscale:
+            steps.append(v2.RandomGrayscale(p=grayscale))
+        if gaussian_blur:
+            kernel = max(3, min(size) // 10 // 2 * 2 + 1)
+            steps.append(v2.RandomApply([v2.GaussianBlur(kernel, sigma=(0.1, 2.0))], p=gaussian_blur))
+        if solarize:
+            steps.append(v2.RandomSolarize(threshold=128, p=solarize))
+        steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(processor.image_mean, processor.image_std)]
+        self.steps = v2.Compose(steps)
+
+    def __call__(self, picture: Any) -> Tensor:
+        return self.steps(picture)
+
+
+class MultiCropImages(Dataset):
+    """Items {"global_crops" (G, C, H, W), "local_crops" (L, C, h, w)} of labelled images.
+
+    Args:
+        crops: (transform, how many) of the global and of the local crops; no local crops: none of that name.
+        plain: adds the whole picture, "pixel_values" (C, H, W), and "labels" (), for an evaluation.
+    """
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        global_crops: tuple[CropTransform, int],
+        local_crops: tuple[CropTransform, int],
+        num_channels: int = 3,
+        seed: int = 0,
+        plain: EvaluationTransform | None = None,
+    ):
+        self.images, self.num_channels, self.seed, self.plain = images, num_channels, seed, plain
+        self.crops = {"global_crops": global_crops, "local_crops": local_crops}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Key | int) -> dict[str, Tensor]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        picture = self.images.read(index, self.num_channels)
+        item: dict[str, Tensor] = {}
+        with keyed_generator(self.seed, epoch, index):
+            for name, (transform, count) in self.crops.items():
+                if count:
+                    item[name] = torch.stack([transform(picture) for _ in range(count)])
+        if self.plain is not None:
+            item["pixel_values"] = self.plain(picture)
+            item["labels"] = torch.tensor(int(self.images.labels[index]))
+        return item
+
+
+__all__ = ["CropTransform", "MultiCropImages"]

@@ -1,0 +1,255 @@
+"""Self-distillation: a student learns to say of every crop what its own moving average says of the large ones.
+
+    DINO:         loss = mean over t, s of  -P_t(x_t) log P_s(x_s),  P_t = softmax((g_t(x) - c) / tau_t)  [D, eq. 2, 3]
+    coding rate:  loss = mean over t, s of  1/2 ||z_s - z_t||^2  -  gamma R(Z_s) / d                      [S, eq. 4]
+    teacher <- m teacher + (1 - m) student
+
+t runs over the global crops, s over all crops but the same one. In the second form there are no prototypes, no centre
+and no temperature: what keeps the features from collapsing is their own coding rate R (the `objective` of this
+project), which is 0 nats for one repeated direction only up to precision and largest for features in all directions.
+
+Student and teacher are one module: a checkpoint holds both, a resumed run continues both, and distributed training
+sees one forward pass in which every parameter that is trained takes part.
+
+Shapes: B batch, G global crops, L local crops, C channels, H x W pixels, d width of the head's output, P prototypes.
+
+[D] arXiv 2104.14294. [S] arXiv 2502.10385. Where we differ: R is in nats a dimension.
+"""
+
+import copy
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..objective import coding_rate
+
+SelfDistillationLoss = Literal["dino", "coding_rate"]
+_EPSILON = 0.5  # precision of the rate of unit features
+
+
+@dataclass
+class SelfDistillationOutput(ModelOutput):
+    """loss (); features (B, d_model) of whole pictures, where they were given; and of the teacher, (B,) of one number:
+
+    teacher_entropy: nats. DINO: mean entropy of P_t; coding rate: entropy of the spectrum of the teacher's features.
+    teacher_information: how much the teacher's output tells pictures apart, as a share of what the batch allows, in
+    [0, 1]: (H(mean P_t) - mean H(P_t)) / ln min(views, P), or the entropy of the spectrum / ln min(views, d). It is 0
+    in every collapse: all mass on one prototype, the same uniform output for all, one direction for all.
+    """
+
+    loss: Tensor | None = None
+    features: Tensor | None = None
+    teacher_entropy: Tensor | None = None
+    teacher_information: Tensor | None = None
+
+
+class SelfDistillation(nn.Module):
+    """Student and momentum teacher, each a backbone with a head.
+
+    Args:
+        backbone: CrateVisionModel or ViTModel; becomes the student. The teacher starts as its copy.
+        loss: "dino" (head and loss of lightly, the extra [ssl]) or "coding_rate".
+        prototypes, hidden_size, bottleneck_size: P and the widths of the head; the last is d without prototypes.
+        student_temperature: tau_s. rate_weight: gamma.
+
+    Attributes:
+        teacher_temperature: tau_t, set by whoever schedules it.
+        latest: teacher_entropy and teacher_information of the last batch in training.
+
+    Raises:
+        ValueError: a loss that is not known, or fewer than two crops.
+        ImportError: lightly is missing.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        loss: SelfDistillationLoss = "dino",
+        prototypes: int = 4096,
+        hidden_size: int = 2048,
+        bottleneck_size: int = 256,
+        student_temperature: float = 0.1,
+        rate_weight: float = 1.0,
+    ):
+        super().__init__()
+        if loss not in ("dino", "coding_rate"):
+            raise ValueError(f"loss must be 'dino' or 'coding_rate', got {loss!r}")
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None  # ViT's pooler is not read here, and would have no gradient
+        self.kind, self.rate_weight, self.teacher_temperature = loss, rate_weight, 0.04
+        self._latest: tuple[Tensor, Tensor] | None = None
+        width: int = backbone.config.hidden_size
+        self.student_backbone = backbone
+        self.teacher_backbone = copy.deepcopy(backbone)
+        self.criterion: nn.Module | None = None
+        if loss == "dino":
+            DINOLoss, head = _lightly()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the head's weight normalisation is torch's older one
+                sizes = (width, hidden_size, bottleneck_size, prototypes)
+                self.student_head, self.teacher_head = head(*sizes), head(*sizes)
+            self.criterion = DINOLoss(prototypes, student_temp=student_temperature, warmup_teacher_temp_epochs=0)
+        else:
+            self.student_head = _projection(width, hidden_size, bottleneck_size)
+            self.teacher_head = _projection(width, hidden_size, bottleneck_size)
+        self.teacher_head.load_state_dict(self.student_head.state_dict())
+        for part in (self.teacher_backbone, self.teacher_head):
+            part.requires_grad_(False)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """What is kept and measured: the student's backbone."""
+        return self.student_backbone
+
+    @property
+    def device(self) -> torch.device:
+        return self.student_backbone.device
+
+    @property
+    def latest(self) -> dict[str, float]:
+        if self._latest is None:
+            return {}
+        entropy, information = self._latest
+        return {"teacher_entropy": entropy.item(), "teacher_information": information.item()}
+
+    @torch.no_grad()
+    def update_teacher(self, momentum: float) -> None:
+        """teacher <- momentum * teacher + (1 - momentum) * student."""
+        for teacher, student in (
+            (self.teacher_backbone, self.student_backbone),
+            (self.teacher_head, self.student_head),
+        ):
+            for of_teacher, of_student in zip(teacher.parameters(), student.parameters(), strict=True):
+                of_teacher.lerp_(of_student, 1 - momentum)
+
+    def freeze_last_layer(self) -> None:
+        """Drop the gradient of the prototypes, for this step; without prototypes nothing is dropped."""
+        if self.kind == "dino":
+            for parameter in self.student_head.last_layer.parameters():
+                parameter.grad = None
+
+    def forward(
+        self,
+        global_crops: Tensor,
+        local_crops: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> SelfDistillationOutput:
+        """The loss of a batch of crops.
+
+        Args:
+            global_crops: (B, G, C, H, W), G >= 2. local_crops: (B, L, C, h, w), or none.
+            pixel_values: (B, C, H, W), whole pictures whose student features are wanted. labels: not read; evaluation
+                carries them through.
+
+        Raises:
+            ValueError: fewer than two global crops.
+        """
+        if global_crops.ndim != 5 or global_crops.shape[1] < 2:
+            raise ValueError(
+                "self-distillation needs at least two global crops a picture, got global_crops of shape "
+                f"{tuple(global_crops.shape)}: expected (batch, 2 or more, channels, height, width)"
+            )
+        with torch.no_grad():
+            teacher = _views(self.teacher_backbone, self.teacher_head, global_crops)  # G of (B, d or P)
+        student = _views(self.student_backbone, self.student_head, global_crops)
+        if local_crops is not None and local_crops.shape[1]:
+            student = student + _views(self.student_backbone, self.student_head, local_crops)
+        loss = self._distill(teacher, student) if self.kind == "dino" else self._align(teacher, student)
+        entropy, information = self._statistics(torch.cat(teacher))
+        if self.training:
+            self._latest = (entropy, information)  # tensors: no wait for the device until they are logged
+        count = len(global_crops)
+        return SelfDistillationOutput(
+            loss=loss,
+            features=None if pixel_values is None else pooled(self.student_backbone, pixel_values),
+            teacher_entropy=entropy.expand(count),
+            teacher_information=information.expand(count),
+        )
+
+    def _distill(self, teacher: list[Tensor], student: list[Tensor]) -> Tensor:
+        assert self.criterion is not None
+        center: Any = self.criterion.center
+        before = center.clone()
+        loss = self.criterion(
+            [view.float() for view in teacher], [view.float() for view in student], self.teacher_temperature
+        )
+        if not self.training:  # an evaluation leaves no trace
+            self.criterion.center.data = before
+        return loss
+
+    def _align(self, teacher: list[Tensor], student: list[Tensor]) -> Tensor:
+        targets, found = ([F.normalize(view.float(), dim=-1) for view in views] for views in (teacher, student))
+        distances = [
+            0.5 * (z_s - z_t).square().sum(dim=-1).mean()
+            for t, z_t in enumerate(targets)
+            for s, z_s in enumerate(found)
+            if s != t
+        ]
+        rates = [coding_rate(view, _EPSILON) / view.shape[-1] for view in found[: len(targets)]]  # nats a dimension
+        return torch.stack(distances).mean() - self.rate_weight * torch.stack(rates).mean()
+
+    @torch.no_grad()
+    def _statistics(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(entropy in nats, information as a share) of the teacher's outputs (views, d or P)."""
+        outputs = outputs.float()
+        ceiling = math.log(max(min(outputs.shape), 2))
+        if self.kind == "dino":
+            assert self.criterion is not None
+            center: Any = self.criterion.center
+            shares = ((outputs - center.flatten()) / self.teacher_temperature).softmax(dim=-1)
+            entropy = _entropy(shares).mean()
+            return entropy, (_entropy(shares.mean(dim=0)) - entropy).clamp(min=0) / ceiling
+        unit = F.normalize(outputs, dim=-1)
+        spectrum = torch.linalg.svdvals(unit).square()
+        entropy = _entropy(spectrum / spectrum.sum().clamp(min=1e-12))
+        return entropy, entropy.clamp(min=0) / ceiling
+
+
+def pooled(backbone: PreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """(B, C, H, W) of any size that the patches divide -> (B, d_model): the pooled token, else the class token."""
+    outputs = backbone(pixel_values=pixel_values, interpolate_pos_encoding=True)
+    token = outputs.pooler_output
+    return outputs.last_hidden_state[:, 0] if token is None else token
+
+
+def _views(backbone: PreTrainedModel, head: nn.Module, crops: Tensor) -> list[Tensor]:
+    """(B, V, C, H, W) -> V of (B, d), in one pass."""
+    count = crops.shape[1]
+    return list(head(pooled(backbone, crops.transpose(0, 1).flatten(0, 1))).chunk(count))
+
+
+def _projection(width: int, hidden_size: int, bottleneck_size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width, hidden_size),
+        nn.GELU(),
+        nn.Linear(hidden_size, hidden_size),
+        nn.GELU(),
+        nn.Linear(hidden_size, bottleneck_size),
+    )
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    return -torch.xlogy(shares, shares).sum(dim=-1)
+
+
+def _lightly() -> tuple[Any, Any]:
+    try:
+        from lightly.loss import DINOLoss  # an extra, and heavy
+        from lightly.models.modules import DINOProjectionHead
+    except ImportError as error:
+        raise ImportError(
+            "self-distillation with prototypes needs lightly: pip install 'crate-transformers[ssl]', or choose "
+            "train.self_distillation_loss=coding_rate, which needs nothing more"
+        ) from error
+    return DINOLoss, DINOProjectionHead
+
+
+__all__ = ["SelfDistillation", "SelfDistillationLoss", "SelfDistillationOutput", "pooled"]

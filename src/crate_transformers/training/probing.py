@@ -1,0 +1,134 @@
+"""`crate probe`: a saved model, a source of labelled images, a folder of tables and a figure."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..analysis.output import Plate, write_csv, write_json
+from ..data import EvaluationTransform, KeyedImages, LabelledImages, load_image_source
+from .evaluation import _data_options, _recipe_beside
+from .figures import BLUE, ORANGE
+from .probes import default_pool, layer_features, probe_features, summary
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """rows: a summary line a layer and probe; labelled, held_out: pictures; data: the source's name."""
+
+    rows: list[dict[str, Any]]
+    labelled: int
+    held_out: int
+    data: str
+
+
+def probe_model(
+    model: Any,
+    processor: Any,
+    output: Path,
+    *,
+    folder: str | Path | None = None,
+    source: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    every_layer: bool = False,
+    shots: int | None = None,
+    seeds: int = 5,
+    pool: str | None = None,
+    limit: int | None = None,
+    progress: Callable[[Any, int, str], Any] = lambda items, count, what: iter(items),
+) -> ProbeResult:
+    """Probe a frozen model: labelled images of the training part, accuracy on the test part.
+
+    Args:
+        folder: where the model is from; a recipe.yaml there gives the data, split as in pretraining, so that the test
+            images are new to the model. source, settings: override it, as in `crate evaluate`.
+        every_layer, shots, pool: as in `layer_features` and `probe_features`. seeds: draws with shots. limit: of
+            images of each part, evenly spread.
+        progress: (items, count, what) -> items, for a progress bar.
+
+    Raises:
+        ValueError: no data, an empty part, a model that reads no images, options out of range.
+    """
+    if seeds < 1 or (limit is not None and limit < 1):
+        raise ValueError(f"--seeds and --limit must be at least 1, got {seeds} and {limit}")
+    recipe = _recipe_beside(folder) if folder is not None else None
+    data = _data_options(recipe, source, settings or {})
+    splits = load_image_source(
+        data.source,
+        data.root,
+        data.validation_fraction,
+        data.test_fraction,
+        recipe.seed if recipe is not None else 0,
+        data.skip_unreadable,
+    )
+    pool = pool or default_pool(model)
+    features, labels = [], []
+    for name in ("train", "test"):
+        images = getattr(splits, name)
+        if not len(images):
+            raise ValueError(f"{splits.name} has no {name} images")
+        chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), limit or len(images))).astype(int))
+        batches = progress(_batches(images, chosen, model, processor), -(-len(chosen) // _BATCH), f"{name} features")
+        features.append(layer_features(model, batches, pool, every_layer))
+        labels.append(images.labels[chosen])
+    first = 0 if every_layer else _depth(model)
+    scores = probe_features(
+        features[0], labels[0], features[1], labels[1], shots=shots, seeds=range(seeds), first_layer=first, pool=pool,
+        progress=lambda tries: progress(tries, len(tries), "probing"),
+    )  # fmt: skip
+    rows = summary(scores)
+    write_csv(output / "probes.csv", [score.to_dict() for score in scores])
+    write_json(output / "probes.json", {"data": splits.name, "model": str(folder), "pool": pool, "summary": rows})
+    caption = (
+        f"k-nearest-neighbour and linear probes on frozen features of {type(model).__name__} "
+        f"({'mean of the patch tokens' if pool == 'mean' else 'class token'}), {splits.name}: "
+        f"{rows[0]['labelled']} labelled training images{f' ({shots} a class, {seeds} draws)' if shots else ''}, "
+        f"accuracy on {rows[0]['held_out']} test images; bars: 95 % interval over draws. Layer 0 is the embedding."
+    )
+    Plate("depth", depth_figure(rows), caption).write(output)
+    return ProbeResult(rows, rows[0]["labelled"], rows[0]["held_out"], splits.name)
+
+
+_BATCH = 64
+
+
+def _batches(images: LabelledImages, chosen: np.ndarray, model: Any, processor: Any) -> Iterator[dict[str, Tensor]]:
+    plain = KeyedImages(images, EvaluationTransform(processor), model.config.num_channels)
+    for start in range(0, len(chosen), _BATCH):
+        items = [plain[int(i)]["pixel_values"] for i in chosen[start : start + _BATCH]]
+        yield {"pixel_values": torch.stack(items)}
+
+
+def _depth(model: Any) -> int:
+    return int(model.config.num_hidden_layers)
+
+
+def depth_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy of both probes over depth, with 95 % intervals."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for probe, name, color, marker in (("knn", "k-nn", BLUE, "o"), ("linear", "linear", ORANGE, "s")):
+        own = [row for row in rows if row["probe"] == probe]
+        axis.errorbar(
+            [row["layer"] for row in own],
+            [row["accuracy"] for row in own],
+            yerr=[row["interval_95"] for row in own],
+            label=name,
+            color=color,
+            marker=marker,
+            capsize=3,
+        )
+    axis.set_xlabel("layer (0: the embedding)")
+    axis.set_ylabel("held-out accuracy")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    return figure
+
+
+__all__ = ["ProbeResult", "depth_figure", "probe_model"]

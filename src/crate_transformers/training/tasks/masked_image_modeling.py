@@ -1,0 +1,216 @@
+"""Masked image modelling: hide most patches of a picture, rebuild them from the rest."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoModelForPreTraining, TrainerCallback
+
+from ...analysis.output import write_bytes
+from ...configuration.validation import as_pair
+from ...data import (
+    EvaluationTransform,
+    KeyedImages,
+    LabelledImages,
+    MaskedImages,
+    TrainingTransform,
+    load_image_source,
+    stack_items,
+)
+from ...models.image_processing import image_processor_of
+from ..build import build_model
+from ..mirror import measure_mirror
+from ..recipe import Recipe
+from ..reconstruction import ConstantGuess, reconstruct, sheet
+from ..report import Section
+from .base import Task
+
+PICTURES = "reconstructions"
+_SHOWN = 6
+_FOR_MEANS = 2048  # training images that the constant guesses are taken from, at most
+_FOR_LAYERS = 64
+
+
+class MaskedImageModeling(Task):
+    """The task of the CRATE autoencoder and of ViT-MAE."""
+
+    label_names = ("noise",)  # so that an evaluation knows that there is a loss
+    metric = "eval_loss"
+    greater_is_better = False
+
+    def __init__(self, recipe: Recipe, output: Path):
+        super().__init__(recipe)
+        data = recipe.data
+        if recipe.train.mixup_alpha or recipe.train.cutmix_alpha:
+            raise ValueError("train.mixup_alpha and train.cutmix_alpha mix labels, and an autoencoder has none")
+        self.output = output
+        self.splits = load_image_source(
+            data.source, data.root, data.validation_fraction, data.test_fraction, recipe.seed, data.skip_unreadable
+        )
+        if self.splits.left_out:
+            listed = ", ".join(self.splits.left_out[:5])
+            self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
+        self.model = build_model(recipe, AutoModelForPreTraining, notes=self.notes)
+        config: Any = self.model.config
+        (height, width), (h, w) = as_pair(config.image_size), as_pair(config.patch_size)
+        self.num_patches = (height // h) * (width // w)
+        if config.model_type == "vit_mae" and int(self.num_patches * (1 - config.mask_ratio)) == self.num_patches:
+            raise ValueError(
+                f"model.mask_ratio {config.mask_ratio} hides no patch, and ViT-MAE has no loss then: raise it, or use "
+                "model.family=crate_mae, whose loss is then on all patches"
+            )
+        self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
+        augmented = TrainingTransform(
+            self.processor,
+            data.crop,
+            (data.crop_scale[0], data.crop_scale[1]),
+            data.flip,
+            (data.rand_augment[0], data.rand_augment[1]) if data.rand_augment else None,
+            data.random_erasing,
+        )
+        pictures = KeyedImages(self.splits.train, augmented, config.num_channels, recipe.seed)
+        self.train_data = MaskedImages(pictures, self.num_patches, recipe.seed)
+        self.validation_data = self._plain(self.splits.validation)
+        self.test_data = self._plain(self.splits.test)
+        self.collator = self.evaluation_collator = stack_items
+        self._guess: ConstantGuess | None = None
+
+    def _plain(self, images: LabelledImages) -> MaskedImages | None:
+        if not len(images):
+            return None
+        plain = KeyedImages(images, EvaluationTransform(self.processor), self.model.config.num_channels)
+        return MaskedImages(plain, self.num_patches, self.recipe.seed)
+
+    def reduce_outputs(self, logits: Any, labels: Any) -> Any:
+        return logits[0][:, 0, 0]  # the loss says it all: nothing is kept of the predicted patches
+
+    def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
+        """Beside the loss: what guesses cost that do not look at the picture, on the same hidden patches."""
+        held_out = self.validation_data if part == "validation" else self.test_data
+        if self._guess is None:
+            train = self._plain(self.splits.train)
+            chosen = np.unique(np.linspace(0, len(train) - 1, min(len(train), _FOR_MEANS)).astype(int))
+            self._guess = ConstantGuess.of(_batches(train, chosen), self.model.config)
+        patch, image = self._guess.losses(_batches(held_out, range(len(held_out))), self.model.config)
+        return {
+            **metrics,
+            "loss_of_mean_patch": patch,
+            "loss_of_mean_image": image,
+            "share_of_mean_patch": metrics["loss"] / patch,
+        }
+
+    def verdict(self, metrics: dict[str, Any]) -> list[str]:
+        part = next((name for name in ("test", "validation") if name in metrics), None)
+        if part is None:
+            return []
+        found = metrics[part]
+        return [
+            f"masked loss {found['loss']:.4f} on the {part} images: {found['share_of_mean_patch']:.0%} of what "
+            f"predicting the mean patch costs ({found['loss_of_mean_patch']:.4f}); the mean of each place costs "
+            f"{found['loss_of_mean_image']:.4f}"
+        ]
+
+    def save_beside(self, folder: Path) -> None:
+        self.processor.save_pretrained(folder)
+
+    def callbacks(self) -> list[TrainerCallback]:
+        return [_DrawReconstructions(self)]
+
+    @property
+    def _shown(self) -> MaskedImages:
+        return self.test_data or self.validation_data or self._plain(self.splits.train)
+
+    def sample_inputs(self, count: int) -> dict[str, Tensor]:
+        return {"pixel_values": self._sample(count)["pixel_values"]}
+
+    def flop_inputs(self) -> dict[str, Tensor]:
+        return self._sample(1)
+
+    def _sample(self, count: int) -> dict[str, Tensor]:
+        shown = self._shown
+        return stack_items([shown[i] for i in range(min(count, len(shown)))])
+
+    def draw(self, model: Any) -> Image.Image:
+        """The first held-out pictures, hidden in the same places every time, as the model rebuilds them."""
+        batch = {name: tensor.to(model.device) for name, tensor in self._sample(_SHOWN).items()}
+        was_training = model.training
+        model.eval()
+        picture = sheet(
+            reconstruct(model, batch["pixel_values"], batch["noise"]),
+            self.processor.image_mean,
+            self.processor.image_std,
+        )
+        model.train(was_training)
+        return picture
+
+    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
+        config: Any = self.model.config
+        how = f"{config.mask_ratio:.0%} of the {self.num_patches} patches hidden; held-out pictures."
+        if config.norm_pix_loss:
+            how += " The model predicts normalised patches: mean and deviation shown are the true patch's."
+        drawn = sorted((self.output / PICTURES).glob("step-*.png"))
+        chosen = [drawn[i] for i in np.unique(np.linspace(0, len(drawn) - 1, 3).astype(int))] if drawn else []
+        sections = [Section("Reconstructions", how, [_sheets_figure([("the model as saved", self.draw(model))])])]
+        if chosen:
+            titled = [(f"step {int(path.stem.partition('-')[2]):,}", Image.open(path)) for path in chosen]
+            text = f"The same pictures during training; all {len(drawn)} are in the folder {PICTURES}."
+            sections.append(Section("Reconstructions over training", text, [_sheets_figure(titled)]))
+        return [*sections, self._mirror_section(model)]
+
+    def _mirror_section(self, model: nn.Module) -> Section:
+        title = "In through the encoder, back through the decoder"
+        if not hasattr(model, "crate"):
+            return Section(title, "Not measured: the theory speaks of CRATE's decoder, this is a baseline.")
+        mirror = measure_mirror(model, self.sample_inputs(_FOR_LAYERS))
+        count = mirror.encoder.num_samples
+        return Section(
+            title,
+            f"Measured on {count} whole held-out pictures: {mirror.sentence()}",
+            [mirror.figure()],
+            mirror.table(),
+            details=[
+                "Encoder layers count the code after the sparsification; decoder layers, which have none, the entries "
+                "of their tokens."
+            ],
+        )
+
+
+def _batches(data: MaskedImages, places: Any, size: int = 256) -> Iterator[dict[str, Tensor]]:
+    places = list(places)
+    for start in range(0, len(places), size):
+        yield stack_items([data[int(i)] for i in places[start : start + size]])
+
+
+def _sheets_figure(titled: list[tuple[str, Image.Image]]) -> Figure:
+    width, height = titled[0][1].size
+    figure = Figure(figsize=(3.6 * len(titled), 3.6 * height / width + 0.3), layout="constrained")
+    for axis, (title, picture) in zip(figure.subplots(1, len(titled), squeeze=False)[0], titled, strict=True):
+        axis.imshow(np.asarray(picture), interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+        axis.set_axis_off()
+    return figure
+
+
+class _DrawReconstructions(TrainerCallback):
+    """Writes a sheet of reconstructions at every evaluation: reconstructions/step-00000100.png in the run's folder."""
+
+    def __init__(self, task: MaskedImageModeling):
+        self.task = task
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero or model is None:
+            return
+        import io
+
+        buffer = io.BytesIO()
+        with torch.no_grad():
+            self.task.draw(getattr(model, "module", model)).save(buffer, "png")
+        write_bytes(self.task.output / PICTURES / f"step-{state.global_step:08d}.png", buffer.getvalue())
+
+
+__all__ = ["PICTURES", "MaskedImageModeling"]

@@ -1,0 +1,325 @@
+"""Self-distillation (DINO, and its white-box form): a student follows its own moving average over crops."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel, TrainerCallback
+
+from ...configuration.validation import as_pair
+from ...data import (
+    CropTransform,
+    EvaluationTransform,
+    KeyedImages,
+    LabelledImages,
+    MultiCropImages,
+    load_image_source,
+    stack_items,
+)
+from ...models.image_processing import image_processor_of
+from ...models.self_distillation import SelfDistillation, pooled
+from ..build import build_model
+from ..figures import picture_grid_figure
+from ..probes import knn_accuracy
+from ..recipe import DataOptions, Recipe, TrainOptions
+from ..report import Section
+from ..schedules import cosine_between
+from .base import Task
+
+logger = logging.getLogger(__name__)
+
+COLLAPSED = 0.05  # information of the teacher's output, as a share of what a batch allows, below which it says nothing
+_BANK = 10_000  # training images whose features the neighbours come from, at most
+_NEIGHBORS = 20
+
+
+class SelfDistillationTask(Task):
+    """The task of CRATE and ViT without labels; labels only measure it (k-nn accuracy on the validation part)."""
+
+    label_names = ("labels",)
+    metric = "eval_knn_accuracy"
+    greater_is_better = True
+
+    def __init__(self, recipe: Recipe, output: Path):
+        super().__init__(recipe)
+        data, train = recipe.data, recipe.train
+        _check(recipe)
+        self.splits = load_image_source(
+            data.source, data.root, data.validation_fraction, data.test_fraction, recipe.seed, data.skip_unreadable
+        )
+        if self.splits.left_out:
+            listed = ", ".join(self.splits.left_out[:5])
+            self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
+        backbone = build_model(recipe, AutoModel, notes=self.notes)
+        self.config: Any = backbone.config
+        self.processor = image_processor_of(self.config, data.center_crop, data.mean, data.std)
+        self.model: Any = SelfDistillation(
+            backbone,
+            train.self_distillation_loss,  # type: ignore[arg-type]
+            train.prototypes,
+            train.head_hidden_size,
+            train.head_bottleneck_size,
+            train.student_temperature,
+            train.rate_weight,
+        )
+        self.crops = {
+            "global_crops": (self._crop(as_pair(self.config.image_size), data.global_crop_scale), data.global_crops),
+            "local_crops": (self._crop(local_size(self.config, data), data.local_crop_scale), data.local_crops),
+        }
+        self.train_data = self._crops_of(self.splits.train)
+        self.validation_data = self._crops_of(self.splits.validation, plain=True)
+        self.test_data = self._crops_of(self.splits.test, plain=True)
+        self.collator = self.evaluation_collator = stack_items
+
+    def _crop(self, size: tuple[int, int], scale: list[float]) -> CropTransform:
+        data = self.recipe.data
+        return CropTransform(
+            self.processor,
+            size,
+            (scale[0], scale[1]),
+            data.flip,
+            (data.rand_augment[0], data.rand_augment[1]) if data.rand_augment else None,
+            data.color_jitter,
+            data.grayscale,
+            data.gaussian_blur,
+            data.solarize,
+        )
+
+    def _crops_of(self, images: LabelledImages, plain: bool = False) -> MultiCropImages | None:
+        if not len(images):
+            return None
+        transform = EvaluationTransform(self.processor) if plain else None
+        channels, seed = self.config.num_channels, self.recipe.seed
+        return MultiCropImages(images, **self.crops, num_channels=channels, seed=seed, plain=transform)
+
+    def _plain(self, images: LabelledImages) -> KeyedImages:
+        return KeyedImages(images, EvaluationTransform(self.processor), self.config.num_channels)
+
+    # -- what an evaluation measures ----------------------------------------------------------------------------------
+
+    def reduce_outputs(self, logits: Any, labels: Any) -> Any:
+        return logits
+
+    def compute_metrics(self, evaluation: Any) -> dict[str, float]:
+        features, entropy, information = evaluation.predictions
+        bank, bank_labels = self._bank()
+        return {
+            "knn_accuracy": knn_accuracy(bank, bank_labels, features, evaluation.label_ids, _NEIGHBORS),
+            "teacher_entropy": float(np.mean(entropy)),
+            "teacher_information": float(np.mean(information)),
+        }
+
+    @torch.no_grad()
+    def _bank(self) -> tuple[np.ndarray, np.ndarray]:
+        """(features, labels) of training pictures, evenly spread where there are very many."""
+        images = self.splits.train
+        chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), _BANK)).astype(int))
+        plain, parts, backbone = self._plain(images), [], self.model.student_backbone
+        was_training = backbone.training
+        backbone.eval()
+        for start in range(0, len(chosen), 256):
+            pixel_values = torch.stack([plain[int(i)]["pixel_values"] for i in chosen[start : start + 256]])
+            parts.append(pooled(backbone, pixel_values.to(backbone.device)).float().cpu())
+        backbone.train(was_training)
+        return torch.cat(parts).numpy(), images.labels[chosen]
+
+    def verdict(self, metrics: dict[str, Any]) -> list[str]:
+        part = next((name for name in ("test", "validation") if name in metrics), None)
+        if part is None:
+            return []
+        found = metrics[part]
+        share, entropy = found["teacher_information"], found["teacher_entropy"]
+        accuracy = f"k-nn accuracy of the student's features on the {part} images: {found['knn_accuracy']:.4f}"
+        if share < COLLAPSED:
+            return [
+                accuracy,
+                f"COLLAPSED: the teacher's output hardly depends on the picture ({share:.1%} of the information that a "
+                f"batch allows, entropy {entropy:.3f} nats): lower train.teacher_temperature or train.learning_rate, "
+                "raise train.teacher_momentum, or make batches larger",
+            ]
+        return [accuracy, f"no collapse: the teacher's output carries {share:.0%} of the information a batch allows"]
+
+    def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
+        return {**metrics, "collapsed": metrics["teacher_information"] < COLLAPSED}
+
+    # -- what is kept -------------------------------------------------------------------------------------------------
+
+    def callbacks(self) -> list[TrainerCallback]:
+        return [_Schedules(self.recipe.train, self.recipe.arguments), _LogTeacher()]
+
+    def finished_model(self) -> PreTrainedModel:
+        return self.model.student_backbone
+
+    def save_beside(self, folder: Path) -> None:
+        self.processor.save_pretrained(folder)
+
+    def sample_inputs(self, count: int) -> dict[str, Tensor]:
+        splits = self.splits
+        images = next(part for part in (splits.test, splits.validation, splits.train) if len(part))
+        shown = self._plain(images)
+        return {"pixel_values": torch.stack([shown[i]["pixel_values"] for i in range(min(count, len(shown)))])}
+
+    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
+        return [self._teacher_section(history), self._crops_section()]
+
+    def _teacher_section(self, history: list[dict[str, Any]]) -> Section:
+        rows = [
+            {
+                "step": entry["step"],
+                "k-nn accuracy (validation)": f"{entry['eval_knn_accuracy']:.4f}",
+                "entropy of the teacher's output (nats)": f"{entry['eval_teacher_entropy']:.3f}",
+                "information, share of a batch's ceiling": f"{entry['eval_teacher_information']:.3f}",
+            }
+            for entry in history
+            if "eval_knn_accuracy" in entry
+        ]
+        text = (
+            "The information is how much the teacher's output tells pictures apart: 0 in every collapse, be it one "
+            f"prototype for all or the same uniform output for all. Below {COLLAPSED} the run counts as collapsed."
+        )
+        return Section("The teacher over training", text, table=rows)
+
+    def _crops_section(self) -> Section:
+        pictures, captions = [], []
+        for index in range(min(3, len(self.splits.train))):
+            item = self.train_data[(0, index)]
+            for name, crops in item.items():
+                for number, crop in enumerate(crops[:4]):
+                    pictures.append(_picture(crop, self.processor))
+                    captions.append(f"{name.partition('_')[0]} {number + 1}")
+        text = "What student and teacher see of three training pictures: the teacher only the global crops."
+        return Section("Crops", text, [picture_grid_figure(pictures, captions)])
+
+
+def local_size(config: Any, data: DataOptions) -> tuple[int, int]:
+    """(height, width) of a local crop: as asked, else 3/7 of the image's (96 of 224), in whole patches.
+
+    Raises:
+        ValueError: a size that the patches do not divide.
+    """
+    patch = as_pair(config.patch_size)
+    if data.local_crop_size is not None:
+        size = (data.local_crop_size, data.local_crop_size)
+        if any(side % p or side < p for side, p in zip(size, patch, strict=True)):
+            raise ValueError(
+                f"data.local_crop_size must be a multiple of the patch {patch[0]} x {patch[1]}, got "
+                f"{data.local_crop_size}"
+            )
+        return size
+    height, width = (
+        max(p, round(side * 3 / 7 / p) * p) for side, p in zip(as_pair(config.image_size), patch, strict=True)
+    )
+    return height, width
+
+
+def _check(recipe: Recipe) -> None:
+    """What does not go with self-distillation.
+
+    Raises:
+        ValueError: named, with what to do.
+    """
+    data, train = recipe.data, recipe.train
+    if data.global_crops < 2:
+        raise ValueError(
+            f"data.global_crops must be at least 2, got {data.global_crops}: each is compared with another"
+        )
+    if data.local_crops < 0:
+        raise ValueError(f"data.local_crops must be >= 0, got {data.local_crops}")
+    for name in ("global_crop_scale", "local_crop_scale"):
+        scale = getattr(data, name)
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"data.{name} must be [smallest, largest] share of the area in (0, 1], got {scale}")
+    if data.crop != "none" or data.random_erasing:
+        raise ValueError("data.crop and data.random_erasing do not apply: pictures are seen through data.global_crops")
+    if train.ema_decay is not None:
+        raise ValueError("train.ema_decay does not apply: the teacher is the average (train.teacher_momentum)")
+    if train.mixup_alpha or train.cutmix_alpha or recipe.arguments.get("label_smoothing_factor"):
+        raise ValueError("train.mixup_alpha, cutmix_alpha and label_smoothing_factor need labels: leave them out")
+    if not 0 <= train.teacher_momentum <= 1:
+        raise ValueError(f"train.teacher_momentum must be in [0, 1], got {train.teacher_momentum}")
+    for name in ("teacher_temperature", "warmup_teacher_temperature", "student_temperature"):
+        if getattr(train, name) <= 0:
+            raise ValueError(f"train.{name} must be positive, got {getattr(train, name)}")
+    for name in ("prototypes", "head_hidden_size", "head_bottleneck_size"):
+        if getattr(train, name) < 1:
+            raise ValueError(f"train.{name} must be at least 1, got {getattr(train, name)}")
+
+
+def _picture(crop: Tensor, processor: Any) -> Any:
+    from ...analysis.figures import to_pictures
+
+    return to_pictures(crop[None], processor.image_mean, processor.image_std)[0]
+
+
+def _steps_per_epoch(state: Any) -> float:
+    return state.max_steps / max(state.num_train_epochs, 1e-9)
+
+
+class _Schedules(TrainerCallback):
+    """Momentum, weight decay and temperature, each a function of the step alone, so a resumed run goes on exactly.
+
+    momentum: cosine from `teacher_momentum` to 1. weight decay: cosine from `weight_decay` to `weight_decay_end`.
+    temperature: cosine from `warmup_teacher_temperature` to `teacher_temperature` over its warm-up epochs.
+    """
+
+    def __init__(self, options: TrainOptions, arguments: dict[str, Any]):
+        self.options = options
+        self.weight_decay = float(arguments.get("weight_decay", 0.0))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        options = self.options
+        warm_up = options.warmup_teacher_temperature_epochs * _steps_per_epoch(state)
+        share = state.global_step / warm_up if warm_up else 1.0
+        distillation(model).teacher_temperature = cosine_between(
+            options.warmup_teacher_temperature, options.teacher_temperature, share
+        )
+        optimizer = kwargs.get("optimizer")
+        if options.weight_decay_end is not None and optimizer is not None:  # group 0 decays, group 1 never
+            share = state.global_step / max(state.max_steps - 1, 1)
+            optimizer.param_groups[0]["weight_decay"] = cosine_between(
+                self.weight_decay, options.weight_decay_end, share
+            )
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if state.global_step < math.ceil(self.options.freeze_last_layer_epochs * _steps_per_epoch(state)):
+            distillation(model).freeze_last_layer()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        share = (state.global_step - 1) / max(state.max_steps - 1, 1)
+        distillation(model).update_teacher(cosine_between(self.options.teacher_momentum, 1.0, share))
+
+
+class _LogTeacher(TrainerCallback):
+    """Writes the teacher's entropy beside the loss, and says so when an evaluation finds a collapse."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def on_log(self, args: Any, state: Any, control: Any, model: Any = None, logs: Any = None, **kwargs: Any) -> None:
+        if state.log_history and "loss" in (logs or {}) and model is not None:
+            state.log_history[-1].update(distillation(model).latest)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        share = (metrics or {}).get("eval_teacher_information")
+        if share is None or not state.is_world_process_zero or self.said or state.global_step * 4 < state.max_steps:
+            return
+        if share < COLLAPSED:
+            self.said = True
+            logger.warning(
+                "step %d: the run has collapsed, the teacher's output hardly depends on the picture (%.1f %% of the "
+                "information that a batch allows)",
+                state.global_step,
+                100 * share,
+            )
+
+
+def distillation(model: Any) -> SelfDistillation:
+    """The module inside what distributed training wraps around it."""
+    return getattr(model, "module", model)
+
+
+__all__ = ["COLLAPSED", "SelfDistillationTask", "local_size"]
