@@ -126,6 +126,7 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
             raise ValueError(
                 f"expected a transformers model (CRATE, ViT, ViT-MAE, BERT or GPT-2), got {type(model).__name__}"
             )
+    assert isinstance(inner, PreTrainedModel)
     return inner
 
 
