@@ -6,7 +6,6 @@ non-zero fraction fall on the way in and rise on the way out, along the same cur
 Source: arXiv 2404.02446, section 3 and its figure of layer-wise measures.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +25,15 @@ class Mirror:
 
     def sentence(self) -> str:
         """What the two curves do, in one plain sentence."""
-        rate = _verdict(self.encoder.coding_rate_mean, self.decoder.coding_rate_mean, "the coding rate R^c", "nats")
-        count = _verdict(
-            self.encoder.nonzero_fraction_mean, self.decoder.nonzero_fraction_mean, "the non-zero fraction", ""
-        )
-        return f"{rate[0]}; {count[0]}: {_SUMMARY[rate[1], count[1]]}."
+        told = []
+        for column, name, unit in (
+            ("coding_rate_mean", "the coding rate R^c", "nats"),
+            ("nonzero_fraction_mean", "the non-zero fraction", ""),
+        ):
+            inward, outward = (np.asarray(getattr(part, column), dtype=float) for part in (self.encoder, self.decoder))
+            curves = _Curves(inward, outward, name, unit)
+            told.append(f"{curves.told()}: {curves.judged()}")
+        return f"{'; '.join(told)}."
 
     def figure(self) -> Figure:
         """Both measures by layer, the decoder's after the encoder's, one standard deviation around."""
@@ -68,27 +71,42 @@ class Mirror:
         ]
 
 
-_SUMMARY = {
-    (True, True): "the mirror image of the theory is there, in both",
-    (True, False): "the mirror image of the theory is there in the coding rate, not in the non-zeros",
-    (False, True): "the mirror image of the theory is there in the non-zeros, not in the coding rate",
-    (False, False): "the mirror image of the theory is not there",
-}
+@dataclass(frozen=True)
+class _Curves:
+    """One measure through the encoder (inward) and the decoder (outward)."""
+
+    inward: np.ndarray
+    outward: np.ndarray
+    name: str
+    unit: str
+
+    def told(self) -> str:
+        digits, unit = (1, f" {self.unit}") if self.unit else (2, "")
+        (a, b), (c, d) = (self.inward[0], self.inward[-1]), (self.outward[0], self.outward[-1])
+        return (
+            f"{self.name} goes from {a:.{digits}f} to {b:.{digits}f}{unit} through the encoder and from "
+            f"{c:.{digits}f} to {d:.{digits}f}{unit} through the decoder"
+        )
+
+    def judged(self) -> str:
+        """Whether the decoder undoes the encoder (opposite ways, correlated above 0.5 when turned), and which way."""
+        ways = _way(self.inward), _way(self.outward)
+        alike = _correlation(self.inward, self.outward[::-1])
+        if ways[0] * ways[1] < 0 and (alike is None or alike > 0.5):
+            correlation = "" if alike is None else f" (correlation {alike:.2f} with the turned encoder curve)"
+            if ways[0] < 0:
+                return f"the mirror image of the theory is there{correlation}"
+            return (
+                f"a mirror image is there{correlation}, but turned the other way: it rises inwards, where the theory "
+                "lets it fall"
+            )
+        return "the mirror image of the theory is not there"
 
 
-def _verdict(inward: Sequence[float], outward: Sequence[float], name: str, unit: str) -> tuple[str, bool]:
-    """(what the curves do, whether they fall inwards and rise outwards along one curve: correlation above 0.5)."""
-    a, b = np.asarray(inward, dtype=float), np.asarray(outward, dtype=float)
-    alike = _correlation(a, b[::-1])
-    scale = max(np.abs(a).max(), np.abs(b).max(), 1e-12)
-    falls, rises = (a[0] - a[-1]) > 0.01 * scale, (b[-1] - b[0]) > 0.01 * scale
-    correlation = "" if alike is None else f" (correlation with the turned encoder curve {alike:.2f})"
-    digits, unit = (1, f" {unit}") if unit else (2, "")
-    text = (
-        f"{name} goes from {a[0]:.{digits}f} to {a[-1]:.{digits}f}{unit} through the encoder and from "
-        f"{b[0]:.{digits}f} to {b[-1]:.{digits}f}{unit} through the decoder{correlation}"
-    )
-    return text, bool(falls and rises and (alike is None or alike > 0.5))
+def _way(curve: np.ndarray) -> int:
+    """1 where a curve ends more than 1 % of its largest value above its start, -1 below, 0 between."""
+    change, scale = curve[-1] - curve[0], max(float(np.abs(curve).max()), 1e-12)
+    return int(np.sign(change)) if abs(change) > 0.01 * scale else 0
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
