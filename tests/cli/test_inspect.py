@@ -27,9 +27,11 @@ def self_contained(page):
 @pytest.mark.parametrize("mode", ["official", "paper"])
 def test_on_the_digits(crate, digits_model, tmp_path, mode):
     out = tmp_path / "out"
-    said = crate("inspect", digits_model, "--data", "digits", "--limit", 19, "--mode", mode, "--output", out)
+    said = crate(
+        "inspect", digits_model, "--data", "digits", "--limit", 19, "--mode", mode, "--patch", 1, 3, "--output", out
+    )
     names = {path.name for path in out.iterdir()}
-    assert {*MEASURES, "attention.png", "heads.svg", "components.png"} <= names
+    assert {*MEASURES, "attention_patch.png", "attention.npz", "attention.png", "heads.svg", "components.png"} <= names
     assert str(out) in said.splitlines()[-1]
     record = json.loads((out / "measures.json").read_text())
     assert record["mode"] == mode
@@ -99,6 +101,7 @@ def test_neurons_and_steering(crate, text_model_folder, tmp_path):
         (("--layer", 7), "no layer 7"),
         (("--data", "nowhere"), "nowhere"),
         (("--limit", 0), "--limit"),
+        (("--limit", 3, "--patch", 4, 0), "no patch"),
         (("--split", "all"), "--split"),
         (("--part", "decoder"), "decoder"),
         (("--batch-size", 0), "--batch-size"),

@@ -10,7 +10,7 @@ Shapes: d hidden_size, K heads, p head_dim.
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -126,13 +126,12 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
             raise ValueError(
                 f"expected a transformers model (CRATE, ViT, ViT-MAE, BERT or GPT-2), got {type(model).__name__}"
             )
-    assert isinstance(inner, PreTrainedModel)
     return inner
 
 
 def backbone_of(model: nn.Module) -> PreTrainedModel:
     """The backbone of a model with or without a head."""
-    return unwrap(model).base_model
+    return cast(PreTrainedModel, unwrap(model).base_model)
 
 
 def architecture_of(backbone: PreTrainedModel, part: str = "encoder") -> Architecture:

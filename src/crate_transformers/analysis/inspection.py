@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import __version__
 from ..objective.coding_rate import RateMode
 from .architectures import unwrap
-from .attention import attention_maps, cluster_heads, segmentation_layer
+from .attention import AttentionMaps, attention_maps, cluster_heads, segmentation_layer
 from .batches import ModelInputs, as_arguments
 from .features import joint_pca, patch_features
 from .figures import (
@@ -24,7 +24,7 @@ from .figures import (
     to_pictures,
 )
 from .measures import LayerMeasures, measure_layers
-from .output import Plate, csv_text, data_uri, page_html, table_html, write_bytes, write_csv, write_json
+from .output import Plate, csv_text, data_uri, page_html, table_html, write_arrays, write_bytes, write_csv, write_json
 
 _MODES = {
     "official": "the input of MSSA, each projected token scaled to unit length",
@@ -95,20 +95,37 @@ def picture_plates(
     images: Tensor,
     name: str,
     on: str,
+    attention: AttentionMaps,
     layer: int | None = None,
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+    patch: tuple[int, int] | None = None,
     num_clusters: int = 4,
 ) -> list[Plate]:
-    """Attention of every head, heads by cluster, and components of the subspace features, for a few images."""
+    """Attention of every head, heads by cluster, and components of the subspace features, for a few images.
+
+    Args:
+        attention: the class token's maps of all layers for these images. layer: None is the second-to-last.
+        normalisation: as in `inspect_model`. patch: (row, column) of a patch whose maps are drawn too.
+    """
     layer = segmentation_layer(model, layer)
-    attention = attention_maps(model, images)
     rows, columns = attention.grid
     pictures = to_pictures(images, *(normalisation or (None, None)))
     heads = attention.maps.shape[1] * attention.maps.shape[2]
     clusters = cluster_heads(attention, min(num_clusters, heads))
     components = joint_pca(patch_features(model, images, layer))
     about = f"{name}, {len(images)} images of {on}, {rows} x {columns} patches; crate_transformers {__version__}."
+    pointed = []
+    if patch is not None:
+        pointed.append(
+            Plate(
+                "attention_patch",
+                attention_figure(pictures, attention_maps(model, images, [layer], patch), layer),
+                f"Attention of the framed patch (row {patch[0]}, column {patch[1]}, from 0) over the patches, every "
+                f"head of layer {layer} (from 0), each map stretched to its range. {about}",
+            )
+        )
     return [
+        *pointed,
         Plate(
             "attention",
             attention_figure(pictures, attention, layer),
@@ -155,6 +172,7 @@ def write_inspection(
         "objective": "The objective, layer by layer",
         "subspaces": "How incoherent the subspaces are",
         "attention": "Where the class token looks",
+        "attention_patch": "Where the chosen patch looks",
         "heads": "Heads by what they answer to",
         "components": "Components of the subspace features",
     }
@@ -175,6 +193,7 @@ def inspect_model(
     part: str = "encoder",
     layer: int | None = None,
     num_pictures: int = 6,
+    patch: tuple[int, int] | None = None,
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
     baseline: tuple[str, Any, ModelInputs] | None = None,
     batch_size: int = 16,
@@ -187,6 +206,7 @@ def inspect_model(
         output: the folder to write; files of the same names in it are replaced, others stay.
         name, on: what to call the model and the data in captions.
         layer: for maps and components; None is the second-to-last.
+        patch: (row, column) of a patch whose attention is drawn too.
         normalisation: (mean, standard deviation) of the images, to show them in their own colours.
         baseline: (name, model, its inputs), drawn in the same figures.
 
@@ -202,8 +222,12 @@ def inspect_model(
         measures[other] = measure_layers(other_model, other_inputs, mode, batch_size=batch_size)
     plates = measure_plates(measures, on)
     images = [batch["pixel_values"] for batch in sampler.kept if "pixel_values" in batch]
+    arrays = []
     if images and num_pictures > 0 and part == "encoder":
-        plates += picture_plates(model, torch.cat(images), name, on, layer, normalisation)
+        shown = torch.cat(images)
+        attention = attention_maps(model, shown)
+        plates += picture_plates(model, shown, name, on, attention, layer, normalisation, patch)
+        arrays.append(write_arrays(Path(output) / "attention.npz", attention=attention.maps.numpy()))
     first = measures[name]
     facts = {
         "model": f"{name} ({first.model})",
@@ -214,7 +238,7 @@ def inspect_model(
         "part": part,
     }
     files = write_inspection(Path(output), f"Inside {name}", facts, measures, plates)
-    return Inspection(first, tuple(plates), tuple(files))
+    return Inspection(first, tuple(plates), (*files, *arrays))
 
 
 __all__ = ["Inspection", "inspect_model", "measure_plates", "picture_plates", "write_inspection"]

@@ -119,7 +119,7 @@ def _sample_measures(
     """The columns PER_SAMPLE of one layer, (B, 5)."""
     layer = trace.layers[index]
     # unit tokens are tame; raw ones can be long and of low rank, where float32 loses the 1 of I + G
-    dtype = torch.float32 if mode == "official" else torch.float64
+    dtype = torch.float64 if mode == "paper" and weight.device.type != "mps" else torch.float32
     tokens, projections = (
         t.to(dtype, memory_format=torch.contiguous_format) for t in _rate_inputs(layer, weight, heads, mode)
     )

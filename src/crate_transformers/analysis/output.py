@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
 
 FIGURE_FORMATS = ("png", "svg")
@@ -67,6 +69,13 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return write_bytes(path, csv_text(rows).encode())
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
+    """Named arrays as .npz."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return write_bytes(path, buffer.getvalue())
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,7 @@ __all__ = [
     "data_uri",
     "page_html",
     "table_html",
+    "write_arrays",
     "write_bytes",
     "write_csv",
     "write_json",

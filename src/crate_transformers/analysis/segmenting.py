@@ -20,7 +20,7 @@ from .attention import attention_maps, segmentation_layer
 from .features import patch_features
 from .figures import overlay, paint_masks, picture_sheet
 from .maskcut import mask_cut
-from .output import Plate, write_bytes
+from .output import Plate, write_arrays, write_bytes
 from .scores import BestHeadIoU, BestMaskIoU, average_precision, objects_of
 from .segmentation import attention_masks, resize_masks
 from .tracing import eager_attention
@@ -141,9 +141,8 @@ def write_segmented(folder: Path, sample: Sample, segmented: Segmented) -> list[
 
     The last holds attention (K, rows, columns), by_mass and by_entries (K, H, W), maskcut (M, H, W), maskcut_scores.
     """
-    arrays = io.BytesIO()
-    np.savez_compressed(
-        arrays,
+    arrays = write_arrays(
+        folder / f"{sample.name}_masks.npz",
         attention=segmented.heat.numpy(),
         by_mass=segmented.by_mass.numpy(),
         by_entries=segmented.by_entries.numpy(),
@@ -154,7 +153,7 @@ def write_segmented(folder: Path, sample: Sample, segmented: Segmented) -> list[
     return [
         write_bytes(folder / f"{sample.name}_maskcut.png", _png(label_map(segmented.objects))),
         write_bytes(folder / f"{sample.name}_overlay.png", _png(objects)),
-        write_bytes(folder / f"{sample.name}_masks.npz", arrays.getvalue()),
+        arrays,
     ]
 
 

@@ -27,6 +27,9 @@ def inspect(
     part: Annotated[str, typer.Option(help="encoder, or decoder of an autoencoder.")] = "encoder",
     baseline: Annotated[str | None, typer.Option(help="A second model, drawn in the same figures.")] = None,
     pictures: Annotated[int, typer.Option(help="How many images to draw.")] = 6,
+    patch: Annotated[
+        tuple[int, int] | None, typer.Option(help="ROW COLUMN of a patch, from 0: draw where it looks, too.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples in one run of the model.")] = 16,
 ) -> None:
     """Look inside a model: rates, sparsity, subspaces, attention, layer by layer, as table, figures and a page."""
@@ -59,6 +62,7 @@ def inspect(
             part=part,
             layer=layer,
             num_pictures=pictures,
+            patch=patch,
             normalisation=inputs.normalisation,
             baseline=second,
             batch_size=batch_size,
