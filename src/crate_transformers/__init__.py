@@ -30,11 +30,19 @@ _PUBLIC: dict[str, str] = {
         "models",
     ),
     **dict.fromkeys(
-        ("CRATE", "convert_checkpoint", "mae_crate_base", "mae_crate_large", "mae_crate_small", "mae_crate_tiny"),
+        (
+            "CRATE",
+            "convert_checkpoint",
+            "fuse",
+            "mae_crate_base",
+            "mae_crate_large",
+            "mae_crate_small",
+            "mae_crate_tiny",
+        ),
         "interop",
     ),
 }
-_ROOMS = ("analysis", "configuration", "data", "interop", "layers", "models", "objective", "training")
+_ROOMS = ("analysis", "bench", "configuration", "data", "interop", "layers", "models", "objective", "training")
 
 __all__ = [*sorted(_PUBLIC), "__version__"]
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from .bench import bench
 from .convert import convert
 from .evaluate import evaluate
+from .export import export
 from .generate import generate
 from .inspect import inspect
 from .neurons import neurons
@@ -21,11 +23,13 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "predict": predict,
     "generate": generate,
     "convert": convert,
+    "export": export,
     "inspect": inspect,
     "segment": segment,
     "probe": probe,
     "reconstruct": reconstruct,
     "neurons": neurons,
+    "bench": bench,
 }
 
 __all__ = ["COMMANDS"]

@@ -1,0 +1,204 @@
+"""What is timed: one piece of work, done by this library and by what it is compared with.
+
+A contender is a name: "crate" (this library), "public" (its public formulation), "vit", "bert", "gpt2" (transformers'
+own, of the same width and depth), and for vision "crate compiled", "public compiled", "crate fused".
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from ..configuration import CrateConfig, CrateVisionConfig
+from ..configuration.sizes import size_fields
+from ..interop import fuse
+from ..models import CrateForCausalLM, CrateForImageClassification, CrateModel
+from ..objective import subspace_coding_rate
+from .public_formulation import from_library, public_coding_rate
+
+Task = Literal["vision", "encoder", "decoding", "rates"]
+_VOCABULARY = 50304
+_PATCH = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """One piece of work.
+
+    Attributes:
+        task: classify images; encode text; continue a prompt with a cache; the rates of all layers.
+        size: of the table of sizes. batch: images or sequences at once. training: forward and backward of a loss.
+        image_size: pixels. tokens: of a text, or to be generated. layers: instead of the size's.
+    """
+
+    task: Task
+    size: str = "base"
+    batch: int = 1
+    training: bool = False
+    image_size: int = 224
+    tokens: int = 128
+    layers: int | None = None
+
+    @property
+    def label(self) -> str:
+        """A line that names the case."""
+        depth = f", {self.layers} layers" if self.layers else ""
+        if self.task == "vision":
+            sort = "training step" if self.training else "inference"
+            return f"{self.size}, {self.image_size} px, batch {self.batch}{depth}, {sort}"
+        what = {"encoder": "tokens", "decoding": "tokens generated", "rates": "tokens, rates of all layers"}[self.task]
+        return f"{self.size}, {self.tokens} {what}, batch {self.batch}{depth}"
+
+    @property
+    def unit(self) -> str:
+        """What throughput counts."""
+        return {"vision": "images", "rates": "images"}.get(self.task, "tokens")
+
+    @property
+    def items(self) -> int:
+        """How many of them one run handles."""
+        return self.batch * (1 if self.unit == "images" else self.tokens)
+
+    def fields(self) -> dict[str, Any]:
+        """The case as plain values."""
+        return asdict(self)
+
+
+@dataclass
+class Work:
+    """A contender made ready: `run` does the case once; `model` is what does it (None for the rates)."""
+
+    run: Callable[[], Any]
+    model: nn.Module | None = None
+
+
+def build(name: str, case: Case, seed: int = 0) -> Work:
+    """Make a contender ready for a case; models have random weights and inputs are random.
+
+    Raises:
+        ValueError: a contender that does not do such work.
+    """
+    torch.manual_seed(seed)
+    builders = {"vision": _vision, "encoder": _encoder, "decoding": _decoding, "rates": _rates}
+    return builders[case.task](name, case)
+
+
+def _unknown(name: str, case: Case) -> ValueError:
+    return ValueError(f"{name!r} is no contender for {case.task}")
+
+
+def _shape(case: Case) -> dict[str, Any]:
+    fields = size_fields(case.size)
+    return {**fields, "num_hidden_layers": case.layers or fields["num_hidden_layers"]}
+
+
+def _vision(name: str, case: Case) -> Work:
+    kind, _, form = name.partition(" ")
+    shape = _shape(case)
+    images: dict[str, Any] = {"image_size": case.image_size, "patch_size": _PATCH, "num_labels": 1000}
+    model: nn.Module
+    if kind == "vit":
+        model = ViTForImageClassification(ViTConfig(**shape, **images, intermediate_size=4 * shape["hidden_size"]))
+    elif kind in ("crate", "public"):
+        model = CrateForImageClassification(CrateVisionConfig(**shape, **images))
+        if kind == "public":
+            model = from_library(model)
+    else:
+        raise _unknown(name, case)
+    model.train(case.training)
+    if form.startswith("fused") and isinstance(model, CrateForImageClassification):
+        model = fuse(model)
+    if form.endswith("compiled"):
+        model.compile()
+    pixels = torch.randn(case.batch, 3, case.image_size, case.image_size)
+    labels = torch.randint(0, 1000, (case.batch,))
+
+    def logits() -> Tensor:
+        output = model(pixels)
+        return output if isinstance(output, Tensor) else output.logits
+
+    def step() -> None:
+        model.zero_grad()
+        nn.functional.cross_entropy(logits(), labels).backward()
+
+    return Work(step if case.training else _without_gradients(logits), model)
+
+
+def _encoder(name: str, case: Case) -> Work:
+    shape = _shape(case)
+    text: dict[str, Any] = {"vocab_size": _VOCABULARY, "max_position_embeddings": case.tokens + 2}
+    model: nn.Module
+    if name == "crate":
+        model = CrateModel(CrateConfig(**shape, **text))
+    elif name == "bert":
+        model = BertModel(BertConfig(**shape, **text, intermediate_size=4 * shape["hidden_size"]))
+    else:
+        raise _unknown(name, case)
+    model.eval()
+    ids = torch.randint(5, _VOCABULARY, (case.batch, case.tokens))
+    return Work(_without_gradients(lambda: model(ids)), model)
+
+
+def _decoding(name: str, case: Case) -> Work:
+    model = _decoder(name, case).eval()
+    prompt = torch.randint(5, _VOCABULARY, (case.batch, 128))
+
+    def run() -> Tensor:
+        length = {"min_new_tokens": case.tokens, "max_new_tokens": case.tokens}
+        return model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, **length)
+
+    return Work(run, model)
+
+
+def _decoder(name: str, case: Case) -> Any:
+    shape = _shape(case)
+    ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    if name == "crate":
+        return CrateForCausalLM(CrateConfig.from_size(f"gpt2-{case.size}", **shape, vocab_size=_VOCABULARY, **ends))
+    if name == "gpt2":
+        sizes: dict[str, Any] = {"n_embd": shape["hidden_size"], "n_layer": shape["num_hidden_layers"]}
+        return GPT2LMHeadModel(GPT2Config(vocab_size=_VOCABULARY, n_head=shape["num_attention_heads"], **sizes, **ends))
+    raise _unknown(name, case)
+
+
+def cache_bytes(name: str, case: Case) -> int:
+    """Bytes that the cache holds after `case.tokens` tokens; one tensor under two names counts once."""
+    model = _decoder(name, case).eval()
+    with torch.no_grad():
+        cache = model(torch.ones(case.batch, case.tokens, dtype=torch.long), use_cache=True).past_key_values
+    tensors = {t.data_ptr(): t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values)}
+    return sum(tensors.values())
+
+
+def _rates(name: str, case: Case) -> Work:
+    shape = _shape(case)
+    heads = shape["num_attention_heads"]
+    tokens = torch.randn(case.batch, heads, case.tokens, shape["hidden_size"] // heads)  # of one layer
+    if name == "crate":
+        rate = lambda: subspace_coding_rate(tokens, mode="official")  # noqa: E731
+    elif name == "public":
+        rate = lambda: public_coding_rate(tokens)  # noqa: E731
+    else:
+        raise _unknown(name, case)
+    return Work(_without_gradients(lambda: [rate() for _ in range(shape["num_hidden_layers"])]))
+
+
+def _without_gradients(run: Callable[[], Any]) -> Callable[[], Any]:
+    def plain() -> Any:
+        with torch.inference_mode():
+            return run()
+
+    return plain
+
+
+__all__ = ["Case", "Task", "Work", "build", "cache_bytes"]

@@ -1,0 +1,62 @@
+"""The machine that a benchmark ran on, in words, and how fast it multiplies matrices."""
+
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_SIDE = 1024
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory, device, versions; nothing that names the machine."""
+    packages = ("torch", "transformers", "numpy", "crate-transformers")
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": _memory(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def load_average() -> float | None:
+    """Processes that wanted to run over the last minute: above the number of cores, timings are noisy."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def matrix_product() -> tuple[Callable[[], Tensor], int]:
+    """A large float32 matrix product to time beside the contenders, and its operations."""
+    a, b = torch.randn(_SIDE, _SIDE), torch.randn(_SIDE, _SIDE)
+    return (lambda: torch.mm(a, b)), 2 * _SIDE**3
+
+
+__all__ = ["describe_machine", "load_average", "matrix_product"]

@@ -1,0 +1,58 @@
+"""Peak memory of a piece of work: resident memory above the loaded model, in a process of its own.
+
+`python -m crate_transformers.bench.memory NAME CASE` (CASE is json) prints the bytes, or "null" where the system does
+not tell.
+"""
+
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from .contenders import Case, build
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def peak_memory(name: str, case: Case, threads: int | None = None) -> int | None:
+    """Bytes above the loaded model at the peak of two runs, measured in a process of its own; None: not measured."""
+    command = [sys.executable, "-W", "ignore", "-m", __name__, name, json.dumps(case.fields()), str(threads or 0)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        return None  # killed for memory, most likely
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def _kilobytes(field: str) -> int:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1])
+
+
+def measure_here(name: str, case: Case) -> int | None:
+    """The same in this process, which has done nothing else."""
+    work = build(name, case)
+    gc.collect()
+    try:
+        _CLEAR.write_text("5")  # the peak starts again at what is resident now
+        before = _kilobytes("VmRSS")
+        for _ in range(2):
+            work.run()
+        return 1024 * (_kilobytes("VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _main() -> None:
+    import torch
+
+    name, case, threads = sys.argv[1:]
+    if int(threads):
+        torch.set_num_threads(int(threads))
+    print(json.dumps(measure_here(name, Case(**json.loads(case)))))
+
+
+if __name__ == "__main__":
+    _main()
+
+__all__ = ["measure_here", "peak_memory"]

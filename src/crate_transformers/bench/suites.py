@@ -1,0 +1,75 @@
+"""The suites: which cases, and who does them."""
+
+from dataclasses import dataclass
+
+from .contenders import Case
+
+SIZES = ("tiny", "small", "base")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One case and its contenders; the first is ours, which the ratios compare with. memory: measure its peak too."""
+
+    case: Case
+    contenders: tuple[str, ...]
+    memory: bool = False
+
+
+def _vision(quick: bool) -> list[Contest]:
+    rivals = ("crate", "public", "vit")
+    if quick:
+        return [Contest(Case("vision", "tiny", 4, training), rivals, memory=training) for training in (False, True)]
+    contests = []
+    for batch in (16, 1, 64):
+        for size in SIZES:
+            contests.append(Contest(Case("vision", size, batch), rivals))
+            contests.append(Contest(Case("vision", size, batch, training=True), rivals, memory=batch == 16))
+    return contests
+
+
+def _best(quick: bool) -> list[Contest]:
+    forms = ("crate fused compiled", "crate fused", "crate compiled", "crate", "public compiled", "public")
+    sizes = ("tiny",) if quick else SIZES
+    return [Contest(Case("vision", size, 2 if quick else 16), forms) for size in sizes]
+
+
+def _text(quick: bool) -> list[Contest]:
+    if quick:
+        encoder, decoder = [Case("encoder", "tiny", 2, tokens=128)], [Case("decoding", "tiny", tokens=16)]
+    else:
+        encoder = [Case("encoder", "base", 8, tokens=tokens) for tokens in (128, 512)]
+        decoder = [Case("decoding", "base", batch, tokens=64) for batch in (1, 8)]
+    return [Contest(case, ("crate", "bert")) for case in encoder] + [
+        Contest(case, ("crate", "gpt2")) for case in decoder
+    ]
+
+
+def _length(quick: bool) -> list[Contest]:
+    contests = []
+    for side in (16, 32) if quick else (16, 32, 64, 128):  # 256 ... 16k patches
+        rivals = ("crate", "public") if side <= 32 else ("crate",)  # 64: the N x N form asks for several GiB
+        contests.append(Contest(Case("vision", "tiny", 1, image_size=16 * side, layers=2), rivals, memory=True))
+    return contests
+
+
+def _analysis(quick: bool) -> list[Contest]:
+    sizes, batch = (("tiny",), 2) if quick else (SIZES, 16)
+    return [Contest(Case("rates", size, batch, tokens=197), ("crate", "public")) for size in sizes]
+
+
+SUITES = {"vision": _vision, "best": _best, "text": _text, "length": _length, "analysis": _analysis}
+
+
+def contests_of(suite: str, quick: bool = False, only: str = "") -> list[Contest]:
+    """The contests of a suite whose label contains `only`.
+
+    Raises:
+        ValueError: an unknown suite.
+    """
+    if suite not in SUITES:
+        raise ValueError(f"unknown suite {suite!r}: expected one of {', '.join(SUITES)}, or all")
+    return [contest for contest in SUITES[suite](quick) if only in contest.case.label]
+
+
+__all__ = ["SUITES", "Contest", "contests_of"]

@@ -1,0 +1,34 @@
+"""`crate export`: an image classifier as a file that runs without this library."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A model's folder or hub name, or a public checkpoint file.")],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    format: Annotated[
+        str | None, typer.Option(help="onnx, or torch (torch.export, .pt2). Default: by the name of the file.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
+) -> None:
+    """Export an image classifier, fused, to ONNX or torch.export; batch and image size stay free."""
+    if format is None:
+        format = "torch" if output.suffix in (".pt2", ".pt") else "onnx"
+    if format not in ("torch", "onnx"):
+        raise ValueError(f"--format must be onnx or torch, got {format!r}")
+    if output.is_dir():
+        raise ValueError(f"--output {output} is a folder: name the file to write")
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} is there already: pass --overwrite to replace it")
+    from ..interop.export import export_model
+    from . import looking
+
+    export_model(looking.open_model(model).float(), output, format)  # type: ignore[arg-type]
+    size = output.stat().st_size / 2**20
+    typer.echo(f"{Path(model).name} written to {output} ({format}, {size:.1f} MiB; pixel_values -> logits)")
+
+
+__all__ = ["export"]

@@ -1,0 +1,58 @@
+"""A contest is measured whole; a suite leaves its files."""
+
+import json
+
+import pytest
+
+from crate_transformers.bench import SUITES, Case, Contest, build, contests_of, run_contest, run_suite, suites
+from crate_transformers.bench.contenders import cache_bytes
+from crate_transformers.bench.memory import peak_memory
+
+SMALL = Case("vision", "tiny", 2, image_size=32, layers=1)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("suite", SUITES)
+def test_cases_have_labels_of_their_own(suite, quick):
+    labels = [contest.case.label for contest in contests_of(suite, quick)]
+    assert labels
+    assert len(set(labels)) == len(labels)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="vision, best, text, length, analysis"):
+        contests_of("visoin")
+    with pytest.raises(ValueError, match="no contender for vision"):
+        build("gpt2", SMALL)
+
+
+def test_rows_of_a_contest():
+    rows = run_contest(Contest(SMALL, ("crate", "public", "crate fused")), repetitions=2, warmup=0)
+    by_name = {row.contender: row for row in rows}
+    assert by_name["crate"].slower.value == 1.0
+    assert all(row.throughput == pytest.approx(2 / row.median_s) for row in rows)
+    assert all(row.matrix_rate_share > 0 for row in rows)
+    # 5 tokens an image: with fewer tokens than the width the public form has one product of d x d more
+    assert by_name["public"].gflop - by_name["crate"].gflop == pytest.approx(2 * 10 * 384**2 / 1e9)
+    assert by_name["crate"].gflop - by_name["crate fused"].gflop == pytest.approx(2 * 10 * 384**2 / 1e9)
+
+
+def test_a_suite_leaves_json_and_a_figure(tmp_path, monkeypatch):
+    case = Case("rates", "tiny", 1, tokens=11, layers=2)
+    monkeypatch.setitem(suites.SUITES, "analysis", lambda quick: [Contest(case, ("crate", "public"))])
+    run_suite("analysis", tmp_path, quick=True)
+    record = json.loads((tmp_path / "analysis.json").read_text())
+    assert [row["contender"] for row in record["rows"]] == ["crate", "public"]
+    assert {"processor", "cores", "torch", "transformers"} <= set(record["machine"])
+    assert (tmp_path / "analysis.png").stat().st_size > 0
+    assert {file.name for file in tmp_path.iterdir()} == {"analysis.json", "analysis.png"}
+
+
+def test_peak_memory_in_a_process_of_its_own():
+    peak = peak_memory("crate", SMALL)
+    assert peak is None or peak > 0
+
+
+def test_the_cache_is_half_of_gpt2s():
+    case = Case("decoding", "tiny", 1, tokens=7, layers=2)
+    assert 2 * cache_bytes("crate", case) == cache_bytes("gpt2", case)

@@ -1,0 +1,42 @@
+"""`crate export` and what it refuses; `crate bench` and what it refuses."""
+
+import pytest
+import torch
+from tiny import build, images, vision_config
+
+from crate_transformers import CrateForImageClassification
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model"
+    build(CrateForImageClassification, vision_config()).save_pretrained(path)
+    return path
+
+
+def test_export(crate, folder, tmp_path):
+    output = tmp_path / "model.pt2"
+    printed = crate("export", folder, "--output", output)
+    assert str(output) in printed.splitlines()[-1]
+    pixels = images(vision_config())
+    model = CrateForImageClassification.from_pretrained(folder)
+    with torch.no_grad():
+        assert torch.allclose(torch.export.load(output).module()(pixels), model(pixels).logits, atol=1e-5)
+    with pytest.raises(ValueError, match="--overwrite"):
+        crate("export", folder, "--output", output)
+
+
+def test_export_refuses(crate, folder, tmp_path):
+    with pytest.raises(ValueError, match="onnx or torch"):
+        crate("export", folder, "--output", tmp_path / "model", "--format", "tflite")
+    with pytest.raises(ValueError, match="is a folder"):
+        crate("export", folder, "--output", tmp_path)
+
+
+def test_bench_refuses(crate, tmp_path):
+    with pytest.raises(ValueError, match="unknown suite"):
+        crate("bench", "visoin", "--output", tmp_path)
+    with pytest.raises(ValueError, match="no case"):
+        crate("bench", "vision", "--only", "batch 17", "--output", tmp_path)
+    with pytest.raises(ValueError, match="repetitions"):
+        crate("bench", "vision", "--repetitions", 0, "--output", tmp_path)
