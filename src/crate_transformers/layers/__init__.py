@@ -3,6 +3,7 @@
 from .attention import SubspaceAttention
 from .cache import store_one_tensor
 from .embeddings import ConvPatchEmbeddings, NormalizedPatchEmbeddings, TextEmbeddings, VisionEmbeddings
+from .kernel import mssa_attention
 from .layer import Compression, CrateDecoderLayer, CrateLayer
 from .positions import resample_positions, sincos_positions
 from .sparsification import SparseCoding, Sparsification
@@ -18,6 +19,7 @@ __all__ = [
     "SubspaceAttention",
     "TextEmbeddings",
     "VisionEmbeddings",
+    "mssa_attention",
     "resample_positions",
     "sincos_positions",
     "store_one_tensor",

@@ -1,0 +1,63 @@
+"""The attention implementation `mssa`: one tensor as query, key and value, with a fallback to sdpa.
+
+`model.set_attn_implementation("mssa")` picks it. The Triton kernel (triton_mssa.py) runs where it can: a GPU, no mask
+(causal or not), no dropout, heads of at most 128. Everything else, a CPU among it, goes to sdpa and gives the same
+numbers.
+
+Shapes: B batch, K heads, N tokens, p head_dim.
+"""
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+_MOST_FEATURES = 128
+_HAS_TRITON = find_spec("triton") is not None
+
+
+def _runs_here(tensor: Tensor) -> bool:
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    return _HAS_TRITON and (tensor.is_cuda or (interpreted and tensor.device.type == "cpu"))
+
+
+def mssa_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """MSSA in the signature of transformers' attention interface.
+
+    Args:
+        query, key, value: (B, K, N, p); the kernel runs when they are one and the same tensor.
+        attention_mask, dropout, scaling, is_causal: as for sdpa.
+
+    Returns:
+        mixed tokens (B, N, K, p), and None: the attention is never written out.
+    """
+    one_tensor = query is key and key is value and query.shape[-1] <= _MOST_FEATURES
+    if one_tensor and attention_mask is None and not dropout and query.numel() and _runs_here(query):
+        from .triton_mssa import SubspaceFlashAttention
+
+        causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return SubspaceFlashAttention.apply(query, scale, bool(causal)), None
+    return sdpa_attention_forward(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
+    )
+
+
+AttentionInterface.register("mssa", mssa_attention)
+AttentionMaskInterface.register("mssa", sdpa_mask)
+
+__all__ = ["mssa_attention"]

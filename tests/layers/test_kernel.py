@@ -1,0 +1,82 @@
+"""The kernel `mssa` against eager attention in float32, through Triton's interpreter where there is no GPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from reference import largest_difference
+from tiny import build, decoder_config, gradients, images, token_ids, vision_config
+
+from crate_transformers import CrateForCausalLM, CrateForImageClassification
+
+
+def compare(device):
+    """Outputs and gradients of the kernel beside float64, written out."""
+    from crate_transformers.layers.triton_mssa import SubspaceFlashAttention
+
+    generator = torch.Generator().manual_seed(0)
+    for batch, heads, tokens, width, causal in (
+        (1, 2, 1, 5, False), (2, 3, 17, 5, False), (2, 3, 17, 5, True), (1, 2, 71, 48, False), (1, 1, 150, 32, True),
+    ):  # fmt: skip
+        rows = torch.randn(batch, tokens, heads, width, generator=generator).to(device)
+        weight = torch.randn(batch, tokens, heads, width, generator=generator).to(device)
+        w = rows.transpose(1, 2).requires_grad_()  # (B, K, N, p) with the strides of a projection
+        mixed = SubspaceFlashAttention.apply(w, 0.3, causal)
+        (mixed * weight).sum().backward()
+        exact = rows.double().transpose(1, 2).requires_grad_()
+        scores = 0.3 * exact @ exact.mT
+        if causal:
+            scores = scores.masked_fill(torch.ones(tokens, tokens, device=device).triu(1).bool(), -torch.inf)
+        expected = (scores.softmax(-1) @ exact).transpose(1, 2)
+        (expected * weight).sum().backward()
+        assert largest_difference(mixed, expected) <= 1e-5, (tokens, width, causal)
+        assert largest_difference(w.grad, exact.grad) <= 3e-5, (tokens, width, causal)
+
+
+def compare_model():
+    """A model through the kernel beside the same model through eager."""
+    model = build(CrateForImageClassification, vision_config())
+    pixels = images(model.config)
+    model.set_attn_implementation("eager")
+    expected, wanted = model(pixels).logits, gradients(model, pixel_values=pixels, labels=torch.tensor([1, 3]))
+    model.set_attn_implementation("mssa")
+    assert largest_difference(model(pixels).logits, expected) <= 1e-5
+    for name, gradient in gradients(model, pixel_values=pixels, labels=torch.tensor([1, 3])).items():
+        assert largest_difference(gradient, wanted[name]) <= 1e-5, name
+
+
+def test_interpreted():
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    program = "from layers.test_kernel import *; compare('cpu'); compare_model()"
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_the_gpu():
+    compare("cuda")
+
+
+@torch.no_grad()
+def test_falls_back_with_the_same_numbers():
+    """On a CPU, with padding, and with a cache."""
+    model = build(CrateForCausalLM, decoder_config())
+    ids = token_ids()
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    model.set_attn_implementation("eager")
+    expected, padded = model(ids).logits, model(ids, attention_mask=mask).logits
+    generated = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=None)
+    model.set_attn_implementation("mssa")
+    assert largest_difference(model(ids).logits, expected) <= 1e-5
+    assert largest_difference(model(ids, attention_mask=mask).logits[0, 3:], padded[0, 3:]) <= 1e-5
+    again = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=None)
+    assert torch.equal(again, generated)
