@@ -290,6 +290,24 @@ def test_what_does_not_fit_is_named(model_class, inputs, message):
         build(model_class, encoder_config(num_labels=5))(**inputs)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:flex_attention called without torch.compile", "ignore:_compile flag on create_block_mask"
+)
+@pytest.mark.parametrize("shell", ["encoder", "gpt"])
+@torch.no_grad()
+def test_flex_attention_equals_eager(shell):
+    model = build(CrateModel, SHELLS[shell](pad_token_id=1, hidden_size=32, num_attention_heads=2, head_dim=16))
+    ids = torch.cat([torch.ones(BATCH, 4, dtype=torch.long), token_ids()], dim=1)
+    ids[1] = token_ids(1, 4 + TOKENS)[0]
+    mask = ids.ne(1).long()
+    model.set_attn_implementation("eager")
+    expected = model(ids, attention_mask=mask).last_hidden_state
+    model.set_attn_implementation("flex_attention")
+    with torch.compiler.set_stance("force_eager"):  # its kernel takes a minute to compile on a CPU
+        given = model(ids, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(given[mask.bool()], expected[mask.bool()])
+
+
 @torch.no_grad()
 def test_compiles_as_one_graph_and_exports_with_any_batch():
     torch._dynamo.reset()
