@@ -45,6 +45,14 @@ def test_the_smaller_gram_matrix_gives_the_rate_of_both(num_tokens, width):
     torch.testing.assert_close(coding_rate(tokens, epsilon), over_tokens)
 
 
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3)])
+def test_only_the_smaller_gram_matrix_is_factored(shape, monkeypatch):
+    factored, cholesky = [], torch.linalg.cholesky
+    monkeypatch.setattr(torch.linalg, "cholesky", lambda matrix: factored.append(matrix.shape[-2:]) or cholesky(matrix))
+    coding_rate(torch.randn(shape))
+    assert factored == [(3, 3)]
+
+
 def test_rate_of_orthonormal_tokens_in_closed_form():
     tokens = orthogonal(WIDTH)[:5]
     expected = 5 / 2 * math.log(1 + WIDTH / (5 * 0.1**2))

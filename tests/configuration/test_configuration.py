@@ -1,0 +1,69 @@
+"""Configurations: the published sizes, the derived fields, a round trip, and errors that say what to change."""
+
+import pytest
+from transformers import AutoConfig
+
+from crate_transformers import CrateConfig, CrateMAEConfig, CrateVisionConfig
+from crate_transformers.configuration import SIZES, heads_of_width
+
+
+@pytest.mark.parametrize("config_class", [CrateVisionConfig, CrateMAEConfig])
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_and_overrides(config_class, size):
+    config = config_class.from_size(size, image_size=(32, 48), patch_size=(8, 16), ista_lambda=0.7)
+    assert (config.hidden_size, config.num_hidden_layers) == (
+        SIZES[size]["hidden_size"],
+        SIZES[size]["num_hidden_layers"],
+    )
+    assert config.head_dim * config.num_attention_heads == config.hidden_size
+    assert (config.patch_grid, config.num_patches, config.ista_lambda) == ((4, 3), 12, 0.7)
+    assert heads_of_width(config.hidden_size) == config.num_attention_heads
+
+
+def test_the_text_shells_differ_by_fields():
+    encoder, decoder = CrateConfig.from_size("bert-base"), CrateConfig.from_size("gpt2-base")
+    assert (encoder.position_offset, encoder.max_sequence_length, encoder.is_decoder) == (2, 510, False)
+    assert (decoder.position_offset, decoder.max_sequence_length, decoder.is_decoder) == (0, 1024, True)
+    overcomplete = CrateConfig.from_size("gpt2-overcomplete-base")
+    assert (overcomplete.dictionary_ratio, overcomplete.ista_steps, overcomplete.final_layer_norm) == (4, 2, True)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CrateConfig.from_size("gpt2-overcomplete-tiny", vocab_size=11, bos_token_id=3, eos_token_id=[4, 5]),
+        CrateVisionConfig.from_size("tiny", image_size=(14, 21), patch_size=7, num_labels=3, pool="mean"),
+        CrateMAEConfig.from_size("tiny", decoder_num_hidden_layers=2, norm_pix_loss=True),
+    ],
+)
+def test_a_saved_configuration_comes_back(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert type(loaded) is type(config)
+    assert loaded.to_diff_dict() == config.to_diff_dict()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: CrateVisionConfig(hidden_size=50, num_attention_heads=12), r"hidden_size \(50\).*num_attention_heads"),
+        (lambda: CrateVisionConfig(image_size=30, patch_size=16), "height 30 is not a multiple of the patch height 16"),
+        (lambda: CrateVisionConfig(image_size=(32, 30)), "width 30"),
+        (lambda: CrateVisionConfig(ista_step_size=0.0), "ista_step_size"),
+        (lambda: CrateVisionConfig(ista_lambda=-0.1), "ista_lambda"),
+        (lambda: CrateVisionConfig(ista_lambda=float("nan")), "ista_lambda"),
+        (lambda: CrateVisionConfig(tie_dictionary=False), "dictionary_ratio"),
+        (lambda: CrateVisionConfig(hidden_dropout_prob=1.5), "hidden_dropout_prob"),
+        (lambda: CrateVisionConfig.from_size("huge"), "tiny, small, base, large"),
+        (lambda: CrateMAEConfig(mask_ratio=1.0), "mask_ratio"),
+        (lambda: CrateMAEConfig(image_size=32, patch_size=16, mask_ratio=0.9), "leaves none of the 4 patches"),
+        (lambda: CrateMAEConfig(hidden_size=18, num_attention_heads=3), "multiple of 4"),
+        (lambda: CrateMAEConfig(decoder_num_attention_heads=7), "decoder_num_attention_heads"),
+        (lambda: CrateConfig(max_position_embeddings=2), "leaves no position"),
+        (lambda: CrateConfig(vocab_size=0), "vocab_size"),
+        (lambda: CrateConfig.from_size("base"), "SHELL-SIZE"),
+    ],
+)
+def test_what_does_not_fit_is_an_error(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
