@@ -39,22 +39,21 @@ def normalize_tokens(tokens: Tensor) -> Tensor:
         (..., N, d), in float32 or wider. The gradient at a zero token is zero.
     """
     tokens = _at_least_float32(tokens)
-    squared_norm = tokens.square().sum(dim=-1, keepdim=True)
-    is_zero = squared_norm == 0
-    return tokens / torch.where(is_zero, torch.ones_like(squared_norm), squared_norm).sqrt()
+    norm = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
+    return tokens / norm.masked_fill(norm == 0, 1.0)
 
 
 def _half_logdet_gram(tokens: Tensor, scale: float) -> Tensor:
     """1/2 logdet(I + scale * G), G the smaller of tokens tokens^T and tokens^T tokens. (..., N, d) -> (...)."""
-    num_tokens, width = tokens.shape[-2:]
-    if num_tokens < width:
-        gram = tokens @ tokens.mT  # (..., N, N)
-    else:
-        gram = tokens.mT @ tokens  # (..., d, d)
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    leading, (num_tokens, width) = tokens.shape[:-2], tokens.shape[-2:]
+    flat = tokens.flatten(0, -3) if leading else tokens[None]  # (M, N, d), M token sets
+    if num_tokens >= width:
+        flat = flat.mT
+    identity = torch.eye(flat.shape[-2], dtype=flat.dtype, device=flat.device)
+    shifted = torch.baddbmm(identity, flat, flat.mT, alpha=scale)  # I + scale G: (M, N, N) or (M, d, d)
     # I + positive semi-definite is positive definite: Cholesky is exact here and cheaper than an LU of torch.logdet
-    factor = torch.linalg.cholesky(identity + scale * gram)
-    return factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+    factor = torch.linalg.cholesky(shifted)
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1).reshape(leading)
 
 
 def coding_rate(tokens: Tensor, epsilon: float = 0.1) -> Tensor:
