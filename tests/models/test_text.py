@@ -75,7 +75,10 @@ def test_each_head_on_each_shell(model_class, shell, tmp_path):
     model = build(model_class, SHELLS[shell](num_labels=5))
     inputs = inputs_of(model_class)
     plain = gradients(model.train(), **inputs, **labels)
-    assert all(gradient.any() for name, gradient in plain.items()), "a parameter takes no part"
+    idle = {name for name, gradient in plain.items() if not gradient.any()}
+    # a bias that all choices, or all places, share: softmax does not see it
+    shared = {CrateForMultipleChoice: {"classifier.bias"}, CrateForQuestionAnswering: {"qa_outputs.bias"}}
+    assert idle <= shared.get(model_class, set())
     enable_checkpointing(model)
     for name, gradient in gradients(model, **inputs, **labels).items():
         torch.testing.assert_close(gradient, plain[name], msg=name)
