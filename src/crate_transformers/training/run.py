@@ -13,7 +13,8 @@ import yaml
 from accelerate import PartialState
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from ..analysis import measure_layers
 from .arguments import optimizer_of, training_arguments
@@ -91,7 +92,7 @@ def _run(recipe: Recipe, task: Task, output: Path, say: Callable[[str], None]) -
     with GracefulStop() as stop:
         trainer.add_callback(stop)
         try:
-            result = trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+            train_metrics = _train(trainer, checkpoints[-1] if checkpoints else None)
         finally:
             for callback in trainer.callback_handler.callbacks:
                 if isinstance(callback, ProgressLine):
@@ -106,7 +107,7 @@ def _run(recipe: Recipe, task: Task, output: Path, say: Callable[[str], None]) -
             ema.load(Path(best))
         ema.keep_in(trainer.accelerator.unwrap_model(trainer.model))
         trainer.ema = None
-    metrics = _measure(recipe, task, trainer, result.metrics, seconds)
+    metrics = _measure(recipe, task, trainer, train_metrics, seconds)
     if trainer.is_world_process_zero():
         for line in task.verdict(metrics):
             task.notes.append(line)
@@ -116,6 +117,18 @@ def _run(recipe: Recipe, task: Task, output: Path, say: Callable[[str], None]) -
         write_json(output / METRICS_FILE, metrics)  # last: its presence says that the run is whole
     trainer.accelerator.wait_for_everyone()
     return RunResult(output, "finished", trainer.state.global_step, metrics)
+
+
+def _train(trainer: CrateTrainer, checkpoint: Path | None) -> dict[str, float]:
+    """Train, from a checkpoint where there is one; at the last step only load, for the Trainer would take one more."""
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.global_step >= state.max_steps:
+            best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+            trainer._load_from_checkpoint(best or str(checkpoint))
+            trainer.state = state
+            return {}
+    return trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
 
 
 def _build_trainer(recipe: Recipe, task: Task, output: Path) -> tuple[CrateTrainer, Ema | None]:
