@@ -44,7 +44,12 @@ def test_damage_is_named(tmp_path):
     picture("RGB", (90, 70)).save(tmp_path / "whole.png")
     whole = (tmp_path / "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    for name, word in (("empty", "empty"), ("text", "not an image"), ("cut", "truncated"), ("missing", "no image file")):
+    for name, word in (
+        ("empty", "empty"),
+        ("text", "not an image"),
+        ("cut", "truncated"),
+        ("missing", "no image file"),
+    ):
         with pytest.raises(ValueError, match=word) as error:
             load_image(tmp_path / f"{name}.png")
         assert f"{name}.png" in str(error.value)
@@ -65,6 +70,6 @@ def test_find_images(tmp_path):
     assert [path.name for path in find_images([tmp_path])] == ["a.PNG", "b.png", "c.png"]
     with pytest.raises(ValueError, match="no image file or folder"):
         find_images([tmp_path / "nowhere"])
+    (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="no image in"):
-        (tmp_path / "none").mkdir()
         find_images([tmp_path / "none"])

@@ -10,7 +10,7 @@ from crate_transformers.data.tokens import PackedStream, PackedTokens, pack_toke
 
 
 def test_file_parts_put_together_are_the_file(tmp_path):
-    text = "".join(f"line {i} – naïve 日本\n" for i in range(40_000))  # more than one piece, borders inside characters
+    text = "".join(f"line {i} → naïve 日本\n" for i in range(40_000))  # more than one piece, borders inside characters
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     splits = load_text_source(f"text:{tmp_path / 'a.txt'}", 0.1, 0.1)
     assert splits.train.read() + splits.validation.read() + splits.test.read() == text
@@ -63,7 +63,7 @@ def test_every_token_but_the_first_is_predicted_once(corpus):
 
 def test_the_tokenizer_loses_nothing(corpus):
     part, tokenizer, _ = corpus
-    text = part.read()[:2000] + "日本 – \t\n  x"
+    text = part.read()[:2000] + "日本 → \t\n  x"
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
 
 

@@ -1,7 +1,6 @@
 """Killed and resumed, or on two processes: the same weights."""
 
 import signal
-import subprocess
 import sys
 import time
 

@@ -14,7 +14,7 @@ from small_self_supervised import DINO, MAE, command_settings, recipe
 from crate_transformers.training import train
 from crate_transformers.training.trainer import checkpoints_in
 
-LAUNCHED = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+LAUNCHED = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
 
 def command(base, output, *arguments, **settings):

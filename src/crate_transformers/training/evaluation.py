@@ -29,7 +29,7 @@ def evaluate_model(
     is_text = _is_text(folder)
     recipe = _recipe_beside(folder)
     data = _data_options(recipe, source, settings or {})
-    if (recipe is not None and recipe.task != "image-classification") or _is_text(folder):
+    if is_text:
         from .text_evaluation import evaluate_language_model  # only for text models
 
         return evaluate_language_model(folder, data, split, recipe)

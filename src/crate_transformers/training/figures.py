@@ -80,26 +80,6 @@ def picture_grid_figure(
     return figure
 
 
-def layers_figure(record: Any) -> Figure:
-    """Coding rate and non-zero fraction by layer, mean and one standard deviation over samples."""
-    figure = Figure(figsize=(10.4, 3.4), layout="constrained")
-    panels = (
-        ("coding_rate", "coding rate R^c (nats)", BLUE),
-        ("nonzero_fraction", "fraction of codes > 0", ORANGE),
-    )
-    for axis, (name, label, color) in zip(figure.subplots(1, 2), panels, strict=True):
-        mean = np.asarray(getattr(record, f"{name}_mean"), dtype=float)
-        deviation = np.asarray(getattr(record, f"{name}_std"), dtype=float)
-        layers = np.arange(1, len(mean) + 1)
-        axis.plot(layers, mean, marker="o", color=color)
-        axis.fill_between(layers, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
-        axis.set_xlabel("layer")
-        axis.set_ylabel(label)
-        axis.set_xticks(layers)
-        axis.grid(alpha=0.3)
-    return figure
-
-
 def layer_heat_figure(history: Sequence[dict[str, Any]]) -> Figure | None:
     """Layer by step: how coding rate and sparsity came about, where `measure_every` logged them."""
     entries = [entry for entry in history if "layer_coding_rate" in entry]
@@ -127,6 +107,5 @@ __all__ = [
     "confusion_matrix_figure",
     "curves_figure",
     "layer_heat_figure",
-    "layers_figure",
     "picture_grid_figure",
 ]

@@ -17,10 +17,11 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from ..analysis import measure_layers
+from ..analysis.figures import layers_figure
+from ..analysis.output import write_bytes, write_json
 from .arguments import optimizer_of, training_arguments
 from .callbacks import Ema, GracefulStop, MeasureLayers, ProgressLine, SetEpoch
-from .figures import curves_figure, layer_heat_figure, layers_figure
-from .files import write_json, write_text
+from .figures import curves_figure, layer_heat_figure
 from .quiet import quiet_transformers
 from .recipe import Recipe, recipe_of
 from .report import Section, write_report
@@ -76,7 +77,7 @@ def train(
         if state.is_main_process:
             for note in task.notes:
                 say(note)
-            write_text(output / RECIPE_FILE, yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+            write_bytes(output / RECIPE_FILE, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
         state.wait_for_everyone()
         return _run(recipe, task, output, say)
 
@@ -212,9 +213,11 @@ def _save_model(task: Task, output: Path) -> None:
 
 def _report(recipe: Recipe, task: Task, trainer: CrateTrainer, output: Path, metrics: dict[str, Any]) -> None:
     history, model = trainer.state.log_history, task.finished_model().eval()
-    rows = [("", "value")]
-    for part, values in metrics.items():
-        rows += [(f"{part} {name}", _readable(value)) for name, value in values.items()]
+    rows = [
+        {"": f"{part} {name}", "value": _readable(value)}
+        for part, values in metrics.items()
+        for name, value in values.items()
+    ]
     sections = [
         Section("Result", table=rows, details=task.notes),
         Section("Curves", figures=[curves_figure(history, task.metric)]),
@@ -233,7 +236,7 @@ def _layer_sections(recipe: Recipe, task: Task, model: PreTrainedModel, history:
             "What the layers do",
             f"Coding rate of the tokens under each layer's subspaces (official mode: unit tokens, epsilon = 0.1) and "
             f"fraction of non-zero codes after the sparsification; mean and standard deviation over {count} samples.",
-            [layers_figure(record)],
+            [layers_figure({type(model).__name__: record})],
         )
     ]
     heat = layer_heat_figure(history)

@@ -134,11 +134,11 @@ class LanguageModeling(Task):
 
     def _compression(self, model: nn.Module, history: list[dict[str, Any]]) -> Section:
         test = self.held_out["test"]
-        rows: list[tuple[Any, ...]] = [("coder", "bits per byte")]
+        rows: list[dict[str, Any]] = []
         losses = [entry["test_loss"] for entry in history if "test_loss" in entry]
         if losses:
-            rows.append((type(model).__name__, f"{bits_per_byte(losses[-1], test):.3f}"))
-        rows.append(("xz -9", f"{xz_bits_per_byte(self.splits.test):.3f}"))
+            rows.append({"coder": type(model).__name__, "bits per byte": f"{bits_per_byte(losses[-1], test):.3f}"})
+        rows.append({"coder": "xz -9", "bits per byte": f"{xz_bits_per_byte(self.splits.test):.3f}"})
         text = f"The same {test.num_bytes:,} held-out bytes, coded by the model and by a compressor" + (
             "." if self.is_causal else "; the masked model sees both sides of a token, so its figure is no code length."
         )

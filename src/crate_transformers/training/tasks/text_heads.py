@@ -208,7 +208,7 @@ class TextHead(Task):
         counts = Counter()
         if self.rows.labels and self.recipe.task == "sequence-classification" and not self._is_multi_label:
             counts.update(self.rows.labels[row["label"]] for row in self.rows.parts["train"])
-        rows = [("part", "rows"), *((name, len(part)) for name, part in self.rows.parts.items())]
+        rows = [{"part": name, "rows": len(part)} for name, part in self.rows.parts.items()]
         return [
             Section("Data", table=rows, details=[f"{name}: {count} training rows" for name, count in counts.items()])
         ]
