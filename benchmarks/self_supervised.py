@@ -31,7 +31,7 @@ COLUMNS = ("model", "architecture", "probe", "accuracy", "interval_95", "steps",
 
 def models(settings: dict[str, Any], steps: int) -> dict[str, Any]:
     """Name -> recipe."""
-    length = {"train.num_train_epochs": 1000, "train.max_steps": steps, "train.eval_steps": max(steps // 4, 1)}
+    length = {"train.num_train_epochs": 1000, "train.max_steps": steps, "train.eval_steps": steps}
     own = {**settings, **length}
     labelled = {
         "model.hidden_size": 64,
@@ -46,7 +46,7 @@ def models(settings: dict[str, Any], steps: int) -> dict[str, Any]:
             "dino-digits", {**own, "train.self_distillation_loss": "coding_rate", "train.learning_rate": 0.003}
         ),
         "self-distillation, DINO": load_recipe("dino-digits", {**own, "train.self_distillation_loss": "dino"}),
-        "supervised (all labels)": load_recipe("digits", {**own, **labelled}),
+        "supervised (all labels)": load_recipe("digits", {**labelled, **own}),
     }
 
 

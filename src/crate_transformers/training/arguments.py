@@ -25,6 +25,7 @@ _DEFAULTS: dict[str, Any] = {
     "ddp_find_unused_parameters": False,  # every parameter has a gradient in every step
     "average_tokens_across_devices": False,
     "disable_tqdm": True,
+    "use_cpu": not torch.accelerator.is_available(),  # processes on CPUs find each other only when told
     "logging_nan_inf_filter": False,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }

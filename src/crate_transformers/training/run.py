@@ -62,7 +62,7 @@ def train(
             finite (the last checkpoint is kept).
     """
     output = Path(output)
-    state = PartialState()
+    state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs do not find each other
     if state.is_main_process:
         _prepare_folder(output, resume, overwrite)
     state.wait_for_everyone()
