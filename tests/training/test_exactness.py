@@ -25,7 +25,7 @@ def test_sigkill_and_resume(tmp_path):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (killed / "metrics.json").exists()
     again = run_command(command(killed, "--resume"))
     assert again.returncode == 0, again.stderr
