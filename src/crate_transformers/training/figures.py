@@ -23,7 +23,8 @@ def curves_figure(history: Sequence[dict[str, Any]], metric: str | None = None) 
         for key, name, color in lines:
             points = [(entry["step"], entry[key]) for entry in history if key in entry and "step" in entry]
             if points:
-                axis.plot(*zip(*points, strict=True), label=name, color=color, linewidth=1.6)
+                marker = "o" if len(points) < 4 else ""  # a single point would draw no line
+                axis.plot(*zip(*points, strict=True), label=name, color=color, linewidth=1.6, marker=marker)
         axis.set_xlabel("optimizer step")
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
@@ -90,10 +91,10 @@ def layer_heat_figure(history: Sequence[dict[str, Any]]) -> Figure | None:
     steps = [entry["step"] for entry in entries]
     for axis, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
         values = np.asarray([entry[name] for entry in entries], dtype=float).T  # (layers, steps)
-        layers = np.arange(1, len(values) + 1)
+        layers = np.arange(len(values))
         mesh = axis.pcolormesh(steps, layers, values, cmap="cividis", shading="nearest")
         axis.set_xlabel("optimizer step")
-        axis.set_ylabel("layer")
+        axis.set_ylabel("layer (from 0)")
         axis.set_yticks(layers)
         figure.colorbar(mesh, ax=axis, label=label)
     return figure
