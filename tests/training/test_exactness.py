@@ -36,7 +36,7 @@ def test_two_processes_equal_one(tmp_path):
     settings = {**SMALL, "train.max_steps": 6, "train.mixup_alpha": 0.5, "data.crop": "pad"}
     one = run_command(command(tmp_path / "one", settings={**settings, "train.per_device_train_batch_size": 64}))
     assert one.returncode == 0, one.stderr
-    launched = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     half = command(tmp_path / "two", settings={**settings, "train.per_device_train_batch_size": 32})
     two = run_command([*launched, *half[1:]])
     assert two.returncode == 0, two.stderr
