@@ -60,7 +60,6 @@ def test_interpreted():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_the_gpu():
     compare("cuda")
 
