@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crate_transformers import CrateVisionConfig
-from crate_transformers.layers import SparseCoding, Sparsification
+from crate_transformers.layers import SparseCoding, Sparsification, kept_step_matrices
 from crate_transformers.objective import ista_step
 
 WIDTH, ETA, LAMBDA = 7, 0.3, 0.2
@@ -44,6 +44,26 @@ def test_an_edit_of_the_dictionary_takes_effect_at_once():
     coding(tokens)
     coding.dictionary.data.mul_(-1)  # does not bump the version of the tensor
     torch.testing.assert_close(coding(tokens), ista_step(tokens, tokens, coding.dictionary, ETA, LAMBDA))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_a_kept_matrix_gives_the_same_codes_and_is_gone_after_its_scope(dtype):
+    model = torch.nn.Sequential(SparseCoding(config()), SparseCoding(config(ista_steps=2))).to(dtype)
+    tokens = torch.randn(*FEW, WIDTH, dtype=dtype)
+    for _ in range(2):
+        expected = model(tokens)
+        with kept_step_matrices(model):
+            kept = model[0].kept_step
+            assert kept is not None
+            torch.testing.assert_close(model(tokens), expected, rtol=0, atol=8 * torch.finfo(dtype).eps)
+            assert model[0].kept_step is kept
+            assert not [name for name in model.state_dict() if "kept" in name]
+        assert model[0].kept_step is None
+        model[0].dictionary.data.mul_(-0.5)  # between two scopes, unseen by the tensor's version
+    with pytest.raises(KeyError), kept_step_matrices(model):
+        raise KeyError
+    assert model[0].kept_step is None
 
 
 @pytest.mark.parametrize("steps", [2, 3])

@@ -51,6 +51,19 @@ def test_greedy_decoding_is_the_argmax_of_the_forward(model):
     assert generated[:, TOKENS:].unique().numel() > 2  # it does not repeat one token
 
 
+def test_matrices_are_kept_within_a_call_only_and_an_edit_between_calls_counts(model):
+    coding = model.crate.layers[0].sparsification.coding
+    seen = []
+    coding.register_forward_hook(lambda *_: seen.append(coding.kept_step is not None))
+    before = generate(model, token_ids())
+    with torch.no_grad():
+        coding.dictionary.data.mul_(-3)
+    assert torch.equal(generate(model, token_ids()), by_hand(model, token_ids()))
+    assert not torch.equal(generate(model, token_ids()), before)
+    assert seen[0] == coding.starts_at_tokens
+    assert coding.kept_step is None
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_cache_changes_no_token(shell, mode):

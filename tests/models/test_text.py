@@ -155,11 +155,15 @@ def test_the_decoders_classifier_reads_the_last_real_token():
 
 @pytest.mark.parametrize("shell", SHELL_NAMES)
 @torch.no_grad()
-def test_a_batch_that_is_all_padding_stays_finite(shell):
+def test_a_row_of_padding_stays_finite_and_a_batch_of_it_is_refused(shell):
     for attention in ("eager", "sdpa"):
         model = build(CrateModel, SHELLS[shell](pad_token_id=1), attn_implementation=attention)
         ids = torch.ones(BATCH, TOKENS, dtype=torch.long)
-        assert torch.isfinite(model(ids, attention_mask=torch.zeros_like(ids)).last_hidden_state).all()
+        mask = torch.zeros_like(ids)
+        with pytest.raises(ValueError, match=rf"all padding: attention_mask \({BATCH}, {TOKENS}\)"):
+            model(ids, attention_mask=mask)
+        mask[0], ids[0] = 1, 5
+        assert torch.isfinite(model(ids, attention_mask=mask).last_hidden_state).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

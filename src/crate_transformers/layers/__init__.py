@@ -6,7 +6,7 @@ from .embeddings import ConvPatchEmbeddings, NormalizedPatchEmbeddings, TextEmbe
 from .kernel import mssa_attention
 from .layer import Compression, CrateDecoderLayer, CrateLayer
 from .positions import resample_positions, sincos_positions
-from .sparsification import SparseCoding, Sparsification
+from .sparsification import SparseCoding, Sparsification, kept_step_matrices
 
 __all__ = [
     "Compression",
@@ -19,6 +19,7 @@ __all__ = [
     "SubspaceAttention",
     "TextEmbeddings",
     "VisionEmbeddings",
+    "kept_step_matrices",
     "mssa_attention",
     "resample_positions",
     "sincos_positions",

@@ -7,12 +7,16 @@ with E = D (tied) or a second dictionary (decoupled), and with or without a resi
 
 The square step is evaluated as relu(x (I + M) - eta lambda) with M = eta (D - D^T D): one product a token instead of
 three, once M (d^3) costs less than it saves, with the threshold as its bias. In half precision I + M would round M away
-beside the identity, so there it is relu(x + x M - eta lambda).
+beside the identity, so there it is relu(x + x M - eta lambda). The matrix is built in each forward, so no edit of D is
+ever missed; `kept_step_matrices` is the one scope in which it outlives a forward.
 
 Shapes: B batch, N tokens, d hidden_size, m = d * dictionary_ratio atoms.
 
 [P1] arXiv 2306.01129.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +40,8 @@ class SparseCoding(nn.Module):
         self.dictionary = nn.Parameter(
             torch.empty(config.hidden_size, config.hidden_size * config.dictionary_ratio)
         )  # (d, m)
+        self.kept_step: Tensor | None  # (d, d), set within `kept_step_matrices` alone
+        self.register_buffer("kept_step", None, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -54,22 +60,53 @@ class SparseCoding(nn.Module):
         return code
 
     def _step_from_tokens(self, tokens: Tensor) -> Tensor:
-        """relu(x + eta (x - x D^T) D - eta lambda), by the cheaper of its two forms."""
+        """relu(x + eta (x - x D^T) D - eta lambda), by the cheapest of its forms."""
         dictionary, flat = self.dictionary, tokens.flatten(0, -2)  # (d, d), (B N, d)
-        if torch.compiler.is_exporting() or flat.shape[0] >= dictionary.shape[0]:
-            step = torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)  # D - D^T D
-            if step.dtype in (torch.float32, torch.float64):
-                step = torch.eye(*step.shape, dtype=step.dtype, device=step.device).add(step, alpha=self.step_size)
-                moved = torch.addmm(flat.new_full((1,), -self.threshold), flat, step)
-                return F.relu(moved, inplace=True).view(tokens.shape)
-            moved = torch.addmm(flat, flat, step, alpha=self.step_size)
-        else:
+        step = self.kept_step
+        if step is None and (torch.compiler.is_exporting() or flat.shape[0] >= dictionary.shape[0]):
+            step = self._step_matrix()
+        if step is None:
             residual = torch.addmm(flat, flat, dictionary.mT, alpha=-1)  # x - x D^T
             moved = torch.addmm(flat, residual, dictionary, alpha=self.step_size)
+        elif _holds_identity(step):
+            moved = torch.addmm(flat.new_full((1,), -self.threshold), flat, step)
+            return F.relu(moved, inplace=True).view(tokens.shape)
+        else:
+            moved = torch.addmm(flat, flat, step, alpha=self.step_size)
         return self._shrink(moved).view(tokens.shape)
+
+    def _step_matrix(self) -> Tensor:
+        """I + eta (D - D^T D) (d, d); in half precision D - D^T D."""
+        dictionary = self.dictionary
+        step = torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)
+        if not _holds_identity(step):
+            return step
+        return torch.eye(*step.shape, dtype=step.dtype, device=step.device).add(step, alpha=self.step_size)
 
     def _shrink(self, moved: Tensor) -> Tensor:
         return F.relu(moved - self.threshold, inplace=True)
+
+
+def _holds_identity(step: Tensor) -> bool:
+    return step.dtype in (torch.float32, torch.float64)
+
+
+@contextmanager
+def kept_step_matrices(model: nn.Module) -> Iterator[None]:
+    """Within, every square ISTA step of the model is one product, with a matrix that is built once, here.
+
+    For inference on few tokens at a time (generation). Edits of a dictionary inside the scope are not seen; after it
+    nothing is kept. Gradients do not pass through the kept matrices.
+    """
+    codings = [part for part in model.modules() if isinstance(part, SparseCoding) and part.starts_at_tokens]
+    try:
+        with torch.no_grad():
+            for coding in codings:
+                coding.kept_step = coding._step_matrix()
+        yield
+    finally:
+        for coding in codings:
+            coding.kept_step = None
 
 
 class Sparsification(nn.Module):
@@ -103,4 +140,4 @@ class Sparsification(nn.Module):
         return half_hidden_states + output if self.residual else output
 
 
-__all__ = ["SparseCoding", "Sparsification"]
+__all__ = ["SparseCoding", "Sparsification", "kept_step_matrices"]

@@ -1,14 +1,12 @@
 """Hugging Face models of the CRATE families; importing this package registers them with the Auto classes."""
 
 from .auto import register_auto_classes
-from .modeling_crate import (
-    CrateForCausalLM,
-    CrateForMaskedLM,
+from .modeling_crate import CrateForCausalLM, CrateForMaskedLM, CrateModel
+from .modeling_crate_heads import (
     CrateForMultipleChoice,
     CrateForQuestionAnswering,
     CrateForSequenceClassification,
     CrateForTokenClassification,
-    CrateModel,
 )
 from .modeling_crate_mae import CrateMAEForPreTraining, CrateMAEModel
 from .modeling_crate_vision import CrateForImageClassification, CrateVisionModel

@@ -17,6 +17,7 @@ from transformers import (
 
 from ..configuration import CrateConfig, CrateMAEConfig, CrateVisionConfig
 from . import modeling_crate as text
+from . import modeling_crate_heads as heads
 from . import modeling_crate_mae as mae
 from . import modeling_crate_vision as vision
 
@@ -29,10 +30,10 @@ def register_auto_classes() -> None:
         (AutoModel, CrateConfig, text.CrateModel),
         (AutoModelForMaskedLM, CrateConfig, text.CrateForMaskedLM),
         (AutoModelForCausalLM, CrateConfig, text.CrateForCausalLM),
-        (AutoModelForSequenceClassification, CrateConfig, text.CrateForSequenceClassification),
-        (AutoModelForMultipleChoice, CrateConfig, text.CrateForMultipleChoice),
-        (AutoModelForTokenClassification, CrateConfig, text.CrateForTokenClassification),
-        (AutoModelForQuestionAnswering, CrateConfig, text.CrateForQuestionAnswering),
+        (AutoModelForSequenceClassification, CrateConfig, heads.CrateForSequenceClassification),
+        (AutoModelForMultipleChoice, CrateConfig, heads.CrateForMultipleChoice),
+        (AutoModelForTokenClassification, CrateConfig, heads.CrateForTokenClassification),
+        (AutoModelForQuestionAnswering, CrateConfig, heads.CrateForQuestionAnswering),
         (AutoModel, CrateVisionConfig, vision.CrateVisionModel),
         (AutoModelForImageClassification, CrateVisionConfig, vision.CrateForImageClassification),
         (AutoModel, CrateMAEConfig, mae.CrateMAEModel),

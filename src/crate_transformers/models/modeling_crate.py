@@ -1,6 +1,6 @@
-"""CRATE for text: the backbone and its seven heads, as encoder and as decoder.
+"""CRATE for text: the backbone and the two language models, as encoder and as decoder.
 
-    Z_0 = embeddings(ids);  Z_{l+1} = ISTA(LN(Z_l + MSSA(LN(Z_l))));  every head reads Z_L (or its final norm)
+    Z_0 = embeddings(ids);  Z_{l+1} = ISTA(LN(Z_l + MSSA(LN(Z_l))));  the head reads Z_L (or its final norm)
 
 The RoBERTa-like and the nanoGPT-like shell of the public code differ by fields of CrateConfig only.
 
@@ -10,6 +10,7 @@ Source: arXiv 2311.13110, sections on CRATE-BERT and CRATE-GPT2; the layout of t
 """
 
 import logging
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -23,17 +24,13 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPoolingAndCrossAttentions,
     CausalLMOutputWithPast,
     MaskedLMOutput,
-    MultipleChoiceModelOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration import CrateConfig
-from ..layers import CrateLayer, TextEmbeddings, store_one_tensor
-from .modeling_base import CratePreTrainedModel, check_labels, num_labels_of, pass_on_records, run_layers
+from ..layers import CrateLayer, TextEmbeddings, kept_step_matrices, store_one_tensor
+from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +71,21 @@ def check_token_ids(input_ids: Tensor, vocab_size: int) -> None:
     if low < 0 or high >= vocab_size:
         wrong = (low if low < 0 else high).item()
         raise ValueError(f"token id {wrong} is outside the vocabulary of {vocab_size} tokens")
+
+
+def check_padding(attention_mask: Tensor) -> None:
+    """Refuse a batch without a single real token, where looking costs nothing (CPU, not compiled).
+
+    Raises:
+        ValueError: a (B, T) mask that is 0 everywhere. A row of padding beside real rows is fine.
+    """
+    if torch.compiler.is_compiling() or attention_mask.device.type != "cpu" or attention_mask.ndim != 2:
+        return
+    if attention_mask.numel() and not attention_mask.any():
+        raise ValueError(
+            f"the batch is all padding: attention_mask {tuple(attention_mask.shape)} is 0 everywhere; leave such a "
+            "batch out"
+        )
 
 
 class CrateTextPreTrainedModel(CratePreTrainedModel):
@@ -154,13 +166,15 @@ class CrateModel(CrateTextPreTrainedModel):
                 output_codes, return_dict.
 
         Raises:
-            ValueError: both or neither of input_ids and inputs_embeds; a token outside the vocabulary; a sequence
-                longer than the position table.
+            ValueError: both or neither of input_ids and inputs_embeds; a token outside the vocabulary; a batch
+                that is all padding; a sequence longer than the position table.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
             check_token_ids(input_ids, self.config.vocab_size)
+        if attention_mask is not None:
+            check_padding(attention_mask)
         if not self.config.is_decoder:
             use_cache, past_key_values = False, None
         elif use_cache and past_key_values is None:
@@ -286,6 +300,19 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
             config.is_decoder = True
         super().__init__(config)
 
+    def generate(
+        self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As in transformers. The matrices of the ISTA steps are built once a call where that pays."""
+        given = generation_config or self.generation_config
+        assert given is not None
+        lengths = [kwargs.get("max_new_tokens"), kwargs.get("max_length"), given.max_new_tokens, given.max_length]
+        new_tokens = next((length for length in lengths if length is not None), self.config.max_sequence_length)
+        # d^3 products once, against d^2 weights that each new token need not read: even at about d / 32 tokens
+        pays = new_tokens >= self.config.hidden_size // 16
+        with kept_step_matrices(self) if pays else nullcontext():
+            return super().generate(inputs, generation_config, *args, **kwargs)
+
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
         # transformers counts from zero; our position ids are rows of the table
         positions = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
@@ -349,185 +376,4 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         return pass_on_records(result, outputs)
 
 
-def _head_dropout(config: CrateConfig) -> nn.Dropout:
-    rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-    return nn.Dropout(rate)
-
-
-class CrateClassificationHead(nn.Module):
-    """First token (last real token in a decoder) to logits: dropout, dense, tanh, dropout, projection."""
-
-    def __init__(self, config: CrateConfig):
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.dropout = _head_dropout(config)
-        self.out_proj = nn.Linear(config.hidden_size, num_labels_of(config))
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        """(B, d) -> (B, num_labels)."""
-        return self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(pooled)))))
-
-
-class CrateForSequenceClassification(CrateTextPreTrainedModel):
-    """Classify a sequence: one label, several (`problem_type="multi_label_classification"`), or a number.
-
-    An encoder reads the first token. A decoder reads the last token that is not padding, the only one that has seen
-    the whole sequence.
-    """
-
-    def __init__(self, config: CrateConfig):
-        super().__init__(config)
-        self.num_labels = num_labels_of(config)
-        self.crate = CrateModel(config, add_pooling_layer=False)
-        self.classifier = CrateClassificationHead(config)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> SequenceClassifierOutput:
-        """labels: (B,) class numbers, (B, num_labels) of 0/1, or (B,) numbers; the rest as in `CrateModel.forward`."""
-        outputs = self.crate(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        logits = self.classifier(self._pool(outputs.last_hidden_state, input_ids, attention_mask))
-        loss = None
-        if labels is not None:
-            num_labels = num_labels_of(self.config)
-            if num_labels > 1:
-                check_labels(labels, 2 if labels.ndim > 1 else num_labels)
-            loss = self.loss_function(labels, logits, self.config, **kwargs)
-        return pass_on_records(SequenceClassifierOutput(loss=loss, logits=logits), outputs)
-
-    def _pool(self, hidden_states: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
-        if not self.config.is_decoder:
-            return hidden_states[:, 0]
-        if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
-            attention_mask = input_ids.ne(self.config.pad_token_id)
-        if attention_mask is None:
-            return hidden_states[:, -1]
-        place = torch.arange(hidden_states.shape[1], device=hidden_states.device)
-        last = (attention_mask.to(place.dtype) * place).argmax(dim=1)
-        return hidden_states[torch.arange(hidden_states.shape[0], device=place.device), last]
-
-
-class CrateForMultipleChoice(CrateTextPreTrainedModel):
-    """Choose one of several continuations: each choice is encoded, pooled and scored."""
-
-    def __init__(self, config: CrateConfig):
-        super().__init__(config)
-        self.crate = CrateModel(config)
-        self.dropout = _head_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, 1)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> MultipleChoiceModelOutput:
-        """Inputs are (B, choices, T), labels (B,) in [0, choices), logits (B, choices)."""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("pass exactly one of input_ids and inputs_embeds")
-        inputs = input_ids if input_ids is not None else inputs_embeds
-        assert inputs is not None
-        num_choices = inputs.shape[1]
-        flat = [
-            tensor.flatten(0, 1) if tensor is not None else None
-            for tensor in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        ]
-        outputs = self.crate(*flat, **kwargs)
-        logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, num_choices)
-        loss = None
-        if labels is not None:
-            check_labels(labels, num_choices)
-            loss = nn.functional.cross_entropy(logits, labels)
-        return pass_on_records(MultipleChoiceModelOutput(loss=loss, logits=logits), outputs)
-
-
-class CrateForTokenClassification(CrateTextPreTrainedModel):
-    """Label every token."""
-
-    def __init__(self, config: CrateConfig):
-        super().__init__(config)
-        self.num_labels = num_labels_of(config)
-        self.crate = CrateModel(config, add_pooling_layer=False)
-        self.dropout = _head_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, num_labels_of(config))
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> TokenClassifierOutput:
-        """labels (B, T), -100 to ignore; the rest as in `CrateModel.forward`."""
-        outputs = self.crate(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None
-        if labels is not None:
-            check_labels(labels, num_labels_of(self.config))
-            loss = self.loss_function(logits, labels, self.config, **kwargs)
-        return pass_on_records(TokenClassifierOutput(loss=loss, logits=logits), outputs)
-
-
-class CrateForQuestionAnswering(CrateTextPreTrainedModel):
-    """Find the span that answers: logits of its first and last token."""
-
-    def __init__(self, config: CrateConfig):
-        super().__init__(config)
-        self.crate = CrateModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        **kwargs: Any,
-    ) -> QuestionAnsweringModelOutput:
-        """start_positions, end_positions: (B,) token places (a place outside the sequence is ignored)."""
-        outputs = self.crate(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)  # (B, T) each
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
-        result = QuestionAnsweringModelOutput(
-            loss=loss, start_logits=start_logits.contiguous(), end_logits=end_logits.contiguous()
-        )
-        return pass_on_records(result, outputs)
-
-
-__all__ = [
-    "CrateForCausalLM",
-    "CrateForMaskedLM",
-    "CrateForMultipleChoice",
-    "CrateForQuestionAnswering",
-    "CrateForSequenceClassification",
-    "CrateForTokenClassification",
-    "CrateModel",
-    "CrateModelOutput",
-]
+__all__ = ["CrateForCausalLM", "CrateForMaskedLM", "CrateModel", "CrateModelOutput", "CrateTextPreTrainedModel"]
