@@ -72,8 +72,8 @@ def find_images(places: Iterable[str | Path]) -> list[Path]:
         ValueError: a place that does not exist, or nothing found.
     """
     found: list[Path] = []
-    places = [Path(place) for place in places]
-    for place in places:
+    folders_or_files = [Path(place) for place in places]
+    for place in folders_or_files:
         if place.is_dir():
             found += sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         elif place.is_file():
@@ -81,7 +81,7 @@ def find_images(places: Iterable[str | Path]) -> list[Path]:
         else:
             raise ValueError(f"no image file or folder at {place}")
     if not found:
-        raise ValueError(f"no image in {', '.join(map(str, places))}")
+        raise ValueError(f"no image in {', '.join(map(str, folders_or_files))}")
     return found
 
 

@@ -6,8 +6,9 @@ text is a contiguous part at the end (of files), or whole documents drawn with t
 
 import codecs
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,20 @@ _SOURCES = {
 Document = Callable[[], Iterator[str]]  # a document, read in pieces
 
 
+def _once(text: str) -> Iterator[str]:
+    yield text
+
+
 @dataclass(frozen=True)
 class TextPart:
     """Documents of one part of a source; documents() may be called again and gives the same."""
 
     documents: Callable[[], Iterator[Document]]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "TextPart":
+        """One document a text; the texts must be iterable more than once."""
+        return cls(lambda: (partial(_once, text) for text in texts))
 
     def pieces(self) -> Iterator[str]:
         """All text, piece by piece."""
@@ -107,8 +117,7 @@ def _in_memory(
     validation, test, train = np.split(order, bounds[1:])
 
     def part(chosen: np.ndarray) -> TextPart:
-        texts = [documents[i] for i in chosen]
-        return TextPart(lambda: (lambda text=text: iter([text]) for text in texts))
+        return TextPart.of([documents[i] for i in chosen])
 
     return TextSplits(name, part(train), part(validation), part(test))
 
@@ -156,7 +165,7 @@ def _byte_range(paths: list[Path], start: int, end: int) -> TextPart:
             size = path.stat().st_size
             first, last = max(start - offset, 0), min(end - offset, size)
             if first < last:
-                yield lambda path=path, first=first, last=last: _read_range(path, first, last)
+                yield partial(_read_range, path, first, last)
             offset += size
 
     return TextPart(documents)
@@ -250,7 +259,7 @@ def _tables(
     column = text_column or _only_text_column(tables["train"], f"{kind}:{argument}")
 
     def part(table: Any) -> TextPart:
-        return TextPart(lambda: (lambda row=row: iter([str(row[column])]) for row in table))
+        return TextPart(lambda: (partial(_once, str(row[column])) for row in table))
 
     train, validation, test = tables["train"], tables.get("validation"), tables.get("test")
     if streaming:

@@ -57,8 +57,9 @@ def train_tokenizer(
     )
     tokenizer.train_from_iterator(text.pieces(), trainer)
     if not is_decoder:
-        ends = [(name, tokenizer.token_to_id(name)) for name in ("</s>", "<s>")]
-        tokenizer.post_processor = processors.RobertaProcessing(*ends, add_prefix_space=False)
+        ids = tokenizer.get_vocab()
+        end, start = ("</s>", ids["</s>"]), ("<s>", ids["<s>"])
+        tokenizer.post_processor = processors.RobertaProcessing(end, start, add_prefix_space=False)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=model_max_length, **specials)
 
 

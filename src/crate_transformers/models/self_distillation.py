@@ -82,7 +82,7 @@ class SelfDistillation(nn.Module):
         if loss not in ("dino", "coding_rate"):
             raise ValueError(f"loss must be 'dino' or 'coding_rate', got {loss!r}")
         if getattr(backbone, "pooler", None) is not None:
-            backbone.pooler = None  # ViT's pooler is not read here, and would have no gradient
+            backbone.register_module("pooler", None)  # ViT's pooler is not read here, and would have no gradient
         self.kind, self.rate_weight, self.teacher_temperature = loss, rate_weight, 0.04
         self._latest: tuple[Tensor, Tensor] | None = None
         width: int = backbone.config.hidden_size

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, TextStreamer
@@ -73,7 +73,7 @@ def generate_text(
             tokens = tokens[:, -max(limit // 2, 1) :]
             continue
         streamer = _Lines(tokenizer, write) if write is not None and num_beams == 1 else None
-        made = model.generate(
+        made = cast(Any, model).generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=min(max_new_tokens, room),
@@ -81,7 +81,7 @@ def generate_text(
             **options,
         )
         new = made[:, tokens.shape[1] :]
-        pieces.append(tokenizer.decode(new[0], skip_special_tokens=True))
+        pieces.append(str(tokenizer.decode(new[0], skip_special_tokens=True)))
         max_new_tokens -= new.shape[1]
         tokens = made
         if new.shape[1] == 0 or new[0, -1].item() == tokenizer.eos_token_id:

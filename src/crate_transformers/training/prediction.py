@@ -57,6 +57,12 @@ def load_model(folder: str | Path, auto_class: Any) -> PreTrainedModel:
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def class_names(model: PreTrainedModel) -> list[str]:
+    """The name of every class, in the order of the logits."""
+    names: dict[int, str] = model.config.id2label  # type: ignore[assignment]  # the config turns JSON's keys to int
+    return [str(names[i]) for i in range(len(names))]
+
+
 @torch.no_grad()
 def predict_images(folder: str | Path, places: Sequence[str | Path], batch_size: int = 32) -> Iterator[Prediction]:
     """Classify image files and folders of them, in order, as they are read.
@@ -66,13 +72,14 @@ def predict_images(folder: str | Path, places: Sequence[str | Path], batch_size:
     """
     files = find_images(places)
     model, processor = load_classifier(folder)
+    names = class_names(model)
     transform, channels = EvaluationTransform(processor), model.config.num_channels
     for start in range(0, len(files), batch_size):
         batch = files[start : start + batch_size]
         pixel_values = torch.stack([transform(load_image(file, channels)) for file in batch]).to(model.device)
         scores, labels = model(pixel_values=pixel_values).logits.float().softmax(dim=-1).max(dim=-1)
         for file, score, label in zip(batch, scores.tolist(), labels.tolist(), strict=True):
-            yield Prediction(str(file), str(model.config.id2label[label]), score)
+            yield Prediction(str(file), names[label], score)
 
 
 @torch.no_grad()
@@ -107,7 +114,7 @@ def evaluate_classifier(
 
 
 def _check_classes(model: PreTrainedModel, classes: list[str], source: str) -> None:
-    known = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    known = class_names(model)
     if len(known) != len(classes):
         raise ValueError(f"the model has {len(known)} classes, {source} has {len(classes)}")
     generic = all(name.startswith("LABEL_") for name in known)

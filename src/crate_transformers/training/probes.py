@@ -83,7 +83,8 @@ def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
     """
     if shots < 1:
         raise ValueError(f"--shots must be at least 1, got {shots}")
-    generator, chosen = np.random.default_rng(seed), []
+    generator = np.random.default_rng(seed)
+    chosen: list[np.ndarray] = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < shots:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..analysis.output import Plate, write_csv, write_json
@@ -125,7 +126,7 @@ def depth_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         )
     axis.set_xlabel("layer (0: the embedding)")
     axis.set_ylabel("held-out accuracy")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     return figure

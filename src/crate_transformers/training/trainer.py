@@ -61,7 +61,7 @@ class CrateTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if not self.keyed:
             return super()._get_train_sampler(train_dataset)
-        dataset = self.train_dataset if train_dataset is None else train_dataset
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         return EpochSampler(len(dataset), self.args.seed)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
@@ -93,8 +93,8 @@ class CrateTrainer(Trainer):
     ) -> Any:
         labels = inputs.get("labels")
         smoothing = self.args.label_smoothing_factor if model.training else 0.0
-        is_class = isinstance(labels, Tensor) and "pixel_values" in inputs
-        if is_class and (labels.is_floating_point() or smoothing):
+        is_class = "pixel_values" in inputs
+        if is_class and isinstance(labels, Tensor) and (labels.is_floating_point() or smoothing):
             inputs = {name: value for name, value in inputs.items() if name != "labels"}
             outputs = model(**inputs)
             loss = F.cross_entropy(outputs.logits.float(), labels, label_smoothing=smoothing)

@@ -9,22 +9,17 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
 from ...data import (
-    EvaluationTransform,
     ImageCollator,
     KeyedImages,
-    LabelledImages,
-    TrainingTransform,
-    load_image_source,
 )
-from ...models.image_processing import image_processor_of
 from ..build import build_model
 from ..figures import confusion_matrix_figure, picture_grid_figure
 from ..recipe import Recipe
 from ..report import Section
-from .base import Task
+from .image_task import ImageTask
 
 
-class ImageClassification(Task):
+class ImageClassification(ImageTask):
     """The task of the vision models and of ViT."""
 
     metric = "eval_accuracy"
@@ -32,13 +27,7 @@ class ImageClassification(Task):
 
     def __init__(self, recipe: Recipe, output: Path):
         super().__init__(recipe)
-        data, train = recipe.data, recipe.train
-        self.splits = load_image_source(
-            data.source, data.root, data.validation_fraction, data.test_fraction, recipe.seed, data.skip_unreadable
-        )
-        if self.splits.left_out:
-            listed = ", ".join(self.splits.left_out[:5])
-            self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
+        train = recipe.train
         self.classes = self.splits.classes
         labels = {
             "id2label": dict(enumerate(self.classes)),
@@ -48,24 +37,13 @@ class ImageClassification(Task):
         config = self.model.config
         if config.num_labels != len(self.classes):
             raise ValueError(f"model.num_labels is {config.num_labels}, the data have {len(self.classes)} classes")
-        self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
-        augmented = TrainingTransform(
-            self.processor,
-            data.crop,
-            (data.crop_scale[0], data.crop_scale[1]),
-            data.flip,
-            (data.rand_augment[0], data.rand_augment[1]) if data.rand_augment else None,
-            data.random_erasing,
+        self.prepare(config)
+        self.train_data = self.augmented()
+        self.validation_data, self.test_data = (
+            self.plain(part) if len(part) else None for part in (self.splits.validation, self.splits.test)
         )
-        self.train_data = KeyedImages(self.splits.train, augmented, config.num_channels, recipe.seed)
-        self.validation_data = self._plain(self.splits.validation)
-        self.test_data = self._plain(self.splits.test)
         self.collator = ImageCollator(len(self.classes), train.mixup_alpha, train.cutmix_alpha, recipe.seed)
         self.evaluation_collator = ImageCollator()
-
-    def _plain(self, images: LabelledImages) -> KeyedImages | None:
-        transform = EvaluationTransform(self.processor)
-        return KeyedImages(images, transform, self.model.config.num_channels) if len(images) else None
 
     def reduce_outputs(self, logits: Any, labels: Tensor) -> Tensor:
         logits = logits[0] if isinstance(logits, tuple) else logits
@@ -74,23 +52,17 @@ class ImageClassification(Task):
     def compute_metrics(self, evaluation: Any) -> dict[str, float]:
         return {"accuracy": float((evaluation.predictions == evaluation.label_ids).mean())}
 
-    def save_beside(self, folder: Path) -> None:
-        self.processor.save_pretrained(folder)
-
-    def _shown(self) -> KeyedImages:
-        return self.test_data or self.validation_data or self._plain(self.splits.train)
-
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
-        shown = self._shown()
+        shown = self.shown()
         items = [shown[i] for i in range(min(count, len(shown)))]
         return {"pixel_values": torch.stack([item["pixel_values"] for item in items])}
 
     @torch.no_grad()
     def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
-        shown = self._shown()
+        shown = self.shown()
         truth, predicted, score = _predict(model, shown)
         order = np.random.default_rng(0).permutation(len(truth))[:24]
-        pictures = [shown.images.read(int(i), model.config.num_channels) for i in order]
+        pictures = [shown.images.read(int(i), self.num_channels) for i in order]
         captions = [
             f"{self.classes[predicted[i]]} {score[i]:.0%}"
             + ("" if predicted[i] == truth[i] else f" (is {self.classes[truth[i]]})")

@@ -44,9 +44,8 @@ class LanguageModeling(Task):
         _check_vocabulary(self.tokenizer, self.model.config.vocab_size)
         self.context_length = self._context_length()
         self.held_out = {part: self._pack(part) for part in ("validation", "test")}
-        self.validation_data, self.test_data = (
-            PackedTokens(self.held_out[part], self.context_length) for part in ("validation", "test")
-        )
+        self.validation_data = PackedTokens(self.held_out["validation"], self.context_length)
+        self.test_data = self.shown = PackedTokens(self.held_out["test"], self.context_length)
         if data.streaming:
             self.keyed = False
             self.train_data = PackedStream(self.splits.train, self.tokenizer, self.context_length)
@@ -113,7 +112,7 @@ class LanguageModeling(Task):
         self.tokenizer.save_pretrained(folder)
 
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
-        chunks = [self.test_data[i]["input_ids"] for i in range(min(count, 64, len(self.test_data)))]
+        chunks = [self.shown[i]["input_ids"] for i in range(min(count, 64, len(self.shown)))]
         return {"input_ids": torch.stack(chunks)}
 
     # -- report -------------------------------------------------------------------------------------------------------
@@ -158,7 +157,7 @@ class WriteSamples(TrainerCallback):
         model.eval()
         with torch.random.fork_rng():
             torch.manual_seed(self.task.recipe.seed)
-            prompt = self.task.test_data[0]["input_ids"][None, :8].to(model.device)
+            prompt = self.task.shown[0]["input_ids"][None, :8].to(model.device)
             room = self.task.context_length - prompt.shape[1]
             tokens = model.generate(
                 prompt,

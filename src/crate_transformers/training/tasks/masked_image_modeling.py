@@ -1,6 +1,6 @@
 """Masked image modelling: hide most patches of a picture, rebuild them from the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,16 @@ from transformers import AutoModelForPreTraining, TrainerCallback
 from ...analysis.output import write_bytes
 from ...configuration.validation import as_pair
 from ...data import (
-    EvaluationTransform,
     KeyedImages,
-    LabelledImages,
     MaskedImages,
-    TrainingTransform,
-    load_image_source,
     stack_items,
 )
-from ...models.image_processing import image_processor_of
 from ..build import build_model
 from ..mirror import measure_mirror
 from ..recipe import Recipe
 from ..reconstruction import ConstantGuess, reconstruct, sheet
 from ..report import Section
-from .base import Task
+from .image_task import ImageTask
 
 PICTURES = "reconstructions"
 _SHOWN = 6
@@ -36,7 +31,7 @@ _FOR_MEANS = 2048  # training images that the constant guesses are taken from, a
 _FOR_LAYERS = 64
 
 
-class MaskedImageModeling(Task):
+class MaskedImageModeling(ImageTask):
     """The task of the CRATE autoencoder and of ViT-MAE."""
 
     label_names = ("noise",)  # so that an evaluation knows that there is a loss
@@ -45,16 +40,9 @@ class MaskedImageModeling(Task):
 
     def __init__(self, recipe: Recipe, output: Path):
         super().__init__(recipe)
-        data = recipe.data
         if recipe.train.mixup_alpha or recipe.train.cutmix_alpha:
             raise ValueError("train.mixup_alpha and train.cutmix_alpha mix labels, and an autoencoder has none")
         self.output = output
-        self.splits = load_image_source(
-            data.source, data.root, data.validation_fraction, data.test_fraction, recipe.seed, data.skip_unreadable
-        )
-        if self.splits.left_out:
-            listed = ", ".join(self.splits.left_out[:5])
-            self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
         self.model = build_model(recipe, AutoModelForPreTraining, notes=self.notes)
         config: Any = self.model.config
         (height, width), (h, w) = as_pair(config.image_size), as_pair(config.patch_size)
@@ -64,36 +52,25 @@ class MaskedImageModeling(Task):
                 f"model.mask_ratio {config.mask_ratio} hides no patch, and ViT-MAE has no loss then: raise it, or use "
                 "model.family=crate_mae, whose loss is then on all patches"
             )
-        self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
-        augmented = TrainingTransform(
-            self.processor,
-            data.crop,
-            (data.crop_scale[0], data.crop_scale[1]),
-            data.flip,
-            (data.rand_augment[0], data.rand_augment[1]) if data.rand_augment else None,
-            data.random_erasing,
+        self.prepare(config)
+        self.train_data = self._masked(self.augmented())
+        self.validation_data, self.test_data = (
+            self._masked(self.plain(part)) if len(part) else None for part in (self.splits.validation, self.splits.test)
         )
-        pictures = KeyedImages(self.splits.train, augmented, config.num_channels, recipe.seed)
-        self.train_data = MaskedImages(pictures, self.num_patches, recipe.seed)
-        self.validation_data = self._plain(self.splits.validation)
-        self.test_data = self._plain(self.splits.test)
         self.collator = self.evaluation_collator = stack_items
         self._guess: ConstantGuess | None = None
 
-    def _plain(self, images: LabelledImages) -> MaskedImages | None:
-        if not len(images):
-            return None
-        plain = KeyedImages(images, EvaluationTransform(self.processor), self.model.config.num_channels)
-        return MaskedImages(plain, self.num_patches, self.recipe.seed)
+    def _masked(self, images: KeyedImages) -> MaskedImages:
+        return MaskedImages(images, self.num_patches, self.recipe.seed)
 
     def reduce_outputs(self, logits: Any, labels: Any) -> Any:
         return logits[0][:, 0, 0]  # the loss says it all: nothing is kept of the predicted patches
 
     def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
         """Beside the loss: what guesses cost that do not look at the picture, on the same hidden patches."""
-        held_out = self.validation_data if part == "validation" else self.test_data
+        held_out = self._masked(self.plain(self.splits.validation if part == "validation" else self.splits.test))
         if self._guess is None:
-            train = self._plain(self.splits.train)
+            train = self._masked(self.plain(self.splits.train))
             chosen = np.unique(np.linspace(0, len(train) - 1, min(len(train), _FOR_MEANS)).astype(int))
             self._guess = ConstantGuess.of(_batches(train, chosen), self.model.config)
         patch, image = self._guess.losses(_batches(held_out, range(len(held_out))), self.model.config)
@@ -115,15 +92,8 @@ class MaskedImageModeling(Task):
             f"{found['loss_of_mean_image']:.4f}"
         ]
 
-    def save_beside(self, folder: Path) -> None:
-        self.processor.save_pretrained(folder)
-
     def callbacks(self) -> list[TrainerCallback]:
         return [_DrawReconstructions(self)]
-
-    @property
-    def _shown(self) -> MaskedImages:
-        return self.test_data or self.validation_data or self._plain(self.splits.train)
 
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
         return {"pixel_values": self._sample(count)["pixel_values"]}
@@ -132,7 +102,7 @@ class MaskedImageModeling(Task):
         return self._sample(1)
 
     def _sample(self, count: int) -> dict[str, Tensor]:
-        shown = self._shown
+        shown = self._masked(self.shown())
         return stack_items([shown[i] for i in range(min(count, len(shown)))])
 
     def draw(self, model: Any) -> Image.Image:
@@ -186,7 +156,7 @@ def _batches(data: MaskedImages, places: Any, size: int = 256) -> Iterator[dict[
         yield stack_items([data[int(i)] for i in places[start : start + size]])
 
 
-def _sheets_figure(titled: list[tuple[str, Image.Image]]) -> Figure:
+def _sheets_figure(titled: Sequence[tuple[str, Image.Image]]) -> Figure:
     width, height = titled[0][1].size
     figure = Figure(figsize=(3.6 * len(titled), 3.6 * height / width + 0.3), layout="constrained")
     for axis, (title, picture) in zip(figure.subplots(1, len(titled), squeeze=False)[0], titled, strict=True):

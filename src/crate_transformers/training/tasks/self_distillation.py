@@ -14,13 +14,10 @@ from ...configuration.validation import as_pair
 from ...data import (
     CropTransform,
     EvaluationTransform,
-    KeyedImages,
     LabelledImages,
     MultiCropImages,
-    load_image_source,
     stack_items,
 )
-from ...models.image_processing import image_processor_of
 from ...models.self_distillation import SelfDistillation, pooled
 from ..build import build_model
 from ..figures import picture_grid_figure
@@ -28,7 +25,7 @@ from ..probes import knn_accuracy
 from ..recipe import DataOptions, Recipe, TrainOptions
 from ..report import Section
 from ..schedules import cosine_between
-from .base import Task
+from .image_task import ImageTask
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ _BANK = 10_000  # training images whose features the neighbours come from, at mo
 _NEIGHBORS = 20
 
 
-class SelfDistillationTask(Task):
+class SelfDistillationTask(ImageTask):
     """The task of CRATE and ViT without labels; labels only measure it (k-nn accuracy on the validation part)."""
 
     label_names = ("labels",)
@@ -48,15 +45,9 @@ class SelfDistillationTask(Task):
         super().__init__(recipe)
         data, train = recipe.data, recipe.train
         _check(recipe)
-        self.splits = load_image_source(
-            data.source, data.root, data.validation_fraction, data.test_fraction, recipe.seed, data.skip_unreadable
-        )
-        if self.splits.left_out:
-            listed = ", ".join(self.splits.left_out[:5])
-            self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
         backbone = build_model(recipe, AutoModel, notes=self.notes)
         self.config: Any = backbone.config
-        self.processor = image_processor_of(self.config, data.center_crop, data.mean, data.std)
+        self.prepare(self.config)
         self.model: Any = SelfDistillation(
             backbone,
             train.self_distillation_loss,  # type: ignore[arg-type]
@@ -71,8 +62,10 @@ class SelfDistillationTask(Task):
             "local_crops": (self._crop(local_size(self.config, data), data.local_crop_scale), data.local_crops),
         }
         self.train_data = self._crops_of(self.splits.train)
-        self.validation_data = self._crops_of(self.splits.validation, plain=True)
-        self.test_data = self._crops_of(self.splits.test, plain=True)
+        self.validation_data, self.test_data = (
+            self._crops_of(part, EvaluationTransform(self.processor)) if len(part) else None
+            for part in (self.splits.validation, self.splits.test)
+        )
         self.collator = self.evaluation_collator = stack_items
 
     def _crop(self, size: tuple[int, int], scale: list[float]) -> CropTransform:
@@ -89,15 +82,9 @@ class SelfDistillationTask(Task):
             data.solarize,
         )
 
-    def _crops_of(self, images: LabelledImages, plain: bool = False) -> MultiCropImages | None:
-        if not len(images):
-            return None
-        transform = EvaluationTransform(self.processor) if plain else None
-        channels, seed = self.config.num_channels, self.recipe.seed
-        return MultiCropImages(images, **self.crops, num_channels=channels, seed=seed, plain=transform)
-
-    def _plain(self, images: LabelledImages) -> KeyedImages:
-        return KeyedImages(images, EvaluationTransform(self.processor), self.config.num_channels)
+    def _crops_of(self, images: LabelledImages, plain: EvaluationTransform | None = None) -> MultiCropImages:
+        seed = self.recipe.seed
+        return MultiCropImages(images, **self.crops, num_channels=self.num_channels, seed=seed, plain=plain)
 
     # -- what an evaluation measures ----------------------------------------------------------------------------------
 
@@ -118,7 +105,7 @@ class SelfDistillationTask(Task):
         """(features, labels) of training pictures, evenly spread where there are very many."""
         images = self.splits.train
         chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), _BANK)).astype(int))
-        plain, parts, backbone = self._plain(images), [], self.model.student_backbone
+        plain, parts, backbone = self.plain(images), [], self.model.student_backbone
         was_training = backbone.training
         backbone.eval()
         for start in range(0, len(chosen), 256):
@@ -154,13 +141,8 @@ class SelfDistillationTask(Task):
     def finished_model(self) -> PreTrainedModel:
         return self.model.student_backbone
 
-    def save_beside(self, folder: Path) -> None:
-        self.processor.save_pretrained(folder)
-
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
-        splits = self.splits
-        images = next(part for part in (splits.test, splits.validation, splits.train) if len(part))
-        shown = self._plain(images)
+        shown = self.shown()
         return {"pixel_values": torch.stack([shown[i]["pixel_values"] for i in range(min(count, len(shown)))])}
 
     def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:

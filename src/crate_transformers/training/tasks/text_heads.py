@@ -62,6 +62,7 @@ class TextHead(Task):
         parts = {name: EncodedRows(rows, encode) for name, rows in self.rows.parts.items()}
         self.train_data = parts["train"]
         self.validation_data, self.test_data = parts.get("validation"), parts.get("test")
+        self.shown = parts.get("test") or parts.get("validation") or parts["train"]
         self.collator = self.evaluation_collator = _PadBatch(self.tokenizer, config)
         if recipe.task == "question-answering":
             self.label_names = ("start_positions", "end_positions")
@@ -86,8 +87,7 @@ class TextHead(Task):
         source = self.recipe.data.tokenizer or self.recipe.model.get("from")
         if source is not None:
             return load_tokenizer(source)
-        texts = [_text_of(row) for row in self.rows.parts["train"]]
-        part = TextPart(lambda: (lambda text=text: iter([text]) for text in texts))
+        part = TextPart.of([_text_of(row) for row in self.rows.parts["train"]])
         is_decoder = self.recipe.family.name == "gpt2" or "gpt2" in str(self.recipe.model.get("size"))
         return train_tokenizer(part, self.recipe.data.vocab_size, is_decoder, self.recipe.data.context_length or 510)
 
@@ -192,7 +192,7 @@ class TextHead(Task):
         self.tokenizer.save_pretrained(folder)
 
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
-        shown = self.test_data or self.validation_data or self.train_data
+        shown = self.shown
         batch = self.collator([shown[i] for i in range(min(count, 32, len(shown)))])
         inputs = {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask")}
         if self.recipe.task == "multiple-choice":  # the backbone sees the choices as so many sequences
@@ -205,7 +205,7 @@ class TextHead(Task):
         return {name: value[None] for name, value in inputs.items()} if is_choice else inputs
 
     def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
-        counts = Counter()
+        counts: Counter[str] = Counter()
         if self.rows.labels and self.recipe.task == "sequence-classification" and not self._is_multi_label:
             counts.update(self.rows.labels[row["label"]] for row in self.rows.parts["train"])
         rows = [{"part": name, "rows": len(part)} for name, part in self.rows.parts.items()]

@@ -1,0 +1,63 @@
+"""What the tasks on pictures share: where pictures come from, how they are prepared, which of them are shown."""
+
+from pathlib import Path
+from typing import Any
+
+from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source
+from ...models.image_processing import image_processor_of
+from ..recipe import Recipe
+from .base import Task
+
+
+class ImageTask(Task):
+    """A task on labelled pictures (the labels may go unread).
+
+    Attributes:
+        splits: the pictures. processor: the image processor that is saved with the model; `prepare` sets it.
+    """
+
+    processor: Any
+
+    def __init__(self, recipe: Recipe):
+        super().__init__(recipe)
+        data = recipe.data
+        self.splits = load_image_source(
+            data.source, data.root, data.validation_fraction, data.test_fraction, recipe.seed, data.skip_unreadable
+        )
+        if self.splits.left_out:
+            listed = ", ".join(self.splits.left_out[:5])
+            self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
+
+    def prepare(self, config: Any) -> None:
+        """Take image size and channels from the model's configuration."""
+        data = self.recipe.data
+        self.num_channels: int = config.num_channels
+        self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
+
+    def augmented(self) -> KeyedImages:
+        """The training pictures, cropped and flipped as the recipe says."""
+        data = self.recipe.data
+        transform = TrainingTransform(
+            self.processor,
+            data.crop,
+            (data.crop_scale[0], data.crop_scale[1]),
+            data.flip,
+            (data.rand_augment[0], data.rand_augment[1]) if data.rand_augment else None,
+            data.random_erasing,
+        )
+        return KeyedImages(self.splits.train, transform, self.num_channels, self.recipe.seed)
+
+    def plain(self, images: LabelledImages) -> KeyedImages:
+        """Pictures as an evaluation sees them."""
+        return KeyedImages(images, EvaluationTransform(self.processor), self.num_channels)
+
+    def shown(self) -> KeyedImages:
+        """The pictures that reports and measures look at: of the test part, else validation, else training."""
+        splits = self.splits
+        return self.plain(next(part for part in (splits.test, splits.validation, splits.train) if len(part)))
+
+    def save_beside(self, folder: Path) -> None:
+        self.processor.save_pretrained(folder)
+
+
+__all__ = ["ImageTask"]
