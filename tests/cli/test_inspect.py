@@ -79,6 +79,25 @@ def test_text(crate, text_model_folder, tmp_path):
     assert ">cat" in page or "> cat" in page
 
 
+def test_a_text_baseline_in_the_same_figures(crate, digits_model, text_model_folder, tmp_path):
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    gpt2 = tmp_path / "gpt2"
+    ends = {"bos_token_id": 1, "eos_token_id": 1}
+    GPT2LMHeadModel(GPT2Config(vocab_size=10, n_embd=24, n_head=3, n_layer=3, n_positions=32, **ends)).save_pretrained(
+        gpt2
+    )
+    AutoTokenizer.from_pretrained(text_model_folder).save_pretrained(gpt2)
+    text = ("--text", "the cat sat on the mat . the dog sat on the log .", "--output", tmp_path / "out")
+    crate("inspect", text_model_folder, "--baseline", gpt2, *text)
+    rows = rows_of(tmp_path / "out" / "measures.csv")
+    assert [row["model"] for row in rows] == [text_model_folder.name] * 2 + ["gpt2"] * 3
+    for one, other in ((text_model_folder, digits_model), (digits_model, text_model_folder)):
+        arguments = text if one is text_model_folder else ("--output", tmp_path / "out")
+        with pytest.raises(ValueError, match="no baseline of it"):
+            crate("inspect", one, "--baseline", other, *arguments)
+
+
 def test_neurons_and_steering(crate, text_model_folder, tmp_path):
     (tmp_path / "text.txt").write_text("the cat sat on the mat . the dog sat on the log . " * 5)
     said = crate(

@@ -58,6 +58,32 @@ class _Sampler:
             yield item
 
 
+Baseline = tuple[str, Any, ModelInputs]  # name, model, its inputs
+
+
+def measure_with_baseline(
+    name: str,
+    model: Any,
+    inputs: Any,
+    mode: RateMode,
+    baseline: Baseline | None = None,
+    part: str = "encoder",
+    batch_size: int = 16,
+) -> dict[str, LayerMeasures]:
+    """The measures of a model and, beside them, of a baseline, by name.
+
+    Raises:
+        ValueError: as in `measure_layers`; two models of one name.
+    """
+    measures = {name: measure_layers(model, inputs, mode, part=part, batch_size=batch_size)}
+    if baseline is not None:
+        other, other_model, other_inputs = baseline
+        if other == name:
+            raise ValueError(f"model and baseline are both called {name!r}: rename one of the folders")
+        measures[other] = measure_layers(other_model, other_inputs, mode, batch_size=batch_size)
+    return measures
+
+
 def measure_plates(measures: Mapping[str, LayerMeasures], on: str) -> list[Plate]:
     """The figures of layer-wise measures of one or several models."""
     first = next(iter(measures.values()))
@@ -195,7 +221,7 @@ def inspect_model(
     num_pictures: int = 6,
     patch: tuple[int, int] | None = None,
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
-    baseline: tuple[str, Any, ModelInputs] | None = None,
+    baseline: Baseline | None = None,
     batch_size: int = 16,
 ) -> Inspection:
     """Measure a model on a stream of inputs and write a table, figures and one html page.
@@ -216,10 +242,7 @@ def inspect_model(
     sampler = _Sampler(inputs, num_pictures)
     if unwrap(model).main_input_name == "pixel_values":
         segmentation_layer(model, layer)  # a layer that does not exist is told before the work, not after
-    measures = {name: measure_layers(model, sampler, mode, part=part, batch_size=batch_size)}
-    if baseline is not None:
-        other, other_model, other_inputs = baseline
-        measures[other] = measure_layers(other_model, other_inputs, mode, batch_size=batch_size)
+    measures = measure_with_baseline(name, model, sampler, mode, baseline, part, batch_size)
     plates = measure_plates(measures, on)
     images = [batch["pixel_values"] for batch in sampler.kept if "pixel_values" in batch]
     arrays = []
@@ -241,4 +264,12 @@ def inspect_model(
     return Inspection(first, tuple(plates), (*files, *arrays))
 
 
-__all__ = ["Inspection", "inspect_model", "measure_plates", "picture_plates", "write_inspection"]
+__all__ = [
+    "Baseline",
+    "Inspection",
+    "inspect_model",
+    "measure_plates",
+    "measure_with_baseline",
+    "picture_plates",
+    "write_inspection",
+]

@@ -16,8 +16,7 @@ from torch import Tensor
 from ..objective.coding_rate import RateMode
 from .attention import num_layers_of, resolve_layer
 from .batches import ModelInputs, as_arguments
-from .inspection import Inspection, measure_plates, write_inspection
-from .measures import measure_layers
+from .inspection import Baseline, Inspection, measure_plates, measure_with_baseline, write_inspection
 from .neurons import Neurons, find_neurons
 from .output import write_csv
 from .tracing import trace
@@ -167,6 +166,7 @@ def inspect_text(
     on: str = "the given text",
     layer: int | None = None,
     num_neurons: int = 12,
+    baseline: Baseline | None = None,
     batch_size: int = 16,
 ) -> Inspection:
     """Measure a text model on a stream, and show its neurons and its attention: table, figures, one html page.
@@ -176,13 +176,14 @@ def inspect_text(
             loader, not a generator.
         output: the folder to write. tokenizer: to show tokens as text; None shows their numbers.
         layer: whose neurons; None is the last. num_neurons: how many, the most selective first.
+        baseline: (name, model, its inputs), drawn in the same figures.
 
     Raises:
         ValueError: as in `measure_layers`; a layer that does not exist.
     """
     chosen_layer = resolve_layer(-1 if layer is None else layer, num_layers_of(model))
     keeper = _Keeper(inputs)
-    measures = {name: measure_layers(model, keeper, mode, batch_size=batch_size)}
+    measures = measure_with_baseline(name, model, keeper, mode, baseline, batch_size=batch_size)
     plates = measure_plates(measures, on)
     neurons = find_neurons(model, inputs, chosen_layer, batch_size=batch_size)
     enough = min(0.5, 3 / neurons.num_tokens)  # a neuron that fired once or twice shows nothing

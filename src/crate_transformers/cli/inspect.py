@@ -50,6 +50,8 @@ def inspect(
         second = None
         if baseline is not None:
             other = looking.open_model(baseline)
+            if other.main_input_name != opened.main_input_name:
+                raise ValueError(f"{name} reads images, {Path(baseline).name} does not: no baseline of it")
             more = looking.image_inputs(other, baseline, data or "digits", split, limit, batch_size)
             second = (Path(baseline).name, other, looking.with_progress(more.batches, more.count, "measuring"))
         result = inspect_model(
@@ -72,9 +74,7 @@ def inspect(
             text, data = text or data.removeprefix("text:"), None
         if (text is None) == (data is None):
             raise ValueError(f"{name} reads text: pass --text FILE (or words)")
-        if baseline is not None:
-            raise ValueError("--baseline is for image models")
-        tokenizer = None
+        tokenizer, second = None, None
         if data is not None:
             if not data.startswith("tensors:"):
                 raise ValueError(f"{name} reads text: pass --text FILE (or words), or --data tensors:FILE.safetensors")
@@ -82,6 +82,15 @@ def inspect(
         else:
             tokenizer = looking.tokenizer_of(model)
             inputs = looking.text_inputs(opened, tokenizer, str(text), limit, batch_size=batch_size)
+        if baseline is not None:
+            other = looking.open_model(baseline)
+            if other.main_input_name != opened.main_input_name:
+                raise ValueError(f"{name} reads text, {Path(baseline).name} does not: no baseline of it")
+            more = inputs
+            if tokenizer is not None:  # the same words, in the baseline's own tokens
+                own = looking.tokenizer_of(baseline)
+                more = looking.text_inputs(other, own, str(text), limit, batch_size=batch_size)
+            second = (Path(baseline).name, other, more.batches)
         result = inspect_text(
             opened,
             inputs.batches,
@@ -91,6 +100,7 @@ def inspect(
             name=name,
             on=inputs.name,
             layer=layer,
+            baseline=second,
             batch_size=batch_size,
         )
     measures = result.measures
