@@ -57,6 +57,8 @@ class SelfDistillation(nn.Module):
         backbone: CrateVisionModel or ViTModel; becomes the student. The teacher starts as its copy.
         loss: "dino" (head and loss of lightly, the extra [ssl]) or "coding_rate".
         prototypes, hidden_size, bottleneck_size: P and the widths of the head; the last is d without prototypes.
+        head_batch_norm: BatchNorm in the head, which takes away what all pictures have in common; its statistics are
+            those of one process's batch.
         student_temperature: tau_s. rate_weight: gamma.
 
     Attributes:
@@ -75,6 +77,7 @@ class SelfDistillation(nn.Module):
         prototypes: int = 4096,
         hidden_size: int = 2048,
         bottleneck_size: int = 256,
+        head_batch_norm: bool = False,
         student_temperature: float = 0.1,
         rate_weight: float = 1.0,
     ):
@@ -94,11 +97,12 @@ class SelfDistillation(nn.Module):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the head's weight normalisation is torch's older one
                 sizes = (width, hidden_size, bottleneck_size, prototypes)
-                self.student_head, self.teacher_head = head(*sizes), head(*sizes)
+                heads = [head(*sizes, batch_norm=head_batch_norm) for _ in range(2)]
+            self.student_head, self.teacher_head = heads
             self.criterion = DINOLoss(prototypes, student_temp=student_temperature, warmup_teacher_temp_epochs=0)
         else:
-            self.student_head = _projection(width, hidden_size, bottleneck_size)
-            self.teacher_head = _projection(width, hidden_size, bottleneck_size)
+            self.student_head = _projection(width, hidden_size, bottleneck_size, head_batch_norm)
+            self.teacher_head = _projection(width, hidden_size, bottleneck_size, head_batch_norm)
         self.teacher_head.load_state_dict(self.student_head.state_dict())
         for part in (self.teacher_backbone, self.teacher_head):
             part.requires_grad_(False)
@@ -226,14 +230,12 @@ def _views(backbone: PreTrainedModel, head: nn.Module, crops: Tensor) -> list[Te
     return list(head(pooled(backbone, crops.transpose(0, 1).flatten(0, 1))).chunk(count))
 
 
-def _projection(width: int, hidden_size: int, bottleneck_size: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(width, hidden_size),
-        nn.GELU(),
-        nn.Linear(hidden_size, hidden_size),
-        nn.GELU(),
-        nn.Linear(hidden_size, bottleneck_size),
-    )
+def _projection(width: int, hidden_size: int, bottleneck_size: int, batch_norm: bool) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for inputs in (width, hidden_size):
+        norm = [nn.BatchNorm1d(hidden_size)] if batch_norm else []
+        parts += [nn.Linear(inputs, hidden_size), *norm, nn.GELU()]
+    return nn.Sequential(*parts, nn.Linear(hidden_size, bottleneck_size))
 
 
 def _entropy(shares: Tensor) -> Tensor:

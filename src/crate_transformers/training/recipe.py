@@ -92,6 +92,7 @@ class TrainOptions:
     prototypes: int = 4096
     head_hidden_size: int = 2048
     head_bottleneck_size: int = 256
+    head_batch_norm: bool = False
     self_distillation_loss: str = "dino"
     rate_weight: float = 1.0
 

@@ -54,6 +54,7 @@ class SelfDistillationTask(ImageTask):
             train.prototypes,
             train.head_hidden_size,
             train.head_bottleneck_size,
+            train.head_batch_norm,
             train.student_temperature,
             train.rate_weight,
         )
