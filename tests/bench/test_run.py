@@ -20,7 +20,7 @@ def test_cases_have_labels_of_their_own(suite, quick):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="vision, best, text, length, analysis"):
+    with pytest.raises(ValueError, match="vision, best, text, length, analysis, loading"):
         contests_of("visoin")
     with pytest.raises(ValueError, match="no contender for vision"):
         build("gpt2", SMALL)
@@ -46,6 +46,15 @@ def test_a_suite_leaves_json_and_a_figure(tmp_path, monkeypatch):
     assert {"processor", "cores", "torch", "transformers"} <= set(record["machine"])
     assert (tmp_path / "analysis.png").stat().st_size > 0
     assert {file.name for file in tmp_path.iterdir()} == {"analysis.json", "analysis.png"}
+
+
+def test_the_pipeline_feeds_what_the_step_takes():
+    case = Case("loading", "tiny", 3, image_size=32, layers=1)
+    batch = build("pipeline", case).run()
+    assert batch["pixel_values"].shape == (3, 3, 32, 32)
+    assert batch["pixel_values"].std() > 0.1
+    rows = run_contest(Contest(case, ("crate", "pipeline")), repetitions=2, warmup=0)
+    assert [row.unit for row in rows] == ["images", "images"]
 
 
 def test_peak_memory_in_a_process_of_its_own():

@@ -61,10 +61,16 @@ def test_sigkill_and_resume(tmp_path, base):
         assert "criterion.center" in whole
 
 
-@pytest.mark.parametrize("base", [MAE, DINO], ids=["mae", "dino"])
-def test_two_processes_equal_one(tmp_path, base):
+BY_PROCESS = {"train__head_batch_norm": False}  # its statistics are those of a process's own batch
+CODING_RATE = {**BY_PROCESS, "train__self_distillation_loss": "coding_rate"}
+
+
+@pytest.mark.parametrize(
+    ("base", "own"), [(MAE, {}), (DINO, BY_PROCESS), (DINO, CODING_RATE)], ids=["mae", "dino", "coding rate"]
+)
+def test_two_processes_equal_one(tmp_path, base, own):
     """Without looking for unused parameters: a parameter without a gradient would end the second step."""
-    options = {"train__max_steps": 4, "train__eval_steps": 4, "train__freeze_last_layer_epochs": 0.0}
+    options = {"train__max_steps": 4, "train__eval_steps": 4, "train__freeze_last_layer_epochs": 0.0, **own}
     batch = base[1]["train.per_device_train_batch_size"]
     train(recipe(base, **options), tmp_path / "one")
     half = command(base, tmp_path / "two", **options, train__per_device_train_batch_size=batch // 2)

@@ -1,13 +1,17 @@
 """What is timed: one piece of work, done by this library and by what it is compared with.
 
 A contender is a name: "crate" (this library), "public" (its public formulation), "vit", "bert", "gpt2" (transformers'
-own, of the same width and depth), and for vision "crate compiled", "public compiled", "crate fused".
+own, of the same width and depth), for vision "crate compiled", "public compiled", "crate fused", and for loading
+"pipeline": pictures decoded, cropped and augmented in one process, beside the training step that they feed.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -21,12 +25,14 @@ from transformers import (
 
 from ..configuration import CrateConfig, CrateVisionConfig
 from ..configuration.sizes import size_fields
+from ..data import ImageCollator, KeyedImages, LabelledImages, TrainingTransform, load_image
 from ..interop import fuse
 from ..models import CrateForCausalLM, CrateForImageClassification, CrateModel
+from ..models.image_processing import image_processor_of
 from ..objective import subspace_coding_rate
 from .public_formulation import from_library, public_coding_rate
 
-Task = Literal["vision", "encoder", "decoding", "rates"]
+Task = Literal["vision", "encoder", "decoding", "rates", "loading"]
 _VOCABULARY = 50304
 _PATCH = 16
 
@@ -36,7 +42,8 @@ class Case:
     """One piece of work.
 
     Attributes:
-        task: classify images; encode text; continue a prompt with a cache; the rates of all layers.
+        task: classify images; encode text; continue a prompt with a cache; the rates of all layers; feed a training
+            step with pictures.
         size: of the table of sizes. batch: images or sequences at once. training: forward and backward of a loss.
         image_size: pixels. tokens: of a text, or to be generated. layers: instead of the size's.
     """
@@ -56,13 +63,15 @@ class Case:
         if self.task == "vision":
             sort = "training step" if self.training else "inference"
             return f"{self.size}, {self.image_size} px, batch {self.batch}{depth}, {sort}"
+        if self.task == "loading":
+            return f"{self.size}, {self.image_size} px, batch {self.batch}{depth}, training step and its pictures"
         what = {"encoder": "tokens", "decoding": "tokens generated", "rates": "tokens, rates of all layers"}[self.task]
         return f"{self.size}, {self.tokens} {what}, batch {self.batch}{depth}"
 
     @property
     def unit(self) -> str:
         """What throughput counts."""
-        return {"vision": "images", "rates": "images"}.get(self.task, "tokens")
+        return "tokens" if self.task in ("encoder", "decoding") else "images"
 
     @property
     def items(self) -> int:
@@ -89,7 +98,7 @@ def build(name: str, case: Case, seed: int = 0) -> Work:
         ValueError: a contender that does not do such work.
     """
     torch.manual_seed(seed)
-    builders = {"vision": _vision, "encoder": _encoder, "decoding": _decoding, "rates": _rates}
+    builders = {"vision": _vision, "encoder": _encoder, "decoding": _decoding, "rates": _rates, "loading": _loading}
     return builders[case.task](name, case)
 
 
@@ -191,6 +200,21 @@ def _rates(name: str, case: Case) -> Work:
     else:
         raise _unknown(name, case)
     return Work(_without_gradients(lambda: [rate() for _ in range(shape["num_hidden_layers"])]))
+
+
+def _loading(name: str, case: Case) -> Work:
+    if name != "pipeline":
+        return _vision(name, Case("vision", case.size, case.batch, True, case.image_size, layers=case.layers))
+    photographs = [Path(str(files("sklearn.datasets.images") / name)) for name in ("china.jpg", "flower.jpg")]
+    processor = image_processor_of(CrateVisionConfig(**_shape(case), image_size=case.image_size, patch_size=_PATCH))
+    pictures = LabelledImages(  # 640 x 427 pixels each
+        read=lambda i, channels: load_image(photographs[i % len(photographs)], channels),
+        labels=np.zeros(case.batch, dtype=np.int64),
+        name=str,
+    )
+    augmented = TrainingTransform(processor, "random_resized", flip=True, rand_augment=(2, 9), random_erasing=0.25)
+    images, collate = KeyedImages(pictures, augmented), ImageCollator()
+    return Work(lambda: collate([images[(0, index)] for index in range(case.batch)]))
 
 
 def _without_gradients(run: Callable[[], Any]) -> Callable[[], Any]:

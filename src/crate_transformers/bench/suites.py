@@ -58,7 +58,19 @@ def _analysis(quick: bool) -> list[Contest]:
     return [Contest(Case("rates", size, batch, tokens=197), ("crate", "public")) for size in sizes]
 
 
-SUITES = {"vision": _vision, "best": _best, "text": _text, "length": _length, "analysis": _analysis}
+def _loading(quick: bool) -> list[Contest]:
+    sizes, batch = (("tiny",), 2) if quick else (SIZES, 16)
+    return [Contest(Case("loading", size, batch), ("crate", "pipeline")) for size in sizes]
+
+
+SUITES = {
+    "vision": _vision,
+    "best": _best,
+    "text": _text,
+    "length": _length,
+    "analysis": _analysis,
+    "loading": _loading,
+}
 
 
 def contests_of(suite: str, quick: bool = False, only: str = "") -> list[Contest]:

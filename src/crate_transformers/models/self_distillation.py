@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -197,7 +197,8 @@ class SelfDistillation(nn.Module):
             for s, z_s in enumerate(found)
             if s != t
         ]
-        rates = [coding_rate(view, _EPSILON) / view.shape[-1] for view in found[: len(targets)]]  # nats a dimension
+        wholes = [_of_all_processes(view) if self.training else view for view in found[: len(targets)]]
+        rates = [coding_rate(whole, _EPSILON) / whole.shape[-1] for whole in wholes]  # nats a dimension
         return torch.stack(distances).mean() - self.rate_weight * torch.stack(rates).mean()
 
     @torch.no_grad()
@@ -228,6 +229,19 @@ def _views(backbone: PreTrainedModel, head: nn.Module, crops: Tensor) -> list[Te
     """(B, V, C, H, W) -> V of (B, d), in one pass."""
     count = crops.shape[1]
     return list(head(pooled(backbone, crops.transpose(0, 1).flatten(0, 1))).chunk(count))
+
+
+def _of_all_processes(view: Tensor) -> Tensor:
+    """The features (B, d) of every process as one batch (W B, d).
+
+    Gradients reach this process's own rows, W times as large, because distributed training then takes the mean over W.
+    """
+    if not distributed.is_available() or not distributed.is_initialized():
+        return view
+    parts = [torch.empty_like(view) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, view.detach().contiguous())
+    parts[distributed.get_rank()] = view.detach() + len(parts) * (view - view.detach())
+    return torch.cat(parts)
 
 
 def _projection(width: int, hidden_size: int, bottleneck_size: int, batch_norm: bool) -> nn.Sequential:
