@@ -75,7 +75,9 @@ class SubspaceDynamicLayer(_OneTensor, DynamicLayer):
         return self._filled
 
     def reset(self) -> None:
-        super().reset()
+        super().reset()  # some versions of transformers only write zeros over what was kept
+        if self.keys is not None:
+            self.keys = self.keys[..., :0, :]
         self._buffer = self._filled = None
 
 
