@@ -155,6 +155,18 @@ def test_the_decoders_classifier_reads_the_last_real_token():
 
 @pytest.mark.parametrize("shell", SHELL_NAMES)
 @torch.no_grad()
+def test_a_choice_is_scored_by_all_of_its_tokens_and_by_no_padding(shell):
+    model = build(CrateForMultipleChoice, SHELLS[shell](pad_token_id=1))
+    choices = torch.stack([token_ids(), token_ids()], dim=1)  # (B, 2, T)
+    choices[:, 1, -1] = choices[:, 0, -1] % (VOCABULARY - 5) + 4  # they differ in their last token alone
+    scores = model(choices).logits
+    assert ((scores[:, 0] - scores[:, 1]).abs() > 1e-6).all()
+    padded = torch.nn.functional.pad(choices, (0, 3), value=1)
+    torch.testing.assert_close(model(padded, attention_mask=padded.ne(1).long()).logits, scores)
+
+
+@pytest.mark.parametrize("shell", SHELL_NAMES)
+@torch.no_grad()
 def test_a_row_of_padding_stays_finite_and_a_batch_of_it_is_refused(shell):
     for attention in ("eager", "sdpa"):
         model = build(CrateModel, SHELLS[shell](pad_token_id=1), attn_implementation=attention)

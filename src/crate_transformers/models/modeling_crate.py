@@ -73,13 +73,15 @@ def check_token_ids(input_ids: Tensor, vocab_size: int) -> None:
         raise ValueError(f"token id {wrong} is outside the vocabulary of {vocab_size} tokens")
 
 
-def check_padding(attention_mask: Tensor) -> None:
+def check_padding(attention_mask: Any) -> None:
     """Refuse a batch without a single real token, where looking costs nothing (CPU, not compiled).
 
     Raises:
         ValueError: a (B, T) mask that is 0 everywhere. A row of padding beside real rows is fine.
     """
-    if torch.compiler.is_compiling() or attention_mask.device.type != "cpu" or attention_mask.ndim != 2:
+    if torch.compiler.is_compiling() or not isinstance(attention_mask, Tensor):  # a mask may come prepared
+        return
+    if attention_mask.device.type != "cpu" or attention_mask.ndim != 2:
         return
     if attention_mask.numel() and not attention_mask.any():
         raise ValueError(
@@ -107,15 +109,33 @@ class CrateTextPreTrainedModel(CratePreTrainedModel):
         return loaded
 
 
+def summary_token(
+    hidden_states: Tensor, config: Any, input_ids: Tensor | None = None, attention_mask: Tensor | None = None
+) -> Tensor:
+    """The token (B, d) that stands for a sequence, of all its tokens (B, T, d).
+
+    An encoder's first; a decoder's last that is not padding, the only one that has seen the whole sequence.
+    """
+    if not config.is_decoder:
+        return hidden_states[:, 0]
+    if attention_mask is None and input_ids is not None and config.pad_token_id is not None:
+        attention_mask = input_ids.ne(config.pad_token_id)
+    if not isinstance(attention_mask, Tensor) or attention_mask.ndim != 2:
+        return hidden_states[:, -1]
+    place = torch.arange(hidden_states.shape[1], device=hidden_states.device)
+    last = (attention_mask[:, -len(place) :].to(place.dtype) * place).argmax(dim=1)
+    return hidden_states[torch.arange(len(hidden_states), device=place.device), last]
+
+
 class CratePooler(nn.Module):
-    """The first token through a dense layer and tanh: (B, T, d) -> (B, d)."""
+    """The token that stands for the sequence through a dense layer and tanh: (B, d) -> (B, d)."""
 
     def __init__(self, config: CrateConfig):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        return torch.tanh(self.dense(hidden_states[:, 0]))
+    def forward(self, token: Tensor) -> Tensor:
+        return torch.tanh(self.dense(token))
 
 
 class CrateModel(CrateTextPreTrainedModel):
@@ -196,16 +216,17 @@ class CrateModel(CrateTextPreTrainedModel):
             "attention_mask": attention_mask,
         }
         if self.config.is_decoder:
-            attention_mask = create_causal_mask(**mask_arguments, past_key_values=past_key_values)
+            mask = create_causal_mask(**mask_arguments, past_key_values=past_key_values)
         else:
-            attention_mask = create_bidirectional_mask(**mask_arguments)
-        hidden_states = run_layers(
-            self.layers, hidden_states, attention_mask, past_key_values=past_key_values, **kwargs
-        )
+            mask = create_bidirectional_mask(**mask_arguments)
+        hidden_states = run_layers(self.layers, hidden_states, mask, past_key_values=past_key_values, **kwargs)
         hidden_states = self.norm(hidden_states)
+        pooled = None
+        if self.pooler is not None:
+            pooled = self.pooler(summary_token(hidden_states, self.config, input_ids, attention_mask))
         return CrateModelOutput(
             last_hidden_state=hidden_states,
-            pooler_output=self.pooler(hidden_states) if self.pooler is not None else None,
+            pooler_output=pooled,
             past_key_values=past_key_values if use_cache else None,
         )
 
@@ -376,4 +397,11 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         return pass_on_records(result, outputs)
 
 
-__all__ = ["CrateForCausalLM", "CrateForMaskedLM", "CrateModel", "CrateModelOutput", "CrateTextPreTrainedModel"]
+__all__ = [
+    "CrateForCausalLM",
+    "CrateForMaskedLM",
+    "CrateModel",
+    "CrateModelOutput",
+    "CrateTextPreTrainedModel",
+    "summary_token",
+]

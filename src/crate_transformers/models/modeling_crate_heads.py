@@ -21,7 +21,7 @@ from transformers.utils.generic import can_return_tuple
 
 from ..configuration import CrateConfig
 from .modeling_base import check_labels, num_labels_of, pass_on_records
-from .modeling_crate import CrateModel, CrateTextPreTrainedModel
+from .modeling_crate import CrateModel, CrateTextPreTrainedModel, summary_token
 
 
 def _head_dropout(config: CrateConfig) -> nn.Dropout:
@@ -46,8 +46,7 @@ class CrateClassificationHead(nn.Module):
 class CrateForSequenceClassification(CrateTextPreTrainedModel):
     """Classify a sequence: one label, several (`problem_type="multi_label_classification"`), or a number.
 
-    An encoder reads the first token. A decoder reads the last token that is not padding, the only one that has seen
-    the whole sequence.
+    An encoder reads the first token, a decoder the last that is not padding.
     """
 
     def __init__(self, config: CrateConfig):
@@ -70,7 +69,8 @@ class CrateForSequenceClassification(CrateTextPreTrainedModel):
     ) -> SequenceClassifierOutput:
         """labels: (B,) class numbers, (B, num_labels) of 0/1, or (B,) numbers; the rest as in `CrateModel.forward`."""
         outputs = self.crate(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        logits = self.classifier(self._pool(outputs.last_hidden_state, input_ids, attention_mask))
+        token = summary_token(outputs.last_hidden_state, self.config, input_ids, attention_mask)
+        logits = self.classifier(token)
         loss = None
         if labels is not None:
             num_labels = num_labels_of(self.config)
@@ -79,20 +79,9 @@ class CrateForSequenceClassification(CrateTextPreTrainedModel):
             loss = self.loss_function(labels, logits, self.config, **kwargs)
         return pass_on_records(SequenceClassifierOutput(loss=loss, logits=logits), outputs)
 
-    def _pool(self, hidden_states: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
-        if not self.config.is_decoder:
-            return hidden_states[:, 0]
-        if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
-            attention_mask = input_ids.ne(self.config.pad_token_id)
-        if attention_mask is None:
-            return hidden_states[:, -1]
-        place = torch.arange(hidden_states.shape[1], device=hidden_states.device)
-        last = (attention_mask.to(place.dtype) * place).argmax(dim=1)
-        return hidden_states[torch.arange(hidden_states.shape[0], device=place.device), last]
-
 
 class CrateForMultipleChoice(CrateTextPreTrainedModel):
-    """Choose one of several continuations: each choice is encoded, pooled and scored."""
+    """Choose one of several continuations: each choice is encoded, pooled (see `summary_token`) and scored."""
 
     def __init__(self, config: CrateConfig):
         super().__init__(config)
