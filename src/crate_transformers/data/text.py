@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-_PIECE = 1 << 16  # bytes read at a time; tokenizing larger pieces leaves the heap in fragments, which grow with the text
+_PIECE = 1 << 16  # bytes read at a time; tokenizing pieces of 1 MB left the heap in fragments that grew with the text
 _SOURCES = {
     "python-reference": "python-reference",
     "text": "text:PATH",
