@@ -7,7 +7,6 @@ Both sides have the same weights, run in the same process, in rounds that rotate
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crate_transformers import CrateForImageClassification, CrateVisionConfig
+from crate_transformers.analysis.output import write_json
 from crate_transformers.bench import interleave, ratio
 from crate_transformers.bench.machine import describe_machine, load_average
 from crate_transformers.bench.public_formulation import from_library
@@ -73,8 +73,7 @@ def main() -> None:
             print(f"{name} {kind}: {medians['crate']:.4f} s, public {medians['public']:.4f} s, {gain}", flush=True)
     record["load_average_after"] = load_average()
     if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.output, record)
         print(f"written to {arguments.output}")
 
 

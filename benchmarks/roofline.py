@@ -8,7 +8,6 @@ is the public formulation's median over that floor, the ratio that a perfect lib
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from crate_transformers import CrateForImageClassification, CrateVisionConfig
+from crate_transformers.analysis.output import write_json
 from crate_transformers.bench import interleave, ratio
 from crate_transformers.bench.machine import describe_machine, load_average, matrix_product
 from crate_transformers.bench.public_formulation import from_library
@@ -84,8 +84,7 @@ def main() -> None:
     print(f"model {timings['crate'].median:.3f} s, floor of its operators {floor:.3f} s")
     print(f"against the public formulation: reached {record['reached']:.2f}x, reachable {record['reachable']:.2f}x")
     if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.output, record)
         print(f"written to {arguments.output}")
 
 

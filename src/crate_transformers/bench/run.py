@@ -1,7 +1,6 @@
 """Run a suite: time every contest, count its operations, measure its memory, and keep it all as json and a figure."""
 
 import gc
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..analysis.output import write_json
 from .contenders import Case, Work, build, cache_bytes
 from .figure import draw
 from .machine import describe_machine, load_average, matrix_product
@@ -117,16 +117,9 @@ def run_suite(
     for contest in progress(contests_of(suite, quick, only)):
         rows += run_contest(contest, 3 if quick else repetitions, 1 if quick else 2, budget)
         record |= {"load_average_after": load_average(), "rows": [asdict(row) for row in rows]}
-        _write(output / f"{suite}.json", json.dumps(record, indent=1) + "\n")  # a run cut short keeps what it measured
+        write_json(output / f"{suite}.json", record)  # a run cut short keeps what it measured
     draw(rows, f"crate bench {suite}").savefig(output / f"{suite}.png", dpi=120, bbox_inches="tight")
     return rows
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(path.suffix + ".part")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
 
 
 __all__ = ["Row", "run_contest", "run_suite"]
