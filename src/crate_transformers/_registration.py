@@ -1,7 +1,7 @@
-"""Registers CRATE with transformers' Auto classes at the moment those are first loaded.
+"""Registers CRATE with transformers' Auto classes and pipelines at the moment those are first loaded.
 
 transformers loads its parts when they are used; `AutoModel` alone takes seconds. Registering on import would pull all
-of that in, so the registration waits for the two modules that hold the Auto classes.
+of that in, so the registration waits for the modules that hold the Auto classes and the pipelines.
 """
 
 import importlib
@@ -33,10 +33,15 @@ def _register_models() -> None:
         importlib.import_module("crate_transformers.models")
 
 
+def _register_pipelines() -> None:
+    importlib.import_module("crate_transformers.models.question_answering").register_pipeline()
+
+
 _ON_LOAD: dict[str, Callable[[], None]] = {
     "transformers.models.auto.configuration_auto": _register_configurations,
     "transformers.models.auto.modeling_auto": _register_models,
     _LAYERS: _register_models,
+    "transformers.pipelines": _register_pipelines,
 }
 
 
