@@ -5,9 +5,22 @@ import copy
 import pytest
 import torch
 from reference import largest_difference, load_golden
-from tiny import build, encoder_config, images, vision_config
+from tiny import build, decoder_config, encoder_config, images, mae_config, vision_config
 
-from crate_transformers import CrateForImageClassification, CrateForMaskedLM, convert_checkpoint, fuse
+from crate_transformers import (
+    CrateForCausalLM,
+    CrateForImageClassification,
+    CrateForMaskedLM,
+    CrateForMultipleChoice,
+    CrateForQuestionAnswering,
+    CrateForSequenceClassification,
+    CrateForTokenClassification,
+    CrateMAEForPreTraining,
+    CrateModel,
+    convert_checkpoint,
+    fuse,
+)
+from crate_transformers.configuration.validation import as_pair
 from crate_transformers.interop import export_model, export_program
 
 FORMS = {
@@ -20,14 +33,43 @@ FORMS = {
 }
 
 
-def classifier(**fields):
+def rough(model):
     """A model whose LayerNorms do something."""
-    model = build(CrateForImageClassification, vision_config(**fields))
     for module in model.modules():
         if isinstance(module, torch.nn.LayerNorm):
             torch.nn.init.normal_(module.weight, 1.0, 0.3)
             torch.nn.init.normal_(module.bias, 0.0, 0.3)
     return model
+
+
+def classifier(**fields):
+    return rough(build(CrateForImageClassification, vision_config(**fields)))
+
+
+TEXT = {
+    CrateModel: encoder_config,
+    CrateForMaskedLM: encoder_config,
+    CrateForCausalLM: decoder_config,
+    CrateForSequenceClassification: decoder_config,
+    CrateForTokenClassification: encoder_config,
+    CrateForMultipleChoice: encoder_config,
+    CrateForQuestionAnswering: encoder_config,
+}
+
+
+def sentences(model_class, config, batch=3, length=9):
+    """(input_ids, attention_mask) with padding in the first row; an axis of choices where the model wants one."""
+    shape = (batch, 2, length) if model_class is CrateForMultipleChoice else (batch, length)
+    ids, mask = torch.randint(5, config.vocab_size, shape), torch.ones(shape, dtype=torch.long)
+    mask[0, ..., length // 2 :] = 0
+    return {"input_ids": ids.where(mask.bool(), torch.tensor(config.pad_token_id)), "attention_mask": mask}
+
+
+def gap(outputs, expected):
+    """Largest difference of all tensors that both give (a cache is none)."""
+    pairs = [(outputs[name], expected[name]) for name in expected if isinstance(expected[name], torch.Tensor)]
+    assert pairs
+    return max(largest_difference(one, other) for one, other in pairs)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -37,16 +79,21 @@ def test_the_fused_model_gives_the_same_logits(form):
     fused = fuse(model)
     for batch in (1, 5):
         pixels = images(model.config, batch=batch)
-        assert largest_difference(fused(pixels), model(pixels).logits) <= 1e-5
+        assert largest_difference(fused(pixels).logits, model(pixels).logits) <= 1e-5
     other = images(model.config, size=(20, 14))
-    assert largest_difference(fused(other), model(other, interpolate_pos_encoding=True).logits) <= 1e-5
+    assert (
+        largest_difference(
+            fused(other, interpolate_pos_encoding=True).logits, model(other, interpolate_pos_encoding=True).logits
+        )
+        <= 1e-5
+    )
 
 
 @torch.no_grad()
 def test_the_golden_data():
     golden = load_golden("crate_cls")
     fused = fuse(convert_checkpoint(golden.state, num_attention_heads=3))
-    assert largest_difference(fused(golden["pixel_values"]), golden["logits"]) <= 1e-5
+    assert largest_difference(fused(golden["pixel_values"]).logits, golden["logits"]) <= 1e-5
 
 
 @torch.no_grad()
@@ -54,22 +101,50 @@ def test_a_copy_that_later_changes_do_not_reach():
     model = classifier()
     before, pixels = copy.deepcopy(model.state_dict()), images(model.config)
     fused = fuse(model)
-    logits = fused(pixels)
+    logits = fused(pixels).logits
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     for layer in model.crate.layers:
         layer.sparsification.coding.dictionary.data.mul_(2)
-    assert torch.equal(fused(pixels), logits)
-    assert largest_difference(fuse(model)(pixels), model(pixels).logits) <= 1e-5
-    assert largest_difference(fused.double()(pixels.double()), logits) <= 1e-5
+    assert torch.equal(fused(pixels).logits, logits)
+    assert largest_difference(fuse(model)(pixels).logits, model(pixels).logits) <= 1e-5
+    assert largest_difference(fused.double()(pixels.double()).logits, logits) <= 1e-5
+
+
+@pytest.mark.parametrize("model_class", TEXT)
+@torch.no_grad()
+def test_text_models(model_class):
+    config = TEXT[model_class](pad_token_id=1)
+    model = rough(build(model_class, config))
+    fused = fuse(model)
+    assert type(fused) is model_class
+    assert not any(parameter.requires_grad for parameter in fused.parameters())
+    inputs = sentences(model_class, config)
+    assert gap(fused(**inputs), model(**inputs)) <= 1e-5
+
+
+@torch.no_grad()
+def test_a_fused_decoder_generates_the_same_tokens():
+    model = rough(build(CrateForCausalLM, decoder_config()))
+    ids = torch.randint(5, model.config.vocab_size, (2, 5))
+    settings = {"max_new_tokens": 6, "do_sample": False}
+    assert torch.equal(fuse(model).generate(ids, **settings), model.generate(ids, **settings))
+
+
+@torch.no_grad()
+def test_the_masked_autoencoder():
+    model = rough(build(CrateMAEForPreTraining, mae_config()))
+    pixels = images(model.config)
+    noise = torch.rand(len(pixels), model.config.num_patches)
+    assert gap(fuse(model)(pixels, noise), model(pixels, noise)) <= 1e-5
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="image classifier"):
-        fuse(build(CrateForMaskedLM, encoder_config()))
+    with pytest.raises(ValueError, match="fuse takes a CRATE model, got Linear"):
+        fuse(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="save the model that it was made from"):
+        fuse(classifier()).save_pretrained("folder")
     with pytest.raises(ValueError, match="float32"):
         fuse(classifier().bfloat16())
-    with pytest.raises(ValueError, match="cannot be cut"):
-        fuse(classifier())(torch.zeros(1, 3, 16, 21))
     with pytest.raises(ValueError, match="torch or onnx"):
         export_model(classifier(), "model.onnx", "tflite")
 
@@ -87,7 +162,8 @@ def test_export_with_free_batch_and_size():
 @torch.no_grad()
 def test_the_exported_file(tmp_path):
     model = classifier()
-    path = export_model(model, tmp_path / "folder" / "model.pt2", "torch")
+    path = tmp_path / "folder" / "model.pt2"
+    assert export_model(model, path, "torch") == "pixel_values -> logits"
     pixels = images(model.config)
     assert largest_difference(torch.export.load(path).module()(pixels), model(pixels).logits) <= 1e-5
     assert [file.name for file in path.parent.iterdir()] == ["model.pt2"]
@@ -98,8 +174,8 @@ def test_onnx_in_onnx_runtime(tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
     model = classifier()
-    path = export_model(model, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    export_model(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for batch, size in ((1, (10, 14)), (2, (15, 21)), (3, (40, 14))):
         pixels = images(model.config, batch=batch, size=size)
         (logits,) = session.run(["logits"], {"pixel_values": pixels.numpy()})
@@ -108,11 +184,56 @@ def test_onnx_in_onnx_runtime(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def served_by_onnx(path, inputs):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    return {one.name: torch.from_numpy(tensor) for one, tensor in zip(session.get_outputs(), outputs, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("model_class", "names"),
+    [
+        (CrateModel, "last_hidden_state"),
+        (CrateForCausalLM, "logits"),
+        (CrateForMultipleChoice, "logits"),
+        (CrateForQuestionAnswering, "start_logits, end_logits"),
+    ],
+)
+@torch.no_grad()
+def test_text_in_onnx_runtime(model_class, names, tmp_path):
+    pytest.importorskip("onnxscript")
+    config = TEXT[model_class](pad_token_id=1)
+    model = rough(build(model_class, config))
+    assert export_model(model, tmp_path / "model.onnx") == f"input_ids, attention_mask -> {names}"
+    for batch, length in ((1, 4), (3, 9)):
+        inputs = sentences(model_class, config, batch, length)
+        expected = model(**inputs)
+        outputs = served_by_onnx(tmp_path / "model.onnx", inputs)
+        assert list(outputs) == names.split(", ")
+        for name, tensor in outputs.items():
+            assert largest_difference(tensor, expected[name]) <= 1e-5
+
+
+@torch.no_grad()
+def test_an_autoencoder_is_exported_as_its_encoder(tmp_path):
+    pytest.importorskip("onnxscript")
+    model = rough(build(CrateMAEForPreTraining, mae_config()))
+    assert export_model(model, tmp_path / "model.onnx") == "pixel_values -> last_hidden_state"
+    height, width = as_pair(model.config.patch_size)
+    for size in (as_pair(model.config.image_size), (3 * height, 5 * width)):
+        pixels = images(model.config, size=size)
+        outputs = served_by_onnx(tmp_path / "model.onnx", {"pixel_values": pixels})
+        expected = model.crate(pixels, interpolate_pos_encoding=True).last_hidden_state
+        assert largest_difference(outputs["last_hidden_state"], expected) <= 1e-5
+
+
 @torch.no_grad()
 def test_int8_weights():
     quantization = pytest.importorskip("torchao.quantization")
     model = classifier()
     pixels = images(model.config)
     logits = model(pixels).logits.clone()
-    quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
-    assert largest_difference(model(pixels).logits, logits) <= 0.1 * logits.abs().max()
+    for quantized in (model, fuse(model)):
+        quantization.quantize_(quantized, quantization.Int8WeightOnlyConfig())
+        assert largest_difference(quantized(pixels).logits, logits) <= 0.1 * logits.abs().max()

@@ -1,4 +1,4 @@
-"""`crate export`: an image classifier as a file that runs without this library."""
+"""`crate export`: a model as a file that runs without this library."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Export an image classifier, fused, to ONNX or torch.export; batch and image size stay free."""
+    """Export a model, fused, to ONNX or torch.export; batch and image size, or length of text, stay free."""
     if format is None:
         format = "torch" if output.suffix in (".pt2", ".pt") else "onnx"
     if format not in ("torch", "onnx"):
@@ -26,9 +26,9 @@ def export(
     from ..interop.export import export_model
     from . import looking
 
-    export_model(looking.open_model(model).float(), output, format)  # type: ignore[arg-type]
+    exported = export_model(looking.open_model(model).float(), output, format)  # type: ignore[arg-type]
     size = output.stat().st_size / 2**20
-    typer.echo(f"{Path(model).name} written to {output} ({format}, {size:.1f} MiB; pixel_values -> logits)")
+    typer.echo(f"{Path(model).name} written to {output} ({format}, {size:.1f} MiB; {exported})")
 
 
 __all__ = ["export"]

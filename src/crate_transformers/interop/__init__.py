@@ -3,14 +3,13 @@
 from .constructors import CRATE, mae_crate_base, mae_crate_large, mae_crate_small, mae_crate_tiny
 from .convert import Conversion, convert_checkpoint, convert_to_folder
 from .export import export_model, export_program
-from .fusion import FusedClassifier, fuse
+from .fusion import fuse
 from .loading import load_state_dict
 from .transfer import classifier_of_autoencoder
 
 __all__ = [
     "CRATE",
     "Conversion",
-    "FusedClassifier",
     "classifier_of_autoencoder",
     "convert_checkpoint",
     "convert_to_folder",

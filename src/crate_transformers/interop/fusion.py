@@ -1,4 +1,4 @@
-"""A classifier made ready to serve: what is constant at inference is folded once.
+"""A model made ready to serve: what is constant at inference is folded once.
 
     LN(z) W + c = z^ (diag(g) W) + (b W + c)                  z^: the normalised token; g, b: the affine part of LN
     relu(LN(z) (I + M) - eta lambda) = relu(z^ (diag(g) (I + M)) + b (I + M) - eta lambda),   M = eta (D - D^T D)
@@ -6,46 +6,63 @@
 So a layer is two normalisations, three products with a bias, attention, one sum and one relu. The result equals the
 model to rounding; it is a copy, made on purpose: later changes of the model's weights do not reach it.
 
-Shapes: B batch, C channels, H x W pixels, N tokens, d hidden_size, K heads, p head_dim. Weights are stored as by
-nn.Linear, (out, in). Tokens are rows.
+Weights are stored as by nn.Linear, (out, in). Tokens are rows.
 """
 
 from copy import deepcopy
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import CrateLayer, NormalizedPatchEmbeddings, Sparsification
-from ..layers.embeddings import check_image, patchify
-from ..layers.positions import interpolate_positions, resample_positions
+from ..layers import CrateDecoderLayer, CrateLayer, NormalizedPatchEmbeddings, Sparsification
 from ..models import CrateForImageClassification
+from ..models.modeling_base import CratePreTrainedModel
+
+Model = TypeVar("Model", bound=CratePreTrainedModel)
 
 
 class NormalizedLinear(nn.Module):
-    """A projection of normalised inputs: Linear(LN(x)) with LN's affine part folded into weight and bias."""
+    """A projection of normalised inputs: Linear(LN(x)) with LN's affine part folded into weight and bias.
 
-    weight: Tensor
-    bias: Tensor
+    `linear` is a plain nn.Linear, so that tools that replace those (quantisation) find it.
+    """
+
     ones: Tensor
     zeros: Tensor
 
-    def __init__(self, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None):
+    def __init__(self, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None):
         super().__init__()
         self.eps = norm.eps
         scale, shift = norm.weight.double(), norm.bias.double()  # folding rounds once
         wide = weight.double()  # (out, in)
         offset = wide @ shift if bias is None else wide @ shift + bias.double()
-        self.register_buffer("weight", (wide * scale).to(weight.dtype).contiguous())
-        self.register_buffer("bias", offset.to(weight.dtype))
+        self.linear = nn.Linear(wide.shape[1], wide.shape[0], dtype=weight.dtype, device=weight.device)
+        self.linear.requires_grad_(False)
+        self.linear.weight.copy_(wide * scale)
+        self.linear.bias.copy_(offset)
         # an affine part that does nothing: torch's kernel without one is not vectorised on the CPU
         self.register_buffer("ones", torch.ones_like(norm.weight))
         self.register_buffer("zeros", torch.zeros_like(norm.weight))
 
+    @property
+    def weight(self) -> Tensor:
+        return self.linear.weight
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        normalised = F.layer_norm(x, self.ones.shape, self.ones, self.zeros, self.eps)
-        return F.linear(normalised, self.weight, self.bias)
+        return self.linear(F.layer_norm(x, self.ones.shape, self.ones, self.zeros, self.eps))
+
+
+def _parts(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
+    return [part for part in model.modules() if isinstance(part, kind)]
+
+
+def _fold_attention(block: Any) -> None:
+    """LN and the subspaces of a Compression or an Expansion as one projection."""
+    block.attention.subspaces = NormalizedLinear(block.norm, block.attention.subspaces.weight)
+    block.norm = nn.Identity()
 
 
 def _fold_sparsification(block: Sparsification) -> nn.Module:
@@ -61,73 +78,40 @@ def _fold_sparsification(block: Sparsification) -> nn.Module:
     return nn.Sequential(NormalizedLinear(block.norm, weight, threshold), nn.ReLU(inplace=True))
 
 
-class FusedLayer(nn.Module):
-    """Compress, sparsify; for inference."""
-
-    def __init__(self, layer: CrateLayer):
-        super().__init__()
-        attention = layer.compression.attention
-        self.num_heads, self.head_dim, self.scaling = attention.num_heads, attention.head_dim, attention.scaling
-        self.subspaces = NormalizedLinear(layer.compression.norm, attention.subspaces.weight, None)
-        self.output = attention.output
-        self.sparsification = _fold_sparsification(layer.sparsification)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Z_next (B, N, d) of Z (B, N, d)."""
-        projected = (
-            self.subspaces(tokens).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-        )  # (B, K, N, p)
-        mixed = F.scaled_dot_product_attention(projected, projected, projected, scale=self.scaling)
-        return self.sparsification(tokens + self.output(mixed.transpose(1, 2).flatten(2)))
+def _fold_layers(model: nn.Module) -> None:
+    """Fold every CRATE layer of a model where it stands."""
+    for layer in _parts(model, CrateLayer):
+        _fold_attention(layer.compression)
+        layer.sparsification = _fold_sparsification(layer.sparsification)
+    for layer in _parts(model, CrateDecoderLayer):
+        layer.linear = NormalizedLinear(layer.linear.norm, layer.linear.weight)
+        _fold_attention(layer.expansion)
 
 
-class FusedClassifier(nn.Module):
-    """Images to logits. Made by `fuse`; other sizes than the model's are accepted, and the positions resampled."""
-
-    cls_token: Tensor
-    positions: Tensor
-
-    def __init__(self, model: CrateForImageClassification):
-        super().__init__()
-        model = deepcopy(model).eval().requires_grad_(False)
-        embeddings = model.crate.embeddings
-        patches: NormalizedPatchEmbeddings = embeddings.patch_embeddings
-        self.config, self.patch_size = model.config, patches.patch_size
-        self.patch_projection = NormalizedLinear(patches.patch_norm, patches.projection.weight, patches.projection.bias)
-        self.patch_norm = patches.norm
-        self.register_buffer("cls_token", embeddings.cls_token.detach())
-        self.register_buffer("positions", embeddings.position_embeddings.detach())
-        self.layers = nn.Sequential(*(FusedLayer(layer) for layer in model.crate.layers))
-        self.classifier = NormalizedLinear(model.norm, model.classifier.weight, model.classifier.bias)
-        self.eval()
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Logits (B, num_labels) of images (B, C, H, W).
-
-        Raises:
-            ValueError: channels that are not the model's, or sizes that the patches do not divide.
-        """
-        if torch.compiler.is_exporting():
-            grid = (pixel_values.shape[2] // self.patch_size[0], pixel_values.shape[3] // self.patch_size[1])
-            positions = interpolate_positions(self.positions, self.config.patch_grid, grid)
-        else:
-            grid = check_image(pixel_values, self.config, interpolate_pos_encoding=True)
-            positions = resample_positions(self.positions, self.config.patch_grid, grid)
-        patches = self.patch_norm(self.patch_projection(patchify(pixel_values, self.patch_size)))
-        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
-        tokens = self.layers(tokens + positions)
-        return self.classifier(tokens.mean(dim=1) if self.config.pool == "mean" else tokens[:, 0])
+def _fold_images(model: CratePreTrainedModel) -> None:
+    """The LayerNorms before the patch projection and before the classifier."""
+    for patches in _parts(model, NormalizedPatchEmbeddings):
+        projection = patches.projection
+        patches.projection = NormalizedLinear(patches.patch_norm, projection.weight, projection.bias)
+        patches.patch_norm = nn.Identity()
+    for head in _parts(model, CrateForImageClassification):
+        head.classifier = NormalizedLinear(head.norm, head.classifier.weight, head.classifier.bias)
+        head.norm = nn.Identity()
 
 
-def fuse(model: CrateForImageClassification) -> FusedClassifier:
-    """A copy of an image classifier for serving, with everything that is constant at inference folded.
+def _refuse_to_save(*args: Any, **kwargs: Any) -> None:
+    raise ValueError("a fused model is made to be served, not saved: save the model that it was made from")
+
+
+def fuse(model: Model) -> Model:
+    """A copy of a model for serving, with everything that is constant at inference folded.
 
     Args:
-        model: the classifier; it is not changed, and later changes of it do not reach the copy.
+        model: any model of the library; it is not changed, and later changes of it do not reach the copy.
 
     Returns:
-        a module (B, C, H, W) -> (B, num_labels), equal to the model to rounding. It holds no parameter, takes no
-        gradient and records nothing: look inside the model, serve the copy.
+        a model of the same class (`generate` and the pipelines take it), equal to rounding, in evaluation mode and
+        without gradients. Its codes cannot be recorded and it is not saved: look inside the model, serve the copy.
 
     Raises:
         ValueError: a model of another kind, or with weights of half precision (fuse first, convert the copy then).
@@ -135,15 +119,19 @@ def fuse(model: CrateForImageClassification) -> FusedClassifier:
     Example:
         >>> from crate_transformers import CrateVisionConfig
         >>> model = CrateForImageClassification(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8))
-        >>> fuse(model)(torch.zeros(2, 3, 32, 32)).shape
+        >>> fuse(model)(torch.zeros(2, 3, 32, 32)).logits.shape
         torch.Size([2, 2])
     """
-    if not isinstance(model, CrateForImageClassification):
-        raise ValueError(f"fuse takes an image classifier (CrateForImageClassification), got {type(model).__name__}")
+    if not isinstance(model, CratePreTrainedModel):
+        raise ValueError(f"fuse takes a CRATE model, got {type(model).__name__}")
     if model.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"fuse folds weights in float32 or wider, got {model.dtype}: call model.float() before")
+    copy = deepcopy(model).eval().requires_grad_(False)
     with torch.no_grad():
-        return FusedClassifier(model)
+        _fold_images(copy)
+        _fold_layers(copy)
+    copy.save_pretrained = _refuse_to_save  # type: ignore[method-assign]
+    return copy
 
 
-__all__ = ["FusedClassifier", "NormalizedLinear", "fuse"]
+__all__ = ["NormalizedLinear", "fuse"]

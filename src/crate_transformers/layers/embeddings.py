@@ -35,7 +35,10 @@ def unpatchify(patches: Tensor, patch_size: tuple[int, int], grid: tuple[int, in
 
 
 def check_image(pixel_values: Tensor, config: PreTrainedConfig, interpolate_pos_encoding: bool) -> tuple[int, int]:
-    """The patch grid (rows, columns) of a batch of images, or an error that says what does not fit."""
+    """The patch grid (rows, columns) of a batch of images, or an error that says what does not fit.
+
+    Of sizes that an exported program leaves free nothing is asked here: the program states what it takes.
+    """
     if pixel_values.ndim != 4:
         raise ValueError(f"pixel_values must be (batch, channels, height, width), got {tuple(pixel_values.shape)}")
     _, channels, height, width = pixel_values.shape
@@ -45,6 +48,8 @@ def check_image(pixel_values: Tensor, config: PreTrainedConfig, interpolate_pos_
             f"num_channels={channels}"
         )
     image, (patch_height, patch_width) = as_pair(config.image_size), as_pair(config.patch_size)
+    if torch.compiler.is_exporting() and interpolate_pos_encoding:
+        return height // patch_height, width // patch_width
     if (height, width) != image and not interpolate_pos_encoding:
         raise ValueError(
             f"expected images of {image[0]} x {image[1]} pixels, got {height} x {width}: resize them, or pass "

@@ -10,17 +10,16 @@ from torch import Tensor
 def resample_positions(table: Tensor, from_grid: tuple[int, int], to_grid: tuple[int, int]) -> Tensor:
     """Resample a position table to another patch grid (bicubic); the class token's row is kept.
 
+    An exported program resamples to whatever grid it is given, its own too (which changes nothing).
+
     Args:
         table: (1, 1 + rows * columns, d). from_grid, to_grid: (rows, columns).
 
     Returns:
         (1, 1 + to_rows * to_columns, d).
     """
-    return table if from_grid == to_grid else interpolate_positions(table, from_grid, to_grid)
-
-
-def interpolate_positions(table: Tensor, from_grid: tuple[int, int], to_grid: tuple[int, int]) -> Tensor:
-    """`resample_positions` without looking whether the grids differ: to be exported for any grid."""
+    if not torch.compiler.is_exporting() and from_grid == to_grid:
+        return table
     width = table.shape[-1]
     grid = table[:, 1:].reshape(1, *from_grid, width).permute(0, 3, 1, 2)  # (1, d, rows, columns)
     # float32: bicubic is not implemented for half precision everywhere
@@ -57,4 +56,4 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
     return torch.cat([torch.zeros(1, 1, width), table.float()], dim=1)
 
 
-__all__ = ["interpolate_positions", "resample_positions", "sincos_positions"]
+__all__ = ["resample_positions", "sincos_positions"]
