@@ -1,16 +1,14 @@
 """Configuration of CRATE for images."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
-from .sizes import size_fields
-from .validation import as_pair, check_layer, check_patches, resolve_head_dim
+from .image_config import CrateImageConfig
 
 
 @strict
-class CrateVisionConfig(PreTrainedConfig):
+class CrateVisionConfig(CrateImageConfig):
     r"""Configuration of [`CrateVisionModel`] and [`CrateForImageClassification`]; the defaults are CRATE-base/16.
 
     Args:
@@ -49,60 +47,11 @@ class CrateVisionConfig(PreTrainedConfig):
 
     model_type = "crate_vision"
 
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    head_dim: int | None = None
-    image_size: int | list[int] | tuple[int, int] = 224
-    patch_size: int | list[int] | tuple[int, int] = 16
-    num_channels: int = 3
     pool: Literal["cls", "mean"] = "cls"
     patch_embedding: Literal["normalized", "convolution"] = "normalized"
     layer_norm_eps: float = 1e-5
-    block_layer_norm_eps: float = 1e-5
-    hidden_dropout_prob: float | int = 0.0
     embedding_dropout_prob: float | int = 0.0
-    attention_probs_dropout_prob: float | int = 0.0
-    attention_output_bias: bool = True
-    attention_output_projection: bool | None = None
-    ista_step_size: float | int = 0.1
     ista_lambda: float | int = 0.1
-    ista_steps: int = 1
-    ista_residual: bool = False
-    dictionary_ratio: int = 1
-    tie_dictionary: bool = True
-
-    def __post_init__(self, **kwargs: Any):
-        resolve_head_dim(self)
-        if self.attention_output_projection is None:
-            self.attention_output_projection = not (self.num_attention_heads == 1 and self.head_dim == self.hidden_size)
-        super().__post_init__(**kwargs)
-        self.validate_architecture()  # here, so that it raises a plain ValueError
-
-    def validate_architecture(self):
-        """Raise ValueError where sizes do not fit each other."""
-        check_layer(self)
-        check_patches(self)
-
-    @classmethod
-    def from_size(cls, size: str, **fields: Any) -> "CrateVisionConfig":
-        """Configuration of a published size ("tiny", "small", "base", "large"), with any field overridden.
-
-        Raises:
-            ValueError: an unknown size.
-        """
-        return cls(**{**size_fields(size), **fields})
-
-    @property
-    def patch_grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches in an image."""
-        (height, width), (patch_height, patch_width) = as_pair(self.image_size), as_pair(self.patch_size)
-        return height // patch_height, width // patch_width
-
-    @property
-    def num_patches(self) -> int:
-        rows, columns = self.patch_grid
-        return rows * columns
 
 
 __all__ = ["CrateVisionConfig"]

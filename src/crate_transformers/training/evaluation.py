@@ -27,8 +27,8 @@ def evaluate_model(
         ValueError: no source and no recipe beside the model, a setting that is none, data that do not fit.
     """
     is_text = _is_text(folder)
-    recipe = _recipe_beside(folder)
-    data = _data_options(recipe, source, settings or {})
+    recipe = recipe_beside(folder)
+    data = data_options(recipe, source, settings or {})
     if is_text:
         from .text_evaluation import evaluate_language_model  # only for text models
 
@@ -38,12 +38,12 @@ def evaluate_model(
     return evaluate_classifier(folder, data.source, split, seed=seed, **options)
 
 
-def _recipe_beside(folder: str | Path) -> Recipe | None:
+def recipe_beside(folder: str | Path) -> Recipe | None:
     path = Path(folder) / "recipe.yaml"
     return recipe_of(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
-def _data_options(recipe: Recipe | None, source: str | None, settings: Mapping[str, Any]) -> DataOptions:
+def data_options(recipe: Recipe | None, source: str | None, settings: Mapping[str, Any]) -> DataOptions:
     known = {f.name for f in fields(DataOptions)}
     for key in settings:
         if not key.startswith("data.") or key.removeprefix("data.") not in known:
@@ -64,4 +64,4 @@ def _is_text(folder: str | Path) -> bool:
         raise ValueError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
 
 
-__all__ = ["evaluate_model"]
+__all__ = ["data_options", "evaluate_model", "recipe_beside"]

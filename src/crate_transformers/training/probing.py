@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..analysis.output import Plate, write_csv, write_json
 from ..data import EvaluationTransform, KeyedImages, LabelledImages, load_image_source
-from .evaluation import _data_options, _recipe_beside
+from .evaluation import data_options, recipe_beside
 from .figures import BLUE, ORANGE
 from .probes import default_pool, layer_features, probe_features, summary
 
@@ -57,8 +57,8 @@ def probe_model(
     """
     if seeds < 1 or (limit is not None and limit < 1):
         raise ValueError(f"--seeds and --limit must be at least 1, got {seeds} and {limit}")
-    recipe = _recipe_beside(folder) if folder is not None else None
-    data = _data_options(recipe, source, settings or {})
+    recipe = recipe_beside(folder) if folder is not None else None
+    data = data_options(recipe, source, settings or {})
     splits = load_image_source(
         data.source,
         data.root,
