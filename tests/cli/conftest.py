@@ -46,22 +46,23 @@ def digits_vit(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def text_model_folder(tmp_path_factory):
-    """A small causal language model with a tokenizer of whole words: 24 neurons, 2 layers."""
+def text_model_folder(crate, tmp_path_factory):
+    """A small causal language model, trained for a moment; a token is a word, 24 neurons, 2 layers."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
-
-    from crate_transformers import CrateConfig, CrateForCausalLM
 
     words = ["[UNK]", "[END]", *["the", "cat", "sat", "on", "mat", ".", "dog", "log"]]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    torch.manual_seed(0)
-    config = CrateConfig.from_size(
-        "gpt2-tiny", vocab_size=len(words), hidden_size=24, num_attention_heads=3, num_hidden_layers=2,
-        max_position_embeddings=64, bos_token_id=1, eos_token_id=1, pad_token_id=1,
+    special = {"unk_token": "[UNK]", "bos_token": "[END]", "eos_token": "[END]", "pad_token": "[END]"}
+    folder = tmp_path_factory.mktemp("words")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder / "tokenizer")
+    (folder / "text.txt").write_text("the cat sat on the mat . the dog sat on the log .\n" * 400)
+    settings = (
+        "model.num_hidden_layers=2", "model.hidden_size=24", "model.num_attention_heads=3", "model.initializer_range=0.2",
+        f"data.tokenizer={folder / 'tokenizer'}", "data.context_length=64", "train.max_steps=30", "train.eval_steps=30",
+        "train.warmup_steps=5", "train.sample_every=0",
     )  # fmt: skip
-    folder = tmp_path_factory.mktemp("models") / "words"
-    CrateForCausalLM(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="[END]").save_pretrained(folder)
-    return folder
+    options = [part for setting in settings for part in ("--set", setting)]
+    crate("train", "clm", "--data", f"text:{folder / 'text.txt'}", "--output", folder / "model", *options)
+    return folder / "model"
