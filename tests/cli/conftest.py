@@ -59,7 +59,8 @@ def text_model_folder(crate, tmp_path_factory):
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder / "tokenizer")
     (folder / "text.txt").write_text("the cat sat on the mat . the dog sat on the log .\n" * 400)
     settings = (
-        "model.num_hidden_layers=2", "model.hidden_size=24", "model.num_attention_heads=3", "model.initializer_range=0.2",
+        "model.num_hidden_layers=2", "model.hidden_size=24", "model.num_attention_heads=3",
+        "model.initializer_range=0.2",
         f"data.tokenizer={folder / 'tokenizer'}", "data.context_length=64", "train.max_steps=30", "train.eval_steps=30",
         "train.warmup_steps=5", "train.sample_every=0",
     )  # fmt: skip
