@@ -88,10 +88,12 @@ def test_positions_of_the_encoder_shell_follow_the_padding():
     ids = torch.tensor([[0, 5, 6, 1, 1], [1, 1, 0, 7, 8]])
     counted = embeddings(ids)
     torch.testing.assert_close(counted, embeddings(ids, position_ids=torch.tensor([[2, 3, 4, 1, 1], [1, 1, 2, 3, 4]])))
-    # embeddings alone do not say what is padding: every place counts
+    # of embeddings alone, what is embedded as the padding is padding
     vectors = embeddings.word_embeddings(ids)
+    torch.testing.assert_close(embeddings(inputs_embeds=vectors), counted)
     torch.testing.assert_close(
-        embeddings(inputs_embeds=vectors), embeddings(ids, position_ids=torch.arange(2, 7).expand(2, -1))
+        embeddings(inputs_embeds=vectors + 1.0),
+        embeddings(inputs_embeds=vectors + 1.0, position_ids=torch.arange(2, 7).expand(2, -1)),
     )
 
 

@@ -197,6 +197,10 @@ def test_embeddings_instead_of_ids():
         torch.testing.assert_close(
             model(inputs_embeds=embeddings).last_hidden_state, model(token_ids()).last_hidden_state
         )
+        padded = token_ids()
+        padded[0, 4:], padded[1, 2] = model.config.pad_token_id or 0, model.config.pad_token_id or 0
+        from_embeddings = model(inputs_embeds=model.get_input_embeddings()(padded)).last_hidden_state
+        assert torch.equal(from_embeddings, model(padded).last_hidden_state)
     for wrong in ({}, {"input_ids": token_ids(), "inputs_embeds": embeddings}):
         with pytest.raises(ValueError, match="exactly one"):
             model(**wrong)

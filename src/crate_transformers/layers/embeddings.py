@@ -152,7 +152,7 @@ class TextEmbeddings(nn.Module):
 
         Args:
             position_ids: (B, T) or (1, T), rows of the position table. None: counted from `position_offset`, without
-                counting padding.
+                counting padding (of embeddings: tokens that are embedded as the padding is).
             attention_mask: (B, past + T), 1 for a token, used to count positions where the offset is 0.
             past_length: tokens in the cache.
         """
@@ -170,9 +170,12 @@ class TextEmbeddings(nn.Module):
     def _count_positions(
         self, input_ids: Tensor | None, inputs_embeds: Tensor, attention_mask: Tensor | None, past_length: int | Tensor
     ) -> Tensor:
-        offset, num_tokens = self.config.position_offset, inputs_embeds.shape[1]
-        if offset and input_ids is not None:  # padding keeps the row before the first position
-            is_token = input_ids.ne(self.config.pad_token_id).long()
+        offset, num_tokens, pad = self.config.position_offset, inputs_embeds.shape[1], self.config.pad_token_id
+        if offset and pad is not None:  # padding keeps the row before the first position
+            if input_ids is not None:
+                is_token = input_ids.ne(pad).long()
+            else:  # its embedding gives it away
+                is_token = inputs_embeds.ne(self.word_embeddings.weight[pad]).any(dim=-1).long()
             return (is_token.cumsum(dim=1) + past_length) * is_token + offset - 1
         if not offset and attention_mask is not None and attention_mask.ndim == 2:  # left padding does not count
             positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
