@@ -20,10 +20,12 @@ def test_cases_have_labels_of_their_own(suite, quick):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="vision, best, text, length, analysis, loading"):
+    with pytest.raises(ValueError, match="vision, best, text, length, analysis, loading, weights"):
         contests_of("visoin")
     with pytest.raises(ValueError, match="no contender for vision"):
         build("gpt2", SMALL)
+    with pytest.raises(ValueError, match="unknown form 'fuzed'"):
+        build("crate fuzed", SMALL)
 
 
 def test_rows_of_a_contest():

@@ -1,13 +1,15 @@
 """What is timed: one piece of work, done by this library and by what it is compared with.
 
 A contender is a name: "crate" (this library), "public" (its public formulation), "vit", "bert", "gpt2" (transformers'
-own, of the same width and depth), for vision "crate compiled", "public compiled", "crate fused", and for loading
-"pipeline": pictures decoded, cropped and augmented in one process, beside the training step that they feed.
+own, of the same width and depth), and for loading "pipeline": pictures decoded, cropped and augmented in one process,
+beside the training step that they feed. Images and decoding take forms after the name: "fused" (this library), then
+"bfloat16", "int8" (weights of the linear maps, by torchao) or "int8-dynamic" (their inputs too), then "compiled".
 """
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,10 +127,7 @@ def _vision(name: str, case: Case) -> Work:
     else:
         raise _unknown(name, case)
     model.train(case.training)
-    if form.startswith("fused") and isinstance(model, CrateForImageClassification):
-        model = fuse(model)
-    if form.endswith("compiled"):
-        model.compile()
+    model = _in_form(model, form)
     pixels = torch.randn(case.batch, 3, case.image_size, case.image_size)
     labels = torch.randint(0, 1000, (case.batch,))
 
@@ -141,6 +140,30 @@ def _vision(name: str, case: Case) -> Work:
         nn.functional.cross_entropy(logits(), labels).backward()
 
     return Work(step if case.training else _without_gradients(logits), model)
+
+
+def _in_form(model: Any, form: str) -> Any:
+    """The model, fused, with weights of another kind, compiled: as the words of its form say.
+
+    Raises:
+        ValueError: an unknown word. ImportError: int8 without torchao.
+    """
+    for word in form.split():
+        if word == "fused":
+            model = fuse(model)
+        elif word == "bfloat16":
+            model = model.bfloat16()
+        elif word in ("int8", "int8-dynamic"):
+            if find_spec("torchao") is None:
+                raise ImportError("int8 weights need an extra: pip install 'crate-transformers[quantization]'")
+            from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
+
+            quantize_(model, Int8WeightOnlyConfig() if word == "int8" else Int8DynamicActivationInt8WeightConfig())
+        elif word == "compiled":
+            model.compile()
+        else:
+            raise ValueError(f"unknown form {word!r}: expected fused, bfloat16, int8, int8-dynamic or compiled")
+    return model
 
 
 def _encoder(name: str, case: Case) -> Work:
@@ -159,7 +182,8 @@ def _encoder(name: str, case: Case) -> Work:
 
 
 def _decoding(name: str, case: Case) -> Work:
-    model = _decoder(name, case).eval()
+    kind, _, form = name.partition(" ")
+    model = _in_form(_decoder(kind, case).eval(), form)
     prompt = torch.randint(5, _VOCABULARY, (case.batch, 128))
 
     def run() -> Tensor:

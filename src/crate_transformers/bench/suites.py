@@ -1,6 +1,7 @@
 """The suites: which cases, and who does them."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from .contenders import Case
 
@@ -63,6 +64,16 @@ def _loading(quick: bool) -> list[Contest]:
     return [Contest(Case("loading", size, batch), ("crate", "pipeline")) for size in sizes]
 
 
+def _weights(quick: bool) -> list[Contest]:
+    forms = ["crate", "crate fused", "crate fused bfloat16"]
+    if find_spec("torchao") is not None:  # the extra `quantization`
+        forms += ["crate fused int8", "crate fused int8-dynamic"]
+    if quick:
+        return [Contest(Case("vision", "tiny", 1), tuple(forms))]
+    cases = [Case("vision", "base", batch) for batch in (1, 16)] + [Case("decoding", "base", 1, tokens=32)]
+    return [Contest(case, tuple(forms)) for case in cases]
+
+
 SUITES = {
     "vision": _vision,
     "best": _best,
@@ -70,6 +81,7 @@ SUITES = {
     "length": _length,
     "analysis": _analysis,
     "loading": _loading,
+    "weights": _weights,
 }
 
 

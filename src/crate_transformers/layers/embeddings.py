@@ -175,7 +175,8 @@ class TextEmbeddings(nn.Module):
             if input_ids is not None:
                 is_token = input_ids.ne(pad).long()
             else:  # its embedding gives it away
-                is_token = inputs_embeds.ne(self.word_embeddings.weight[pad]).any(dim=-1).long()
+                padding = self.word_embeddings(torch.full((1,), pad, device=inputs_embeds.device))
+                is_token = inputs_embeds.ne(padding).any(dim=-1).long()
             return (is_token.cumsum(dim=1) + past_length) * is_token + offset - 1
         if not offset and attention_mask is not None and attention_mask.ndim == 2:  # left padding does not count
             positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
