@@ -3,7 +3,7 @@
     python benchmarks/composed_images.py FOLDER --root FOLDER_OF_FASHION_MNIST
 
 writes FOLDER/images/{train,test}/CLASS/*.png, for `crate train --data imagefolder:FOLDER/images`, and the outlines of
-the test objects as FOLDER/masks/CLASS/*.png (0 background, 1 + class on the object), for `crate segment --evaluate`.
+the test objects as FOLDER/masks/*.png (0 background, 1 + class on the object), for `crate segment --evaluate`.
 
 Objects: Fashion-MNIST's, or scikit-learn's digits where it is absent. Textures: the photographs that scikit-learn and
 matplotlib ship; the training and the test images use different halves of each.
@@ -104,7 +104,7 @@ def write_images(folder: Path, root: Path | None, composition: Composition) -> s
             file = Path(objects.classes[label]) / f"{i:05d}.png"
             _save(image, folder / "images" / part / file)
             if part == "test":
-                _save(np.uint8(outline * (label + 1)), folder / "masks" / file)
+                _save(np.uint8(outline * (label + 1)), folder / "masks" / file.name)
     return name
 
 

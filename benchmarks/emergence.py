@@ -57,8 +57,8 @@ class Scored:
 
 def load_scored(folder: Path, processor: Any, count: int) -> Scored:
     """The first test images, in the order in which they were drawn (classes mixed)."""
-    masks = sorted((folder / "masks").rglob("*.png"), key=lambda path: path.name)[:count]
-    pictures = [Image.open(folder / "images/test" / path.relative_to(folder / "masks")) for path in masks]
+    masks = sorted((folder / "masks").glob("*.png"))[:count]
+    pictures = [Image.open(next((folder / "images/test").glob(f"*/{path.name}"))) for path in masks]
     pixel_values = processor(pictures, return_tensors="pt")["pixel_values"]
     return Scored(pixel_values, torch.stack([torch.from_numpy(np.int64(Image.open(path))) for path in masks]))
 
