@@ -83,37 +83,35 @@ def _curve(axis, measures: LayerMeasures, column: str, label: str | None, number
     axis.fill_between(layers, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
 
 
+def _curves(models: Mapping[str, LayerMeasures], panels: Mapping[str, str]) -> Figure:
+    """One panel a measure (column -> axis label), one curve a model; mean and one standard deviation."""
+    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    for axis, (column, label) in zip(_axes(figure, 1, len(panels))[0], panels.items(), strict=True):
+        for number, (name, measures) in enumerate(models.items()):
+            _curve(axis, measures, column, name if len(models) > 1 else None, number)
+        _by_layer(axis, label)
+        if len(models) > 1:
+            axis.legend(frameon=False, fontsize=_SIZE - 1)
+    return figure
+
+
 def layers_figure(models: Mapping[str, LayerMeasures]) -> Figure:
     """The figure of the papers: R^c and the non-zero fraction by layer; mean and one standard deviation.
 
     Source: arXiv 2306.01129, Figures 3 and 4.
     """
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
-    panels = (("coding_rate", "coding rate $R^c$ (nats)"), ("nonzero_fraction", "fraction of non-zero entries"))
-    for axis, (column, label) in zip(_axes(figure, 1, 2)[0], panels, strict=True):
-        for number, (name, measures) in enumerate(models.items()):
-            _curve(axis, measures, column, name if len(models) > 1 else None, number)
-        _by_layer(axis, label)
-        if len(models) > 1:
-            axis.legend(frameon=False, fontsize=_SIZE - 1)
-    return figure
+    panels = {"coding_rate": "coding rate $R^c$ (nats)", "nonzero_fraction": "fraction of non-zero entries"}
+    return _curves(models, panels)
 
 
 def objective_figure(models: Mapping[str, LayerMeasures]) -> Figure:
     """R, Delta R and the sparse rate reduction by layer; mean and one standard deviation."""
-    figure = Figure(figsize=(12.6, 3.6), layout="constrained")
-    panels = (
-        ("rate", "coding rate $R$ (nats)"),
-        ("rate_reduction", r"rate reduction $\Delta R = R - R^c$ (nats)"),
-        ("sparse_rate_reduction", r"$\Delta R - \lambda \Vert Z \Vert_0$ (nats)"),
-    )
-    for axis, (column, label) in zip(_axes(figure, 1, 3)[0], panels, strict=True):
-        for number, (name, measures) in enumerate(models.items()):
-            _curve(axis, measures, column, name if len(models) > 1 else None, number)
-        _by_layer(axis, label)
-        if len(models) > 1:
-            axis.legend(frameon=False, fontsize=_SIZE - 1)
-    return figure
+    panels = {
+        "rate": "coding rate $R$ (nats)",
+        "rate_reduction": r"rate reduction $\Delta R = R - R^c$ (nats)",
+        "sparse_rate_reduction": r"$\Delta R - \lambda \Vert Z \Vert_0$ (nats)",
+    }
+    return _curves(models, panels)
 
 
 def subspaces_figure(measures: LayerMeasures) -> Figure:
