@@ -63,13 +63,13 @@ def load_scored(folder: Path, processor: Any, count: int) -> Scored:
     return Scored(pixel_values, torch.stack([torch.from_numpy(np.int64(Image.open(path))) for path in masks]))
 
 
-def train_model(name: str, seed: int, data: Path, runs: Path, settings: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """(model, image processor, metrics) of one run of the recipe; a finished one is read."""
+def train_model(name: str, seed: int, data: Path, runs: Path, settings: dict[str, Any]) -> tuple[Any, ...]:
+    """(model, image processor, metrics, recipe as run); a finished run is read."""
     settings = {"data.source": f"imagefolder:{data}/images", "train.seed": seed, **settings}
     recipe = load_recipe(str(RECIPE), {"model.family": FAMILIES[name], **settings})
     run = train(recipe, runs / f"{name.lower()}-{seed}", resume=True, say=print)
     model = AutoModelForImageClassification.from_pretrained(run.output).eval()
-    return model, AutoImageProcessor.from_pretrained(run.output), run.metrics
+    return model, AutoImageProcessor.from_pretrained(run.output), run.metrics, recipe.to_dict()
 
 
 def untrained(model: Any, seed: int) -> Any:
@@ -186,7 +186,9 @@ def report(results: dict[str, Any]) -> str:
         f"Masks drawn at random (as many heads): {results['chance']['random_maps']:.3f}; the whole image as the mask: "
         f"{results['chance']['whole_image']:.3f}.",
         "",
-        "Training: benchmarks/emergence.yaml. Images: "
+        f"Training: benchmarks/emergence.yaml, {results['CRATE'][0]['recipe']['train']['max_steps']} steps of "
+        f"{results['CRATE'][0]['recipe']['train']['per_device_train_batch_size']}, learning rate "
+        f"{results['CRATE'][0]['recipe']['train']['learning_rate']}. Images: "
         + ", ".join(f"{name} {value}" for name, value in settings["composition"].items() if name != "seed")
         + f" (drawn anew with each seed); {settings['scored_images']} of the test images are scored.",
         "",
@@ -225,6 +227,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, help="where torchvision keeps FashionMNIST; without it: digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--train-images", type=int, default=Composition.train_images)
+    parser.add_argument("--test-images", type=int, default=Composition.test_images)
     parser.add_argument("--scored-images", type=int, default=400)
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--runs", type=Path, default=Path("runs/emergence"))
@@ -234,12 +238,12 @@ def main() -> None:
     results: dict[str, Any] = {name: [] for name in FAMILIES}
     measures, shown = {}, {}
     for seed in arguments.seeds:
-        composition = Composition(seed=seed)
+        composition = Composition(arguments.train_images, arguments.test_images, seed=seed)
         data = arguments.runs / f"data-{seed}"
         objects = write_images(data, arguments.root, composition)
         for name in FAMILIES:
             print(f"{name}, seed {seed}", flush=True)
-            model, processor, metrics = train_model(name, seed, data, arguments.runs, settings)
+            model, processor, metrics, recipe = train_model(name, seed, data, arguments.runs, settings)
             scored = load_scored(data, processor, arguments.scored_images)
             own_measures = measure_layers(model, scored.pixel_values)
             results[name].append(
@@ -247,6 +251,7 @@ def main() -> None:
                     "seed": seed,
                     "parameters": model.num_parameters(),
                     "seconds": metrics["train"]["seconds"],
+                    "recipe": recipe,
                     "metrics": {part: metrics[part] for part in ("train", "validation", "test")},
                     "trained": score_masks(model, scored),
                     "untrained": score_masks(untrained(model, seed), scored),

@@ -28,6 +28,12 @@ def test_unknown_names():
         build("crate fuzed", SMALL)
 
 
+def test_a_form_of_a_decoder_is_measured_with_its_cache():
+    case = Case("decoding", "tiny", 1, tokens=3, layers=1)
+    rows = run_contest(Contest(case, ("crate", "crate fused")), repetitions=1, warmup=0)
+    assert rows[0].cache_bytes == rows[1].cache_bytes > 0
+
+
 def test_rows_of_a_contest():
     rows = run_contest(Contest(SMALL, ("crate", "public", "crate fused")), repetitions=2, warmup=0)
     by_name = {row.contender: row for row in rows}

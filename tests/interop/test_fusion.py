@@ -20,6 +20,7 @@ from crate_transformers import (
     convert_checkpoint,
     fuse,
 )
+from crate_transformers.analysis import measure_layers
 from crate_transformers.configuration.validation import as_pair
 from crate_transformers.interop import export_model, export_program
 
@@ -131,6 +132,14 @@ def test_a_fused_decoder_generates_the_same_tokens():
 
 
 @torch.no_grad()
+def test_a_fused_model_is_fused_once():
+    model = classifier()
+    pixels = images(model.config)
+    assert torch.equal(fuse(fuse(model))(pixels).logits, fuse(model)(pixels).logits)
+    assert torch.equal(export_program(fuse(model)).module()(pixels), export_program(model).module()(pixels))
+
+
+@torch.no_grad()
 def test_the_masked_autoencoder():
     model = rough(build(CrateMAEForPreTraining, mae_config()))
     pixels = images(model.config)
@@ -143,6 +152,12 @@ def test_bad_input():
         fuse(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="save the model that it was made from"):
         fuse(classifier()).save_pretrained("folder")
+    with pytest.raises(ValueError, match="closed"):
+        measure_layers(fuse(classifier()), images(vision_config()))
+    with pytest.raises(ValueError, match="can be exported, not Linear"):
+        export_model(torch.nn.Linear(2, 2), "model.onnx")
+    with pytest.raises(ValueError, match="is a folder"):
+        export_model(classifier(), ".", "torch")
     with pytest.raises(ValueError, match="float32"):
         fuse(classifier().bfloat16())
     with pytest.raises(ValueError, match="torch or onnx"):

@@ -126,6 +126,8 @@ def test_questions_in_batches_are_answered_as_one_by_one(answering):
     pairs = [{"question": QUESTION, "context": context} for context in (CONTEXT, "sparse and compressed tokens " * 9)]
     single = [answering(pair, max_seq_length=16) for pair in pairs]
     together = answering(pairs, batch_size=3, max_seq_length=16)
+    columns = {name: [pair[name] for pair in pairs] for name in ("question", "context")}
+    assert answering(**columns, max_seq_length=16) == single
     for one, other in zip(single, together, strict=True):
         assert (one["start"], one["end"]) == (other["start"], other["end"])
         assert one["score"] == pytest.approx(other["score"], rel=1e-4)
@@ -146,7 +148,9 @@ def test_no_answer_competes_where_it_may(answering):
     [
         ({"question": " ", "context": CONTEXT}, "needs a question"),
         ({"question": QUESTION}, "needs a context"),
-        ({"question": QUESTION, "context": CONTEXT, "top_k": 0}, "top_k must be >= 1"),
+        ({"question": QUESTION, "context": CONTEXT, "top_k": 0}, "top_k must be a whole number >= 1"),
+        ({"question": QUESTION, "context": CONTEXT, "top_k": None}, "top_k must be a whole number >= 1"),
+        ({"inputs": QUESTION}, "or a dictionary of both"),
         ({"question": QUESTION, "context": CONTEXT, "max_seq_length": 7}, "leaves no room"),
         ({"question": QUESTION, "context": CONTEXT, "max_seq_length": 10, "doc_stride": 3}, r"in \[0, 3\)"),
         ({"question": QUESTION, "context": CONTEXT, "tok_k": 2}, "unknown option of question-answering: tok_k"),

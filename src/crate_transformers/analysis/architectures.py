@@ -148,6 +148,8 @@ def architecture_of(backbone: PreTrainedModel, part: str = "encoder") -> Archite
     name = backbone.config.model_type + (" decoder" if part == "decoder" else "")
     if name not in ARCHITECTURES:
         raise ValueError(f"cannot look inside a model of type {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+    if getattr(backbone, "is_fused", False):
+        raise ValueError("a fused model is closed: look inside the model that it was made from")
     return ARCHITECTURES[name]
 
 

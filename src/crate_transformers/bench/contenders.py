@@ -206,7 +206,7 @@ def _decoder(name: str, case: Case) -> Any:
 
 def cache_bytes(name: str, case: Case) -> int:
     """Bytes that the cache holds after `case.tokens` tokens; one tensor under two names counts once."""
-    model = _decoder(name, case).eval()
+    model = _decoder(name.partition(" ")[0], case).eval()  # a form changes weights, not the cache
     with torch.no_grad():
         cache = model(torch.ones(case.batch, case.tokens, dtype=torch.long), use_cache=True).past_key_values
     tensors = {t.data_ptr(): t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values)}

@@ -80,8 +80,8 @@ def run_contest(contest: Contest, repetitions: int = 9, warmup: int = 2, budget:
 
 
 def _operations(work: Work, name: str, case: Case) -> int | None:
-    if work.model is None or "compiled" in name or case.task == "decoding":
-        return None  # not inside compiled code; decoding waits for memory, not for products
+    if work.model is None or "compiled" in name or "int8" in name or case.task == "decoding":
+        return None  # not inside compiled code or torchao's; decoding waits for memory, not for products
     with FlopCounterMode(display=False) as counter:
         work.run()
     return counter.get_total_flops()
@@ -109,7 +109,7 @@ def run_suite(
     """
     record: dict[str, Any] = {
         "suite": suite,
-        "settings": {"quick": quick, "only": only, "repetitions": repetitions, "budget_s": budget, "dtype": "float32"},
+        "settings": {"quick": quick, "only": only, "repetitions": repetitions, "budget_s": budget},
         "machine": describe_machine(),
         "load_average_before": load_average(),
     }

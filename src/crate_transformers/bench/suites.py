@@ -49,7 +49,7 @@ def _text(quick: bool) -> list[Contest]:
 def _length(quick: bool) -> list[Contest]:
     contests = []
     for side in (16, 32) if quick else (16, 32, 64, 128):  # 256 ... 16k patches
-        rivals = ("crate", "public") if side <= 32 else ("crate",)  # 64: the N x N form asks for several GiB
+        rivals = ("crate", "public", "vit") if side <= 32 else ("crate", "vit")  # 64: public asks for several GiB
         contests.append(Contest(Case("vision", "tiny", 1, image_size=16 * side, layers=2), rivals, memory=True))
     return contests
 

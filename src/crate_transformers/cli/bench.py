@@ -8,10 +8,12 @@ import typer
 
 
 def bench(
-    output: Annotated[Path, typer.Option(help="The folder to write SUITE.json and SUITE.png into.")],
     suite: Annotated[
         str, typer.Argument(help="vision, best, text, length, analysis, loading, weights, or all.")
     ] = "all",
+    output: Annotated[Path, typer.Option(help="The folder to write SUITE.json and SUITE.png into.")] = Path(
+        "runs/bench"
+    ),
     quick: Annotated[bool, typer.Option("--quick", help="Small cases, a minute: to see that it runs.")] = False,
     only: Annotated[str, typer.Option(help='Only the cases whose line contains this, such as "batch 16".')] = "",
     repetitions: Annotated[int, typer.Option(help="Rounds of each case.")] = 9,

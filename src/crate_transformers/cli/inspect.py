@@ -26,7 +26,7 @@ def inspect(
     ] = None,
     part: Annotated[str, typer.Option(help="encoder, or decoder of an autoencoder.")] = "encoder",
     baseline: Annotated[str | None, typer.Option(help="A second model, drawn in the same figures.")] = None,
-    pictures: Annotated[int, typer.Option(help="How many images to draw.")] = 6,
+    pictures: Annotated[int, typer.Option(help="How many images to draw (of an encoder).")] = 6,
     patch: Annotated[
         tuple[int, int] | None, typer.Option(help="ROW COLUMN of a patch, from 0: draw where it looks, too.")
     ] = None,
@@ -37,6 +37,8 @@ def inspect(
         raise ValueError(f"--mode must be official or paper, got {mode!r}")
     if pictures < 0 or batch_size < 1:
         raise ValueError(f"--pictures must be >= 0 and --batch-size >= 1, got {pictures} and {batch_size}")
+    if part == "decoder" and (patch is not None or layer is not None):
+        raise ValueError("--patch and --layer choose maps of the encoder: a decoder is measured alone")
     from ..analysis import inspect_model, inspect_text
     from . import looking
 
@@ -70,6 +72,9 @@ def inspect(
             batch_size=batch_size,
         )
     else:
+        for option, given in (("--part", part != "encoder"), ("--patch", patch is not None)):
+            if given:
+                raise ValueError(f"{name} reads text: {option} is of images")
         if data is not None and data.startswith("text:"):
             text, data = text or data.removeprefix("text:"), None
         if (text is None) == (data is None):
@@ -93,7 +98,7 @@ def inspect(
             second = (Path(baseline).name, other, more.batches)
         result = inspect_text(
             opened,
-            inputs.batches,
+            looking.with_progress(inputs.batches, inputs.count, "measuring"),
             folder,
             mode,  # type: ignore[arg-type]
             tokenizer=tokenizer,

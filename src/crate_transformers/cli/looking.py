@@ -22,7 +22,7 @@ def open_model(source: str) -> Any:
     if path.is_file():
         if path.suffix not in CHECKPOINTS:
             raise ValueError(f"{path} is not a model: expected a folder, a hub name or a checkpoint file")
-        return crate_transformers.convert_checkpoint(path).eval()
+        return on_device(crate_transformers.convert_checkpoint(path).eval())
     if path.is_dir() and not (path / "config.json").is_file():
         raise ValueError(f"{path} holds no model: it has no config.json")
     if not path.exists() and (path.is_absolute() or source.count("/") > 1):

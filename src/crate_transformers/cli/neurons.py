@@ -1,5 +1,6 @@
 """`crate neurons`: which tokens make a neuron fire, and what the model writes when it is set."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,12 @@ def neurons(
 
     if value is not None and not neuron:
         raise ValueError("--value needs a --neuron to set")
+    if value is None and prompt is not None:
+        raise ValueError("--prompt starts what a steered model writes: pass --neuron and --value")
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"--value must be a finite number, got {value}")
+    if count < 1 or tokens < 1:
+        raise ValueError(f"--count and --tokens must be >= 1, got {count} and {tokens}")
     opened = looking.open_model(model)
     if opened.main_input_name != "input_ids":
         raise ValueError(f"{Path(model).name} reads {opened.main_input_name}, not text")

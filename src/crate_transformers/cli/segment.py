@@ -41,6 +41,8 @@ def segment(
     segmentation_layer(opened, layer)
     paths = find_images(images)
     names = _names(paths)
+    if evaluate is not None and names != [path.stem for path in paths]:
+        raise ValueError("--evaluate finds label maps by the images' names, and two images have the same")
     truths = [_truth(evaluate, path) for path in paths] if evaluate is not None else None
     processor = looking.processor_of(opened, model)
     samples = (

@@ -88,6 +88,8 @@ class _TextProgram(_Program):
 
 
 def _program_of(model: CratePreTrainedModel) -> _Program:
+    if not isinstance(model, CratePreTrainedModel):
+        raise ValueError(f"a CRATE model can be exported, not {type(model).__name__}")
     return _TextProgram(model) if isinstance(model.config, CrateConfig) else _ImageProgram(model)
 
 
@@ -116,7 +118,7 @@ def export_model(model: CratePreTrainedModel, path: str | Path, format: ExportFo
         what it takes and gives: "pixel_values -> logits".
 
     Raises:
-        ValueError: an unknown format, or a model of another kind.
+        ValueError: an unknown format, a model of another kind, a folder in place of the file.
         ImportError: "onnx" without the extra `export`.
     """
     path = Path(path)
@@ -125,6 +127,8 @@ def export_model(model: CratePreTrainedModel, path: str | Path, format: ExportFo
         raise ValueError(f"format must be torch or onnx, got {format!r}")
     if format == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
         raise ImportError("export to ONNX needs an extra: pip install 'crate-transformers[export]'")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the file to write")
     program = _program_of(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -124,12 +124,16 @@ def fuse(model: Model) -> Model:
     """
     if not isinstance(model, CratePreTrainedModel):
         raise ValueError(f"fuse takes a CRATE model, got {type(model).__name__}")
+    if model.is_fused:
+        return deepcopy(model)
     if model.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"fuse folds weights in float32 or wider, got {model.dtype}: call model.float() before")
     copy = deepcopy(model).eval().requires_grad_(False)
     with torch.no_grad():
         _fold_images(copy)
         _fold_layers(copy)
+    for part in _parts(copy, CratePreTrainedModel):
+        part.is_fused = True
     copy.save_pretrained = _refuse_to_save  # type: ignore[method-assign]
     return copy
 

@@ -17,6 +17,7 @@ Shapes: B batch, N tokens, d hidden_size, m = d * dictionary_ratio atoms.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,14 @@ class SparseCoding(nn.Module):
         self.kept_step: Tensor | None  # (d, d), set within `kept_step_matrices` alone
         self.register_buffer("kept_step", None, persistent=False)
         self.reset_parameters()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "SparseCoding":
+        self.kept_step = None  # of the dictionary as it was: another dtype takes another form of the step
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies keep nothing: no scope would ever end for them."""
+        return {**vars(self), "_buffers": {**self._buffers, "kept_step": None}}
 
     def reset_parameters(self) -> None:
         # fan_out is d: one bound for the square and the over-complete dictionary, as in the public code

@@ -63,6 +63,7 @@ class CratePreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    is_fused = False  # made by `fuse`: what its layers see and make is not what the equations name
     _can_record_outputs = {  # noqa: RUF012 (the parent's declaration)
         "hidden_states": OutputRecorder(CrateLayer),
         "attentions": OutputRecorder(SubspaceAttention, index=1),

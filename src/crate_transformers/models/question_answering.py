@@ -28,7 +28,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         >>> answer(question="What is sparse?", context="The code is sparse.")
         {'score': 0.8, 'start': 4, 'end': 8, 'answer': 'code'}
 
-    A list of {"question": ..., "context": ...} gives a list of answers. Options, here or in the call:
+    A list of {"question": ..., "context": ...}, or a list of each, gives a list of answers. Options, here or in a call:
         top_k: how many answers; one gives a dictionary, more a list. max_answer_length: in tokens.
         max_seq_length: tokens of a window, at most (and by default) what the model takes, or 384 where that is more.
         doc_stride: tokens of the context that two windows share; by default half of what fits, at most 128.
@@ -44,9 +44,11 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     _load_feature_extractor = False
     _load_tokenizer = True
 
-    def __call__(self, inputs: Any = None, question: str | None = None, context: str | None = None, **options: Any):
+    def __call__(self, inputs: Any = None, question: Any = None, context: Any = None, **options: Any):
         if inputs is None:
             inputs = {"question": question, "context": context}
+            if isinstance(question, list) and isinstance(context, list):
+                inputs = [{"question": q, "context": c} for q, c in zip(question, context, strict=True)]
         return super().__call__(inputs, **options)
 
     def _sanitize_parameters(
@@ -59,14 +61,17 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         if unknown:
             raise ValueError(f"unknown option of {TASK}: {', '.join(sorted(unknown))}")
         for name in ("top_k", "max_answer_length"):
-            if options.get(name, 1) < 1:
-                raise ValueError(f"{name} must be >= 1, got {options[name]}")
+            number = options.get(name, 1)
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number >= 1, got {number!r}")
         windows = {"max_seq_length": max_seq_length, "doc_stride": doc_stride}
         return {name: value for name, value in windows.items() if value is not None}, {}, options
 
     def preprocess(
         self, pair: dict[str, str], max_seq_length: int | None = None, doc_stride: int | None = None
     ) -> Iterator[dict[str, Any]]:
+        if not isinstance(pair, dict):
+            raise ValueError(f"{TASK} takes question=..., context=... or a dictionary of both, got {pair!r}")
         for name in ("question", "context"):
             if not isinstance(pair.get(name), str) or not pair[name].strip():
                 raise ValueError(f"{TASK} needs a {name}, got {pair.get(name)!r}")
