@@ -69,6 +69,10 @@ def test_convert_and_use(tmp_path, pictures):
     assert code == 0, output
     assert json.loads((tmp_path / "model" / "config.json").read_text())["pool"] == "mean"
     assert crate("predict", tmp_path / "model", pictures)[0] == 0
+    code, output = crate("convert", tmp_path / "a.pth", tmp_path / "model", "--heads", 3)
+    assert (code, "--overwrite" in output) == (2, True)
+    code, output = crate("convert", tmp_path / "a.pth", tmp_path / "a.pth", "--heads", 3)
+    assert (code, "is a file" in output) == (2, True)
 
 
 def test_recipes():

@@ -123,6 +123,7 @@ def test_neurons_and_steering(crate, text_model_folder, tmp_path):
         (("--limit", 3, "--patch", 4, 0), "no patch"),
         (("--split", "all"), "--split"),
         (("--part", "decoder"), "decoder"),
+        (("--part", "decoder", "--patch", 0, 0), "of the encoder"),
         (("--batch-size", 0), "--batch-size"),
         (("--data", "tensors:none.safetensors"), "none.safetensors"),
     ],
@@ -139,6 +140,9 @@ def test_bad_neurons_and_models_are_named(crate, digits_model, text_model_folder
         ((text_model_folder, *text, "--neuron", 24), "no neuron 24"),
         ((text_model_folder, *text, "--layer", 5), "no layer 5"),
         ((text_model_folder, *text, "--value", 1), "--neuron"),
+        ((text_model_folder, *text, "--prompt", "the"), "--neuron and --value"),
+        ((text_model_folder, *text, "--neuron", 1, "--value", "nan"), "finite"),
+        ((text_model_folder, *text, "--count", -3), "--count"),
         ((text_model_folder, "--text", " ", "--output", tmp_path / "out"), "no text"),
         ((tmp_path, *text), "config.json"),
         ((tmp_path / "none", *text), "no model"),
@@ -147,6 +151,8 @@ def test_bad_neurons_and_models_are_named(crate, digits_model, text_model_folder
             crate("neurons", *arguments)
     with pytest.raises(ValueError, match="--text"):
         crate("inspect", text_model_folder, "--output", tmp_path / "out")
+    with pytest.raises(ValueError, match="--patch is of images"):
+        crate("inspect", text_model_folder, *text, "--patch", 0, 0)
 
 
 def test_memory_does_not_grow_with_the_data(digits_model, tmp_path):

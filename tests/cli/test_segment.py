@@ -68,6 +68,7 @@ def test_bad_input_is_named(crate, digits_model, text_model_folder, pictures, tm
         ((digits_model, image, *out, "--evaluate", colour), "label map"),
         ((digits_model, image, *out, "--evaluate", tmp_path), "no label map"),
         ((digits_model, image, *out, "--evaluate", image), "not a folder"),
+        ((digits_model, image, small / "digit0.png", *out, "--evaluate", small), "have the same"),
         ((digits_model, image, *out, "--side", 1), "smaller than a patch"),
         ((digits_model, image, *out, "--fraction", 0), "fraction"),
         ((digits_model, image, *out, "--masks", 0), "num_masks"),

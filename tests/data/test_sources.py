@@ -57,12 +57,21 @@ def test_unreadable_files(tmp_path):
     assert sum(map(len, (splits.train, splits.validation, splits.test))) == 20
 
 
+def test_a_class_without_images_is_named(tmp_path):
+    source = make_folder(tmp_path)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "one.heic").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"classes without an image: cat \(it has one.heic\)"):
+        load_image_source(source)
+
+
 def test_bad_sources(tmp_path):
     (tmp_path / "empty").mkdir()
     make_folder(tmp_path / "one", classes=("ant",))
     (tmp_path / "bare" / "ant").mkdir(parents=True)
     for source, words in (
         ("digit", "did you mean digits"),
+        ("digits:x", "takes no argument"),
         ("imagefolder:", "needs a name"),
         (f"imagefolder:{tmp_path}/none", "no folder"),
         (f"imagefolder:{tmp_path}/empty", "no class folders"),

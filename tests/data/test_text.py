@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from crate_transformers.data.masking import MaskingCollator
 from crate_transformers.data.text import load_text_source
@@ -72,6 +73,21 @@ def test_tokens_are_kept(corpus):
     first = pack_tokens(part, tokenizer, folder, {"part": "again"})
     before = first.path.stat().st_mtime_ns
     assert pack_tokens(part, tokenizer, folder, {"part": "again"}).path.stat().st_mtime_ns == before
+
+
+def test_workers_of_a_stream_share_its_chunks(corpus):
+    part, tokenizer, _ = corpus
+    alone = [item["key"][1] for item in PackedStream(part, tokenizer, 64)]
+    loader = DataLoader(PackedStream(part, tokenizer, 64), batch_size=None, num_workers=2)
+    assert sorted(item["key"][1] for item in loader) == alone
+
+
+def test_named_parts_without_a_test_file(tmp_path):
+    (tmp_path / "train.txt").write_text("abcdefghij" * 10)
+    (tmp_path / "val.txt").write_text("validation")
+    splits = load_text_source(f"text:{tmp_path}", 0.1, 0.1)
+    assert splits.validation.read() == "validation"
+    assert (len(splits.train.read()), len(splits.test.read())) == (90, 10)
 
 
 def test_stream_equals_file(corpus):

@@ -1,5 +1,7 @@
 """The sparsification family computes its equations, in each of its forms."""
 
+import copy
+
 import pytest
 import torch
 
@@ -64,6 +66,17 @@ def test_a_kept_matrix_gives_the_same_codes_and_is_gone_after_its_scope(dtype):
     with pytest.raises(KeyError), kept_step_matrices(model):
         raise KeyError
     assert model[0].kept_step is None
+
+
+@torch.no_grad()
+def test_a_kept_matrix_does_not_follow_a_move_or_a_copy():
+    model = torch.nn.Sequential(SparseCoding(config()))
+    with kept_step_matrices(model):
+        copied = copy.deepcopy(model)
+        assert copied[0].kept_step is None
+        assert model[0].kept_step is not None
+        model.bfloat16()
+        assert model[0].kept_step is None
 
 
 @pytest.mark.parametrize("steps", [2, 3])

@@ -206,6 +206,17 @@ def test_embeddings_instead_of_ids():
             model(**wrong)
 
 
+def test_ids_outside_their_tables_are_named():
+    model = build(CrateModel, SHELLS["encoder"]())
+    for wrong, message in (
+        ({"position_ids": torch.full((2, 7), 37)}, "position_ids holds 37, outside the table of 37 rows"),
+        ({"token_type_ids": torch.full((2, 7), 2)}, "token_type_ids holds 2, outside the table of 2 rows"),
+        ({"input_ids": torch.zeros(2, 0, dtype=torch.long)}, "no token"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model(**{"input_ids": token_ids(), **wrong})
+
+
 @torch.no_grad()
 def test_token_types_and_positions_take_part():
     model = build(CrateModel, encoder_config())

@@ -122,6 +122,15 @@ def test_zero_tokens_and_one_token_stay_finite(count):
     assert coding_rate(one).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_long_tokens_of_one_direction_have_a_rate(dtype):
+    tokens = 1e4 * torch.ones(2, 97, 48, dtype=dtype)
+    largest = 48 / (97 * 0.1**2) * 97 * 48 * 1e8  # the one eigenvalue of the scaled Gram matrix
+    torch.testing.assert_close(
+        coding_rate(tokens), torch.full((2,), math.log1p(largest) / 2, dtype=dtype), rtol=0.05, atol=0
+    )
+
+
 def test_gradients(tokens, projections):
     tokens, projections = tokens[0, :3].requires_grad_(), projections[0, :2, :3].requires_grad_()
     assert torch.autograd.gradcheck(lambda z: coding_rate(z, 0.5), tokens)

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from crate_transformers.training import load_recipe, recipe_of, shipped_recipes
+from crate_transformers.training.arguments import training_arguments
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
@@ -28,12 +29,46 @@ def test_shipped_recipes_are_whole(name):
         ({"data.flip": "yes"}, "data.flip must be bool"),
         ({"data.validation_fraction": "x"}, "data.validation_fraction must be float"),
         ({"train.ema_decay": 1.5}, "train.ema_decay"),
+        ({"train.max_steps": "abc"}, "train.max_steps must be int, got 'abc'"),
+        ({"train.max_steps": 0}, "train.max_steps must be at least 1"),
+        ({"train.learning_rate": "abc"}, "train.learning_rate must be float"),
+        ({"train.per_device_train_batch_size": 0}, "train.per_device_train_batch_size must be at least 1"),
+        ({"train.num_train_epochs": 0}, "train.num_train_epochs must be positive"),
+        ({"data.rand_augment": [2]}, "data.rand_augment must be a list of 2 numbers"),
+        ({"data.crop_scale": [0.5]}, "data.crop_scale must be a list of 2 numbers"),
         ({"train.output_dir": "x"}, "unknown key train.output_dir"),
     ],
 )
 def test_wrong_settings(settings, words):
     with pytest.raises(ValueError, match=words):
         load_recipe("digits", settings)
+
+
+def test_smoothing_is_of_classes():
+    with pytest.raises(ValueError, match="label_smoothing_factor is of image-classification"):
+        load_recipe("clm", {"train.label_smoothing_factor": 0.1})
+
+
+def test_an_empty_section_takes_settings(tmp_path):
+    (tmp_path / "own.yaml").write_text("task: image-classification\ndata:\ntrain:\n")
+    recipe = load_recipe(str(tmp_path / "own.yaml"), {"data.source": "digits", "train.max_steps": 3})
+    assert (recipe.data.source, recipe.arguments) == ("digits", {"max_steps": 3})
+
+
+@pytest.mark.parametrize(
+    ("asked", "saves", "keeps_best"),
+    [
+        ({}, "epoch", True),
+        ({"train.eval_steps": 7}, "steps", True),
+        ({"train.eval_steps": 7, "train.save_strategy": "no"}, "no", False),
+        ({"train.save_steps": 5}, "steps", False),
+        ({"train.eval_strategy": "no"}, "epoch", False),
+    ],
+)
+def test_what_is_asked_of_saving_is_done(tmp_path, asked, saves, keeps_best):
+    recipe = load_recipe("finetune-pets", asked)
+    arguments = training_arguments(recipe, tmp_path, 10, "eval_accuracy", True)
+    assert (arguments.save_strategy, arguments.load_best_model_at_end) == (saves, keeps_best)
 
 
 def test_wrong_files(tmp_path):

@@ -10,6 +10,7 @@ from small_runs import SMALL, largest_gap, small_recipe, small_run, weights
 from transformers import AutoModelForImageClassification, pipeline
 
 from crate_transformers.training import train
+from crate_transformers.training.build import build_model
 from crate_transformers.training.evaluation import evaluate_model
 from crate_transformers.training.trainer import CrateTrainer, DivergenceError, checkpoints_in
 
@@ -148,6 +149,38 @@ def test_fine_tuning_replaces_the_head_and_says_so(finished, tmp_path):
     assert any("10 classes, the data have 2: a new head" in line for line in said)
     model = AutoModelForImageClassification.from_pretrained(result.output)
     assert model.config.id2label == {0: "ant", 1: "bee"}
+
+
+def test_other_classes_of_the_same_number_get_a_new_head(finished, tmp_path):
+    renamed = tmp_path / "renamed"
+    shutil.copytree(finished.output, renamed, ignore=shutil.ignore_patterns("checkpoints"))
+    model = AutoModelForImageClassification.from_pretrained(renamed)
+    model.config.id2label = {i: f"animal {i}" for i in range(10)}
+    model.save_pretrained(renamed)
+    old = model.classifier.weight
+    for folder, is_new in ((renamed, True), (finished.output, False)):
+        notes = []
+        built = build_model(
+            small_recipe(model__from=str(folder)),
+            AutoModelForImageClassification,
+            {"id2label": {i: str(i) for i in range(10)}},
+            notes,
+        )
+        assert torch.equal(built.classifier.weight, old) != is_new
+        assert any("a new head" in note for note in notes) == is_new
+        assert torch.equal(built.crate.layers[0].compression.norm.weight, model.crate.layers[0].compression.norm.weight)
+
+
+def test_weights_that_are_no_numbers_are_refused(finished, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(finished.output, broken, ignore=shutil.ignore_patterns("checkpoints"))
+    tensors = weights(broken)
+    tensors["classifier.weight"][0, 0] = float("nan")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="classifier.weight holds NaN"):
+        evaluate_model(broken, "digits")
+    with pytest.raises(ValueError, match="classifier.weight holds NaN"):
+        train(small_recipe(model__from=str(broken)), tmp_path / "run")
 
 
 def test_a_damaged_source_model_is_refused(finished, tmp_path):

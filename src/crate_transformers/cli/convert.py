@@ -16,10 +16,13 @@ def convert(
         list[str] | None,
         typer.Option("--set", help="A configuration field that a checkpoint does not hold, as key=value."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:
     """Convert a public CRATE checkpoint (vision, autoencoder, BERT-like, GPT-2-like) to a Hugging Face folder."""
     from ..interop import convert_to_folder
 
+    if destination.is_dir() and any(destination.iterdir()) and not overwrite:
+        raise ValueError(f"{destination} is not empty: name another folder, or pass --overwrite to write into it")
     conversion = convert_to_folder(source, destination, heads, **parse_settings(settings))
     for note in conversion.notes:
         typer.echo(note)

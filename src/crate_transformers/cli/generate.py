@@ -13,6 +13,9 @@ def generate(
     top_k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0 is all.")] = 50,
     beams: Annotated[int, typer.Option(help="Search with this many beams instead of sampling.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="A tokenizer's folder or hub name. Default: the model's.")
+    ] = None,
     slide: Annotated[bool, typer.Option("--slide", help="Past the context, forget its first half.")] = False,
 ) -> None:
     """Continue a prompt, printing the text as it comes."""
@@ -23,7 +26,7 @@ def generate(
     def write(text: str) -> None:
         typer.echo(text, nl=False)
 
-    generate_text(model, prompt, max_new_tokens, temperature, top_k, beams, seed, slide, write)
+    generate_text(model, prompt, max_new_tokens, temperature, top_k, beams, seed, slide, write, tokenizer)
     typer.echo()
 
 

@@ -30,7 +30,11 @@ def open_model(source: str) -> Any:
     config = transformers.AutoConfig.from_pretrained(source)
     name = (config.architectures or [""])[0]
     kind: Any = getattr(crate_transformers, name, None) or getattr(transformers, name, transformers.AutoModel)
-    return on_device(kind.from_pretrained(source).eval())
+    from ..models.modeling_base import check_finite
+
+    opened = kind.from_pretrained(source).eval()
+    check_finite(opened, source)
+    return on_device(opened)
 
 
 def on_device(model: Any) -> Any:

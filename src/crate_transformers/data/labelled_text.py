@@ -68,6 +68,8 @@ def load_labelled_text(
         for part, table in (("train", train), ("validation", validation), ("test", test))
         if table is not None and len(table)
     }
+    if names.names is not None and len(names.names) < 2:
+        raise ValueError(f"{source} has one class ({', '.join(names.names)}): there is nothing to tell apart")
     return LabelledText(parts, names.names)
 
 
@@ -120,8 +122,12 @@ def _column(table: Any, given: str | None, usual: Sequence[str], what: str) -> s
 def _sequence_rows(table: Any, columns: dict[str, str | None], names: _ClassNames) -> list[dict[str, Any]]:
     text = _column(table, columns.get("text_column"), _TEXT, "text")
     label = _column(table, columns.get("label_column"), _LABEL, "label")
-    second = columns.get("second_text_column") or next((name for name in _SECOND if name in table.column_names), None)
-    _no_missing(table, label)
+    given = columns.get("second_text_column")
+    second = _column(table, given, (), "second text") if given else None
+    second = second or next((name for name in _SECOND if name in table.column_names), None)
+    for column in (text, second, label):
+        if column is not None:
+            _no_missing(table, column)
     if isinstance(table[0][label], list):  # several labels at once
         names.learn(label, [value for row in table[label] for value in row])
         return [
@@ -142,6 +148,9 @@ def _sequence_rows(table: Any, columns: dict[str, str | None], names: _ClassName
 def _token_rows(table: Any, columns: dict[str, str | None], names: _ClassNames) -> list[dict[str, Any]]:
     tokens = _column(table, columns.get("text_column"), ("tokens", "words"), "words")
     tags = _column(table, columns.get("label_column"), _TAGS, "tags")
+    for index, row in enumerate(table):
+        if not isinstance(row[tokens], list) or not isinstance(row[tags], list) or len(row[tokens]) != len(row[tags]):
+            raise ValueError(f"row {index}: {tokens} and {tags} must be lists of one length, a tag for each word")
     names.learn(tags, [tag for row in table[tags] for tag in row])
     return [{"tokens": row[tokens], "tags": [names.index(tag) for tag in row[tags]]} for row in table]
 
@@ -152,9 +161,13 @@ def _choice_rows(table: Any, columns: dict[str, str | None], names: _ClassNames)
     endings = [name for name in table.column_names if name.startswith(("choice", "ending")) and name[-1].isdigit()]
     if not endings and "choices" not in table.column_names:
         raise ValueError(f"no choices: expected a column choices or choice0, choice1, ..., have {table.column_names}")
-    rows = []
-    for row in table:
+    rows: list[dict[str, Any]] = []
+    for index, row in enumerate(table):
         choices = [row[name] for name in endings] if endings else list(row["choices"])
+        if not all(isinstance(choice, str) for choice in choices) or not row[question]:
+            raise ValueError(f"row {index} lacks its question or a choice")
+        if rows and len(choices) != len(rows[0]["choices"]):
+            raise ValueError(f"row {index} has {len(choices)} choices, row 0 has {len(rows[0]['choices'])}")
         if not 0 <= int(row[label]) < len(choices):
             raise ValueError(f"label {row[label]} is not one of the {len(choices)} choices")
         rows.append({"question": row[question], "choices": choices, "label": int(row[label])})
@@ -164,12 +177,21 @@ def _choice_rows(table: Any, columns: dict[str, str | None], names: _ClassNames)
 def _question_rows(table: Any, columns: dict[str, str | None], names: _ClassNames) -> list[dict[str, Any]]:
     for name in ("question", "context", "answers"):
         _column(table, name, (name,), name)
+    for index, row in enumerate(table):
+        if not row["question"] or not row["context"]:
+            raise ValueError(f"row {index} lacks its question or its context")
+        answers = row["answers"]
+        lists = [answers.get(name) for name in ("text", "answer_start")] if isinstance(answers, dict) else []
+        if len({len(one) for one in lists if isinstance(one, list)}) != 1 or None in lists:
+            raise ValueError(
+                f'row {index}: answers must be {{"text": [...], "answer_start": [...]}}, two lists of one length'
+            )
     return [{"question": row["question"], "context": row["context"], "answers": row["answers"]} for row in table]
 
 
 def _no_missing(table: Any, column: str) -> None:
     for index, value in enumerate(table[column]):
-        if value is None:
+        if value is None or value == "":
             raise ValueError(f"row {index} has no {column}")
 
 

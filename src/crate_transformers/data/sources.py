@@ -86,6 +86,8 @@ def load_image_source(
         near = difflib.get_close_matches(kind, _SOURCES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"unknown data source {source!r}: expected one of {', '.join(_SOURCES.values())}{hint}")
+    if kind == "digits" and argument:
+        raise ValueError(f"digits takes no argument, got {source!r}")
     if kind != "digits" and not argument:
         raise ValueError(f"--data {kind} needs a name: {_SOURCES[kind]}")
     options = _Options(root, validation_fraction, test_fraction, seed, skip_unreadable)
@@ -180,7 +182,7 @@ def _imagefolder(argument: str, options: _Options) -> ImageSplits:
             foreign = sorted(set(_class_folders(folder)) - set(classes))
             if foreign:
                 raise ValueError(f"{folder} has classes that {root / 'train'} lacks: {', '.join(foreign[:5])}")
-            parts[part], more = _read_folder(folder, classes, options.skip_unreadable)
+            parts[part], more = _read_folder(folder, classes, options.skip_unreadable, part == "train")
             left_out += more
     test = parts.get("test")
     validation = parts.get("validation")
@@ -196,16 +198,25 @@ def _class_folders(folder: Path) -> list[str]:
     return classes
 
 
-def _read_folder(folder: Path, classes: list[str], skip_unreadable: bool) -> tuple[LabelledImages, tuple[str, ...]]:
+def _read_folder(
+    folder: Path, classes: list[str], skip_unreadable: bool, is_training: bool = True
+) -> tuple[LabelledImages, tuple[str, ...]]:
     paths: list[Path] = []
+    foreign: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         if (folder / name).is_dir():
-            found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            files = sorted(p for p in (folder / name).rglob("*") if p.is_file() and not p.name.startswith("."))
+            found = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+            foreign += [p for p in files if p.suffix.lower() not in IMAGE_SUFFIXES]
             paths += found
             labels += [label] * len(found)
     if not paths:
         raise ValueError(f"{folder} holds no image")
+    empty = [name for label, name in enumerate(classes) if label not in set(labels)]
+    if empty and is_training and not skip_unreadable:
+        others = f" (it has {', '.join(p.name for p in foreign[:3])})" if foreign else ""
+        raise ValueError(f"{folder} has classes without an image: {', '.join(empty[:5])}{others}")
     bad = _unreadable(paths)
     if bad and not skip_unreadable:
         listed = "; ".join(list(bad.values())[:5])

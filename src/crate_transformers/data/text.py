@@ -74,8 +74,8 @@ def load_text_source(
     Args:
         source: "python-reference" (the language reference that comes with Python); "text:PATH" (a file, or a folder of
             .txt and .md files); "csv:PATH" or "json:PATH" (a file, or a folder with train, validation and test files;
-            the text stands in `text_column`); "hub:NAME" or "hub:NAME/CONFIG".
-        validation_fraction, test_fraction: held out where the source has no such part.
+            the text stands in `text_column`); "hub:NAME" or "hub:NAME:CONFIG".
+        validation_fraction, test_fraction: held out where the source has no such part, in (0, 1).
         streaming: read a hub data set as it arrives.
 
     Raises:
@@ -86,6 +86,11 @@ def load_text_source(
         near = difflib.get_close_matches(kind, _SOURCES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"unknown text source {source!r}: expected one of {', '.join(_SOURCES.values())}{hint}")
+    for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
+        if not 0 < fraction < 1:
+            raise ValueError(f"data.{name} must be in (0, 1), got {fraction}")
+    if validation_fraction + test_fraction >= 1:
+        raise ValueError("data.validation_fraction and data.test_fraction leave nothing to learn from")
     if kind == "python-reference":
         return _in_memory(source, _python_reference(), validation_fraction, test_fraction, seed)
     if not argument:
@@ -108,9 +113,7 @@ def _in_memory(
     if not documents:
         raise ValueError(f"{name} holds no text")
     order = np.random.default_rng(seed).permutation(len(documents))
-    held = [
-        max(1, round(fraction * len(documents))) if fraction else 0 for fraction in (validation_fraction, test_fraction)
-    ]
+    held = [max(1, round(fraction * len(documents))) for fraction in (validation_fraction, test_fraction)]
     if sum(held) >= len(documents):
         raise ValueError(f"{name} has {len(documents)} documents: too few to hold some out")
     bounds = np.cumsum([0, *held])
@@ -127,7 +130,7 @@ def _in_memory(
 
 def _files(root: Path, validation_fraction: float, test_fraction: float) -> TextSplits:
     if root.is_dir():
-        parts = _named_parts(root)
+        parts = _named_parts(root, validation_fraction, test_fraction)
         if parts:
             return parts
         paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in (".txt", ".md"))
@@ -138,22 +141,27 @@ def _files(root: Path, validation_fraction: float, test_fraction: float) -> Text
     total = sum(path.stat().st_size for path in paths)
     if total == 0:
         raise ValueError(f"{root} is empty: there is no text to learn from")
-    ends = [
-        round(total * (1 - validation_fraction - test_fraction)),
-        round(total * (1 - test_fraction)),
-        total,
-    ]
-    ranges = zip([0, *ends[:-1]], ends, strict=True)
-    train, validation, test = (_byte_range(paths, start, end) for start, end in ranges)
+    train, validation, test = _cut(paths, 1 - validation_fraction - test_fraction, 1 - test_fraction)
     return TextSplits(str(root), train, validation, test)
 
 
-def _named_parts(root: Path) -> TextSplits | None:
+def _cut(paths: list[Path], *places: float) -> list[TextPart]:
+    """The bytes of the files, one after the other, cut at these fractions of them."""
+    total = sum(path.stat().st_size for path in paths)
+    ends = [*(round(total * place) for place in places), total]
+    return [_byte_range(paths, start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _named_parts(root: Path, validation_fraction: float, test_fraction: float) -> TextSplits | None:
+    """Files train*, val*, test*; of the last two one may be missing, and is cut from the end of the training text."""
     found = {part: sorted(root.glob(f"{part}*.txt")) for part in ("train", "val", "test")}
     if not found["train"] or not (found["val"] or found["test"]):
         return None
-    whole = {part: _byte_range(paths, 0, sum(path.stat().st_size for path in paths)) for part, paths in found.items()}
-    return TextSplits(str(root), whole["train"], whole["val"], whole["test"])
+    parts = {part: _cut(paths)[0] for part, paths in found.items()}
+    for part, fraction in (("val", validation_fraction), ("test", test_fraction)):
+        if not found[part]:
+            parts["train"], parts[part] = _cut(found["train"], 1 - fraction)
+    return TextSplits(str(root), parts["train"], parts["val"], parts["test"])
 
 
 def _byte_range(paths: list[Path], start: int, end: int) -> TextPart:
@@ -241,7 +249,8 @@ def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, 
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"the data set {kind}:{argument} could not be read: {error}") from error
+        cause = error.__cause__ or error  # what the library was told, not that it was told something
+        raise ValueError(f"the data set {kind}:{argument} could not be read: {cause}") from error
 
 
 def _tables(
@@ -256,17 +265,22 @@ def _tables(
     tables = load_tables(kind, argument, streaming)
     if "train" not in tables:
         raise ValueError(f"{kind}:{argument} has no split named train, has {', '.join(tables)}")
+    if text_column is not None and text_column not in (tables["train"].column_names or [text_column]):
+        listed = ", ".join(tables["train"].column_names)
+        raise ValueError(f"{kind}:{argument} has no column {text_column!r}, it has {listed}")
     column = text_column or _only_text_column(tables["train"], f"{kind}:{argument}")
 
     def part(table: Any) -> TextPart:
-        return TextPart(lambda: (partial(_once, str(row[column])) for row in table))
+        return TextPart(lambda: (partial(_once, str(row[column])) for row in table if row[column]))
 
     train, validation, test = tables["train"], tables.get("validation"), tables.get("test")
-    if streaming:
+    if not hasattr(train, "__len__"):
         held = 1000  # rows at the head of a stream whose length nobody knows
         if validation is None:
             validation, train = train.take(held), train.skip(held)
-        return TextSplits(f"{kind}:{argument}", part(train), part(validation), part(test or validation))
+        if test is None:
+            test, train = train.take(held), train.skip(held)
+        return TextSplits(f"{kind}:{argument}", part(train), part(validation), part(test))
     for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
         if locals()[name] is None:
             halves = train.train_test_split(test_size=max(1, round(fraction * len(train))), seed=seed)

@@ -5,6 +5,7 @@ Shapes: n tokens of a part, T context length.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .datasets import Key
@@ -76,14 +77,15 @@ def pack_tokens(text: TextPart, tokenizer: PreTrainedTokenizerBase, folder: Path
     if not about.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         num_tokens = num_bytes = 0
-        staged = path.with_suffix(".part")
+        staged = folder / f".{path.stem}.{os.getpid()}.part"  # each process of a run its own; the last one counts
         with staged.open("wb") as file:
             for ids, size in _encode(text, tokenizer):
                 ids.tofile(file)
                 num_tokens += len(ids)
                 num_bytes += size
         staged.replace(path)
-        about.write_text(json.dumps({"tokens": num_tokens, "bytes": num_bytes}), encoding="utf-8")
+        staged.write_text(json.dumps({"tokens": num_tokens, "bytes": num_bytes}), encoding="utf-8")
+        staged.replace(about)
     content = json.loads(about.read_text(encoding="utf-8"))
     return TokenFile(path, content["tokens"], content["bytes"])
 
@@ -153,17 +155,23 @@ class PackedTokens(Dataset):
 
 
 class PackedStream(IterableDataset):
-    """Chunks of T tokens from text of unknown length, packed as it arrives; in the order of the text."""
+    """Chunks of T tokens from text of unknown length, packed as it arrives; in the order of the text.
+
+    Loader workers read all of it and take turns with the chunks, so that each chunk comes once.
+    """
 
     def __init__(self, text: TextPart, tokenizer: PreTrainedTokenizerBase, context_length: int):
         self.text, self.tokenizer, self.context_length = text, tokenizer, context_length
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         index, waiting = 0, np.zeros(0, dtype=np.int64)
+        worker = get_worker_info()
+        turn, turns = (worker.id, worker.num_workers) if worker is not None else (0, 1)
         for ids, _ in _encode(self.text, self.tokenizer):
             waiting = np.concatenate([waiting, ids.astype(np.int64)])
             while len(waiting) >= self.context_length:
-                yield {"input_ids": torch.from_numpy(waiting[: self.context_length].copy()), "key": (0, index)}
+                if index % turns == turn:
+                    yield {"input_ids": torch.from_numpy(waiting[: self.context_length].copy()), "key": (0, index)}
                 waiting, index = waiting[self.context_length - 1 :], index + 1
 
 

@@ -92,6 +92,8 @@ def convert_to_folder(
     source: str | Path, destination: str | Path, num_attention_heads: int | None = None, **config_overrides: Any
 ) -> Conversion:
     """Convert a checkpoint and save it as a Hugging Face folder, an image model with its image processor."""
+    if Path(destination).is_file():
+        raise ValueError(f"{destination} is a file: name the folder to write")
     conversion = convert(source, num_attention_heads, **config_overrides)
     conversion.model.save_pretrained(destination)
     if conversion.model.main_input_name == "pixel_values":
@@ -111,6 +113,9 @@ def _configure(
     for name in overrides:
         if name not in known:
             raise ValueError(f"{layout.config_class.__name__} has no field {name!r}")
+    for name, tensor in state.items():
+        if name.endswith((*layout.sizes_from, layout.subspaces)) and tensor.ndim < 2:
+            raise ValueError(f"misshapen key {name!r}: expected two or more axes, got shape {tuple(tensor.shape)}")
     fields = {**layout.fields(state, {**extra, **overrides}), **overrides}
     inner = fields.pop("attention_inner_size")
     heads = heads or overrides.get("num_attention_heads") or fields.get("num_attention_heads")

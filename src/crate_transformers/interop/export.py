@@ -122,13 +122,13 @@ def export_model(model: CratePreTrainedModel, path: str | Path, format: ExportFo
         ImportError: "onnx" without the extra `export`.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the file to write")
     half = path.with_name(f".{path.name}.part.{'pt2' if format == 'torch' else 'onnx'}")
     if format not in ("torch", "onnx"):
         raise ValueError(f"format must be torch or onnx, got {format!r}")
     if format == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
         raise ImportError("export to ONNX needs an extra: pip install 'crate-transformers[export]'")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name the file to write")
     program = _program_of(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

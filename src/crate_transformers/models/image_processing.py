@@ -41,6 +41,8 @@ def image_processor_of(
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:
+    if len(values) not in (1, 3, channels):
+        raise ValueError(f"mean and std need one value or one a channel ({channels}), got {list(values)}")
     return list(values) if len(values) == channels else [sum(values) / len(values)] * channels
 
 

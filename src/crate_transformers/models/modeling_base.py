@@ -88,6 +88,17 @@ class CratePreTrainedModel(PreTrainedModel):
         super()._init_weights(linear)
 
 
+def check_finite(model: nn.Module, source: str) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        ValueError: with the first such tensor's name.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{source} is damaged: {name} holds NaN or infinite values")
+
+
 def run_layers(layers: nn.ModuleList, hidden_states: Tensor, attention_mask: Any = None, **kwargs: Any) -> Tensor:
     """Unroll the iterations of the objective, one layer each: (B, N, d) -> (B, N, d)."""
     for layer in layers:
@@ -98,6 +109,7 @@ def run_layers(layers: nn.ModuleList, hidden_states: Tensor, attention_mask: Any
 __all__ = [
     "WHITE_BOX_RECORDS",
     "CratePreTrainedModel",
+    "check_finite",
     "check_labels",
     "num_labels_of",
     "pass_on_records",

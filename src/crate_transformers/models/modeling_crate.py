@@ -65,12 +65,17 @@ def check_token_ids(input_ids: Tensor, vocab_size: int) -> None:
     Raises:
         ValueError: with the id and the size of the vocabulary.
     """
-    if torch.compiler.is_compiling() or input_ids.device.type != "cpu" or input_ids.numel() == 0:
-        return
-    low, high = input_ids.aminmax()
-    if low < 0 or high >= vocab_size:
-        wrong = (low if low < 0 else high).item()
+    wrong = _outside(input_ids, vocab_size)
+    if wrong is not None:
         raise ValueError(f"token id {wrong} is outside the vocabulary of {vocab_size} tokens")
+
+
+def _outside(ids: Tensor, count: int) -> int | None:
+    """An id that is not in [0, count), where looking costs nothing (CPU, not compiled)."""
+    if torch.compiler.is_compiling() or ids.device.type != "cpu" or ids.numel() == 0:
+        return None
+    low, high = ids.aminmax()
+    return int(low) if low < 0 else int(high) if high >= count else None
 
 
 def check_padding(attention_mask: Any) -> None:
@@ -193,6 +198,13 @@ class CrateModel(CrateTextPreTrainedModel):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
             check_token_ids(input_ids, self.config.vocab_size)
+        for name, ids, rows in (
+            ("position_ids", position_ids, self.config.max_position_embeddings),
+            ("token_type_ids", token_type_ids, self.config.type_vocab_size),
+        ):
+            wrong = _outside(ids, rows) if ids is not None and rows else None
+            if wrong is not None:
+                raise ValueError(f"{name} holds {wrong}, outside the table of {rows} rows")
         if attention_mask is not None:
             check_padding(attention_mask)
         if not self.config.is_decoder:
@@ -204,6 +216,8 @@ class CrateModel(CrateTextPreTrainedModel):
             past_length = store_one_tensor(past_key_values).get_seq_length()
         inputs = input_ids if input_ids is not None else inputs_embeds
         assert inputs is not None
+        if inputs.shape[1] == 0:
+            raise ValueError("a sequence of no token: pass at least one")
         if isinstance(past_length, int) and position_ids is None:
             self._check_length(past_length + inputs.shape[1])
 

@@ -52,7 +52,13 @@ def _half_logdet_gram(tokens: Tensor, scale: float) -> Tensor:
     identity = torch.eye(flat.shape[-2], dtype=flat.dtype, device=flat.device)
     shifted = torch.baddbmm(identity, flat, flat.mT, alpha=scale)  # I + scale G: (M, N, N) or (M, d, d)
     # I + positive semi-definite is positive definite: Cholesky is exact here and cheaper than an LU of torch.logdet
-    factor = torch.linalg.cholesky(shifted)
+    try:
+        factor = torch.linalg.cholesky(shifted)
+    except torch.linalg.LinAlgError:  # long tokens of few directions: rounding has eaten the identity
+        if tokens.dtype == torch.float64:
+            spectrum = torch.linalg.eigvalsh(shifted - identity).clamp(min=0)
+            return spectrum.log1p().sum(dim=-1).reshape(leading) / 2
+        return _half_logdet_gram(tokens.double(), scale).to(tokens.dtype)
     return factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1).reshape(leading)
 
 

@@ -56,8 +56,12 @@ def training_arguments(
         values["eval_strategy"] = "steps"
     if "save_steps" in given and "save_strategy" not in given:
         values["save_strategy"] = "steps"
+    asked_to_save = "save_strategy" in given or "save_steps" in given
     if values["eval_strategy"] != values["save_strategy"] and "load_best_model_at_end" not in given:
-        values["save_strategy"] = values["eval_strategy"] if metric is not None else values["save_strategy"]
+        if asked_to_save or values["eval_strategy"] == "no":  # the best model need not be among the saved ones
+            values["load_best_model_at_end"] = False
+        elif metric is not None:
+            values["save_strategy"] = values["eval_strategy"]
         if values["save_strategy"] == "steps" and "eval_steps" in given:
             values.setdefault("save_steps", given["eval_steps"])
     try:

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from ..models.modeling_base import check_finite
 from .recipe import Recipe
 
 
@@ -20,7 +23,7 @@ def build_model(
         notes: receives a line for everything that was decided silently otherwise.
 
     Raises:
-        ValueError: fields that do not fit, or a checkpoint that is not one or is of another family.
+        ValueError: fields that do not fit, or a checkpoint that is not one, is damaged or of another family.
     """
     notes = notes if notes is not None else []
     fields = {**(data_fields or {}), **recipe.model_fields}
@@ -48,16 +51,36 @@ def _from_checkpoint(
         raise ValueError(f"model.from: {source} is a {config.model_type}, the recipe asks for {recipe.family.name}")
     if _is_encoder_for(config, recipe):
         return _classifier_from_encoder(source, config, auto_class, recipe, fields, extra, notes)
-    old_labels = config.num_labels
+    old = list(config.id2label.values())
     for name, value in fields.items():
         setattr(config, name, value)
-    if config.num_labels != old_labels and "id2label" in fields:
-        notes.append(f"the head of {source} has {old_labels} classes, the data have {config.num_labels}: a new head")
-    model, loading = auto_class.from_pretrained(
-        source, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **extra
-    )
+    new = list(config.id2label.values())
+    try:
+        model, loading = auto_class.from_pretrained(
+            source, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **extra
+        )
+    except SafetensorError as error:
+        raise ValueError(f"model.from: the weights in {source} are damaged: {error}") from error
     _explain_loading(source, model, loading, notes)
+    check_finite(model, f"model.from: {source}")
+    if "id2label" in fields and len(new) != len(old):
+        notes.append(f"the head of {source} has {len(old)} classes, the data have {len(new)}: a new head")
+    elif "id2label" in fields and new != old and not all(str(name).startswith("LABEL_") for name in old):
+        notes.append(f"the head of {source} knows {_few(old)}, the data {_few(new)}: a new head")
+        _renew_head(model, len(new))
     return model
+
+
+def _few(names: list[Any]) -> str:
+    return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+
+
+def _renew_head(model: PreTrainedModel, num_labels: int) -> None:
+    """Draw the last layer anew: of the parts that are not the backbone's, the linear maps to the classes."""
+    for name, module in model.named_modules():
+        own = not name.startswith(f"{model.base_model_prefix}.")
+        if own and isinstance(module, nn.Linear) and module.out_features == num_labels:
+            model._init_weights(module)
 
 
 def _is_encoder_for(config: PreTrainedConfig, recipe: Recipe) -> bool:

@@ -9,7 +9,7 @@ import yaml
 from transformers import AutoConfig
 
 from .prediction import evaluate_classifier
-from .recipe import DataOptions, Recipe, recipe_of
+from .recipe import DataOptions, Recipe, checked_options, recipe_of
 
 _IMAGE_OPTIONS = ("root", "validation_fraction", "test_fraction", "skip_unreadable")
 
@@ -32,7 +32,9 @@ def evaluate_model(
     if is_text:
         from .text_evaluation import evaluate_language_model  # only for text models
 
-        return evaluate_language_model(folder, data, split, recipe)
+        return evaluate_language_model(
+            folder, data, split, recipe, tokenizer_source=(settings or {}).get("data.tokenizer")
+        )
     options = {name: getattr(data, name) for name in _IMAGE_OPTIONS}
     seed = recipe.seed if recipe is not None else 0
     return evaluate_classifier(folder, data.source, split, seed=seed, **options)
@@ -54,7 +56,7 @@ def data_options(recipe: Recipe | None, source: str | None, settings: Mapping[st
         values["source"] = source
     if "source" not in values:
         raise ValueError("there is no recipe.yaml beside the model: say what to evaluate on with --data")
-    return DataOptions(**values)
+    return checked_options(DataOptions, values, "data")
 
 
 def _is_text(folder: str | Path) -> bool:

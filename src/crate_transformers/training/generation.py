@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, TextStreamer
 
 from .prediction import load_model
-from .tasks.language_modeling import load_tokenizer
+from .tasks.language_modeling import check_vocabulary, load_tokenizer
+from .text_evaluation import is_causal
 
 
 class _Lines(TextStreamer):
@@ -33,12 +34,14 @@ def generate_text(
     seed: int = 0,
     slide: bool = False,
     write: Callable[[str], None] | None = None,
+    tokenizer_source: str | None = None,
 ) -> str:
     """Continue a prompt.
 
     Args:
         temperature: 0 is greedy. top_k: 0 is all. num_beams: more than one searches instead of sampling.
         slide: go on past the context by forgetting its first half; else generation stops at the limit.
+        tokenizer_source: folder or hub name of a tokenizer; None is the one saved beside the model.
         write: receives the text as it comes (not with beams).
 
     Returns:
@@ -49,7 +52,10 @@ def generate_text(
     """
     if max_new_tokens < 1 or temperature < 0 or top_k < 0 or num_beams < 1:
         raise ValueError("max_new_tokens and num_beams must be at least 1, temperature and top_k at least 0")
-    model, tokenizer = load_model(folder, AutoModelForCausalLM), load_tokenizer(folder)
+    if not is_causal(folder):
+        raise ValueError(f"{folder} holds a masked language model, which fills gaps: it does not continue a text")
+    model, tokenizer = load_model(folder, AutoModelForCausalLM), load_tokenizer(tokenizer_source or folder)
+    check_vocabulary(tokenizer, model.config.vocab_size)
     limit = getattr(model.config, "max_sequence_length", None) or model.config.max_position_embeddings
     tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
     if tokens.shape[1] == 0:

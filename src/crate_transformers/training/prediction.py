@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 
 from ..data import EvaluationTransform, KeyedImages, find_images, load_image, load_image_source
+from ..models.modeling_base import check_finite
 from .quiet import quiet_transformers
 
 
@@ -54,6 +55,7 @@ def load_model(folder: str | Path, auto_class: Any) -> PreTrainedModel:
         raise ValueError(
             f"{folder} is no {type(model).__name__}: its weights lack {', '.join(sorted(loading['missing_keys'])[:3])}"
         )
+    check_finite(model, str(folder))
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -155,7 +155,9 @@ def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) ->
         section, dot, name = key.partition(".")
         if section not in ("model", "data", "train") or not dot:
             raise ValueError(f"unknown setting {key!r}: expected model.NAME, data.NAME or train.NAME{_near_key(key)}")
-        content.setdefault(section, {})[name] = value
+        if not isinstance(content.get(section) or {}, dict):
+            raise ValueError(f"the section {section!r} of a recipe must hold keys and values")
+        content[section] = {**(content.get(section) or {}), name: value}
     return recipe_of(content, Path(name_or_path).stem)
 
 
@@ -178,13 +180,19 @@ def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         )
     for key in model:
         _check_key(key, ("family", "size", "from", *family.config_fields), "model")
-    data_options = _options(DataOptions, data, "data")
+    data_options = checked_options(DataOptions, data, "data")
     ours = {f.name for f in fields(TrainOptions)}
-    train_options = _options(TrainOptions, {k: v for k, v in train.items() if k in ours}, "train")
+    train_options = checked_options(TrainOptions, {k: v for k, v in train.items() if k in ours}, "train")
     arguments = {key: value for key, value in train.items() if key not in ours}
     known = _training_argument_names()
-    for key in arguments:
+    for key, value in arguments.items():
         _check_key(key, (*known, *ours), "train")
+        _check_argument(key, value, known[key])
+    for key, length in (("rand_augment", 2), ("crop_scale", 2), ("global_crop_scale", 2), ("local_crop_scale", 2)):
+        if data.get(key) is not None and len(data[key]) != length:
+            raise ValueError(f"data.{key} must be a list of {length} numbers, got {data[key]!r}")
+    if arguments.get("label_smoothing_factor") and task != "image-classification":
+        raise ValueError(f"train.label_smoothing_factor is of image-classification, the task is {task}")
     _check_value("train.optimizer", train_options.optimizer, ("adamw", "lion"))
     _check_value("train.self_distillation_loss", train_options.self_distillation_loss, ("dino", "coding_rate"))
     if train_options.ema_decay is not None and not 0 < train_options.ema_decay < 1:
@@ -226,14 +234,45 @@ def _read(name_or_path: str) -> dict[str, Any]:
     return content
 
 
-def _training_argument_names() -> list[str]:
+def _training_argument_names() -> dict[str, str]:
+    """Name -> its type, as it is written."""
     from transformers import TrainingArguments  # heavy: it pulls in the whole Trainer
 
     refused = {"output_dir", "resume_from_checkpoint", "logging_dir", "optim", "optim_args"}
-    return [name for name in TrainingArguments.__dataclass_fields__ if name not in refused]
+    found = TrainingArguments.__dataclass_fields__
+    return {name: getattr(f.type, "__name__", str(f.type)) for name, f in found.items() if name not in refused}
 
 
-def _options(kind: type, values: Mapping[str, Any], section: str) -> Any:
+_AT_LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "eval_steps": 1,
+    "save_steps": 1,
+    "logging_steps": 1,
+    "dataloader_num_workers": 0,
+    "warmup_steps": 0,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "max_grad_norm": 0,
+}
+
+
+def _check_argument(key: str, value: Any, annotation: str) -> None:
+    """A value of transformers' TrainingArguments; where its type is plain, it must fit."""
+    plain = {word.strip() for word in annotation.split("|")} <= {"int", "float", "bool", "str", "None"}
+    if plain and not _fits(value, annotation):
+        raise ValueError(f"train.{key} must be {annotation}, got {value!r}")
+    if key in _AT_LEAST and isinstance(value, int | float) and value < _AT_LEAST[key]:
+        raise ValueError(f"train.{key} must be at least {_AT_LEAST[key]}, got {value}")
+    if key == "max_steps" and value < 1 and value != -1:
+        raise ValueError(f"train.max_steps must be at least 1, or -1 for whole epochs, got {value}")
+    if key == "num_train_epochs" and not value > 0:
+        raise ValueError(f"train.num_train_epochs must be positive, got {value}")
+
+
+def checked_options(kind: type, values: Mapping[str, Any], section: str) -> Any:
+    """Options of a section; a key or a value that does not fit is a ValueError that names it."""
     names = {f.name: f for f in fields(kind)}
     for key, value in values.items():
         _check_key(key, names, section)
@@ -284,4 +323,13 @@ def _near_key(key: str) -> str:
     return f"; did you mean {exact!r}?" if exact else _near(key, choices)
 
 
-__all__ = ["TASKS", "DataOptions", "Recipe", "TrainOptions", "load_recipe", "recipe_of", "shipped_recipes"]
+__all__ = [
+    "TASKS",
+    "DataOptions",
+    "Recipe",
+    "TrainOptions",
+    "checked_options",
+    "load_recipe",
+    "recipe_of",
+    "shipped_recipes",
+]

@@ -25,7 +25,7 @@ from .figures import curves_figure, layer_heat_figure
 from .quiet import quiet_transformers
 from .recipe import Recipe, recipe_of
 from .report import Section, write_report
-from .tasks import Task, task_of
+from .tasks import CACHE, Task, task_of
 from .trainer import CrateTrainer, checkpoints_in
 
 RECIPE_FILE, METRICS_FILE, REPORT_FILE, CHECKPOINTS = "recipe.yaml", "metrics.json", "report.html", "checkpoints"
@@ -267,14 +267,15 @@ def _prepare_folder(output: Path, resume: bool, overwrite: bool) -> None:
             raise ValueError(f"{output} holds files that are no run of ours: name another folder")
         if overwrite:
             shutil.rmtree(output)
-        elif not resume:
+        elif not resume and (output / RECIPE_FILE).is_file():
             raise ValueError(f"{output} already holds a run: pass --resume to continue it or --overwrite to replace it")
     output.mkdir(parents=True, exist_ok=True)
 
 
 def _is_leftover(output: Path) -> bool:
     """Only what a run that was cut off in its first moment leaves."""
-    return all(path.name.startswith(f".{RECIPE_FILE}") for path in output.iterdir())
+    own = [*output.glob(f".{RECIPE_FILE}*"), *output.glob(CACHE), *output.glob(f"{CACHE}/*tokens-*")]
+    return set(output.rglob("*")) <= set(own)
 
 
 def _stored_recipe(output: Path) -> Recipe | None:

@@ -13,14 +13,22 @@ from ..data.text import load_text_source
 from ..data.tokens import CausalCollator, PackedTokens, pack_tokens
 from .prediction import load_model
 from .recipe import DataOptions, Recipe
-from .tasks.language_modeling import load_tokenizer, text_metrics, xz_bits_per_byte
+from .tasks.language_modeling import check_vocabulary, load_tokenizer, text_metrics, xz_bits_per_byte
 
 
 @torch.no_grad()
 def evaluate_language_model(
-    folder: str | Path, data: DataOptions, split: str, recipe: Recipe | None = None, batch_size: int = 16
+    folder: str | Path,
+    data: DataOptions,
+    split: str,
+    recipe: Recipe | None = None,
+    batch_size: int = 16,
+    tokenizer_source: str | None = None,
 ) -> dict[str, Any]:
     """Loss (nats a token), perplexity and bits per byte on one part of a text source, with `xz -9` on the same bytes.
+
+    Args:
+        tokenizer_source: folder or hub name of a tokenizer; None is the one saved beside the model.
 
     Raises:
         ValueError: a split that is none, a model that is no language model, a tokenizer that does not fit, or whatever
@@ -28,9 +36,10 @@ def evaluate_language_model(
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"split must be train, validation or test, got {split!r}")
-    is_causal = _is_causal(folder)
-    model = load_model(folder, AutoModelForCausalLM if is_causal else AutoModelForMaskedLM)
-    tokenizer = load_tokenizer(folder)
+    causal = is_causal(folder)
+    model = load_model(folder, AutoModelForCausalLM if causal else AutoModelForMaskedLM)
+    tokenizer = load_tokenizer(tokenizer_source or folder)
+    check_vocabulary(tokenizer, model.config.vocab_size)
     seed = recipe.seed if recipe is not None else 0
     splits = load_text_source(
         data.source, data.validation_fraction, data.test_fraction, seed, data.text_column, data.streaming
@@ -41,13 +50,13 @@ def evaluate_language_model(
     with tempfile.TemporaryDirectory() as cache:
         tokens = pack_tokens(part, tokenizer, Path(cache), {"evaluate": split})
         chunks = PackedTokens(tokens, min(data.context_length or limit, limit))
-        collate = CausalCollator() if is_causal else MaskingCollator(tokenizer, data.mask_probability, seed)
+        collate = CausalCollator() if causal else MaskingCollator(tokenizer, data.mask_probability, seed)
         nats, count = 0.0, 0
         for start in range(0, len(chunks), batch_size):
             batch = collate([chunks[i] for i in range(start, min(start + batch_size, len(chunks)))])
             input_ids, labels = (batch[name].to(model.device) for name in ("input_ids", "labels"))
             logits = model(input_ids=input_ids).logits.float()
-            if is_causal:
+            if causal:
                 logits, labels = logits[:, :-1], labels[:, 1:]
             nats += F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum").item()
             count += int((labels != -100).sum())
@@ -57,13 +66,21 @@ def evaluate_language_model(
             "bytes": tokens.num_bytes,
             "tokens": tokens.num_tokens,
             "loss": loss,
-            **text_metrics(loss, tokens, is_causal),
+            **text_metrics(loss, tokens, causal),
             "xz_bits_per_byte": xz_bits_per_byte(part),
         }
 
 
-def _is_causal(folder: str | Path) -> bool:
-    config = AutoConfig.from_pretrained(folder)
+def is_causal(folder: str | Path) -> bool:
+    """Whether the language model in a folder continues text (else it fills gaps).
+
+    Raises:
+        ValueError: a model of another kind.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
     names = config.architectures or []
     if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names):
         return False
@@ -72,4 +89,4 @@ def _is_causal(folder: str | Path) -> bool:
     raise ValueError(f"{folder} holds a {', '.join(names) or config.model_type}, not a language model")
 
 
-__all__ = ["evaluate_language_model"]
+__all__ = ["evaluate_language_model", "is_causal"]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..recipe import Recipe
-from .base import Task
+from .base import CACHE, Task
 
 
 def task_of(recipe: Recipe, output: Path) -> Task:
@@ -36,4 +36,4 @@ def _builders() -> dict[str, Callable[[Recipe, Path], Task]]:
     }
 
 
-__all__ = ["Task", "task_of"]
+__all__ = ["CACHE", "Task", "task_of"]

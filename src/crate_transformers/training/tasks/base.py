@@ -11,6 +11,8 @@ from transformers import PreTrainedModel, TrainerCallback
 from ..recipe import Recipe
 from ..report import Section
 
+CACHE = "cache"  # the folder of a run that holds what can be made again
+
 
 class Task(ABC):
     """Data, model and metrics of one recipe.
@@ -80,4 +82,4 @@ class Task(ABC):
         return []
 
 
-__all__ = ["Task"]
+__all__ = ["CACHE", "Task"]

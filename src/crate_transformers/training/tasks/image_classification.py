@@ -16,7 +16,7 @@ from ..build import build_model
 from ..figures import confusion_matrix_figure, picture_grid_figure
 from ..recipe import Recipe
 from ..report import Section
-from .image_task import ImageTask
+from .image_task import ImageTask, spread
 
 
 class ImageClassification(ImageTask):
@@ -54,7 +54,7 @@ class ImageClassification(ImageTask):
 
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
         shown = self.shown()
-        items = [shown[i] for i in range(min(count, len(shown)))]
+        items = [shown[i] for i in spread(len(shown), count)]
         return {"pixel_values": torch.stack([item["pixel_values"] for item in items])}
 
     @torch.no_grad()

@@ -9,6 +9,11 @@ from ..recipe import Recipe
 from .base import Task
 
 
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` places of `length`, evenly apart: of folders sorted by class, some of every class."""
+    return [i * length // count for i in range(count)] if count < length else list(range(length))
+
+
 class ImageTask(Task):
     """A task on labelled pictures (the labels may go unread).
 
@@ -60,4 +65,4 @@ class ImageTask(Task):
         self.processor.save_pretrained(folder)
 
 
-__all__ = ["ImageTask"]
+__all__ = ["ImageTask", "spread"]

@@ -21,7 +21,7 @@ from ...data.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile
 from ..build import build_model
 from ..recipe import Recipe
 from ..report import Section
-from .base import Task
+from .base import CACHE, Task
 
 _XZ_LIMIT = 64 << 20  # held-out bytes that are compressed for comparison
 _PROMPTS = 3
@@ -37,11 +37,11 @@ class LanguageModeling(Task):
         self.splits = load_text_source(
             data.source, data.validation_fraction, data.test_fraction, recipe.seed, data.text_column, data.streaming
         )
-        self.cache = Path(data.cache_dir).expanduser() if data.cache_dir else output / "cache"
+        self.cache = Path(data.cache_dir).expanduser() if data.cache_dir else output / CACHE
         self.tokenizer = self._tokenizer()
         auto_class = AutoModelForCausalLM if self.is_causal else AutoModelForMaskedLM
         self.model = build_model(recipe, auto_class, self._fields_of_data(), self.notes)
-        _check_vocabulary(self.tokenizer, self.model.config.vocab_size)
+        check_vocabulary(self.tokenizer, self.model.config.vocab_size)
         self.context_length = self._context_length()
         self.held_out = {part: self._pack(part) for part in ("validation", "test")}
         self.validation_data = PackedTokens(self.held_out["validation"], self.context_length)
@@ -94,6 +94,7 @@ class LanguageModeling(Task):
         key = {
             "part": part,
             "source": data.source,
+            "files": _file_states(data.source),
             "column": data.text_column,
             "fractions": [data.validation_fraction, data.test_fraction],
             "seed": self.recipe.seed,
@@ -144,6 +145,16 @@ class LanguageModeling(Task):
         return Section("Compression is the subject", text, table=rows)
 
 
+def _file_states(source: str) -> list[Any]:
+    """Name, size and time of the files of a source on disk: tokens of a file that has changed are made anew."""
+    kind, _, argument = source.partition(":")
+    if kind not in ("text", "csv", "json"):
+        return []
+    root = Path(argument).expanduser()
+    files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
 class WriteSamples(TrainerCallback):
     """Keeps a sample of the model's text in the log, every `every` steps."""
 
@@ -181,10 +192,12 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise ValueError(f"no tokenizer at {source}: name one with --set data.tokenizer=") from error
+        raise ValueError(
+            f"no tokenizer at {source}: name one with --set data.tokenizer= (crate generate: --tokenizer)"
+        ) from error
 
 
-def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
     if len(tokenizer) > vocab_size:
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} tokens, the model {vocab_size}: they do not fit; use the model's own "
@@ -216,4 +229,11 @@ def xz_bits_per_byte(part: TextPart) -> float:
     return 8 * (written + len(compressor.flush())) / max(size, 1)
 
 
-__all__ = ["LanguageModeling", "bits_per_byte", "load_tokenizer", "text_metrics", "xz_bits_per_byte"]
+__all__ = [
+    "LanguageModeling",
+    "bits_per_byte",
+    "check_vocabulary",
+    "load_tokenizer",
+    "text_metrics",
+    "xz_bits_per_byte",
+]

@@ -23,7 +23,7 @@ from ..mirror import measure_mirror
 from ..recipe import Recipe
 from ..reconstruction import ConstantGuess, reconstruct, sheet
 from ..report import Section
-from .image_task import ImageTask
+from .image_task import ImageTask, spread
 
 PICTURES = "reconstructions"
 _SHOWN = 6
@@ -103,7 +103,7 @@ class MaskedImageModeling(ImageTask):
 
     def _sample(self, count: int) -> dict[str, Tensor]:
         shown = self._masked(self.shown())
-        return stack_items([shown[i] for i in range(min(count, len(shown)))])
+        return stack_items([shown[i] for i in spread(len(shown), count)])
 
     def draw(self, model: Any) -> Image.Image:
         """The first held-out pictures, hidden in the same places every time, as the model rebuilds them."""

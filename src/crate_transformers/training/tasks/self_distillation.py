@@ -25,7 +25,7 @@ from ..probes import knn_accuracy
 from ..recipe import DataOptions, Recipe, TrainOptions
 from ..report import Section
 from ..schedules import cosine_between
-from .image_task import ImageTask
+from .image_task import ImageTask, spread
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class SelfDistillationTask(ImageTask):
 
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
         shown = self.shown()
-        return {"pixel_values": torch.stack([shown[i]["pixel_values"] for i in range(min(count, len(shown)))])}
+        return {"pixel_values": torch.stack([shown[i]["pixel_values"] for i in spread(len(shown), count)])}
 
     def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
         return [self._teacher_section(history), self._crops_section()]

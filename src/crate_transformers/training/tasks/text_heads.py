@@ -139,6 +139,12 @@ class TextHead(Task):
         return {**encoded, "labels": row["label"]}
 
     def _encode_question(self, row: dict[str, Any]) -> dict[str, Any]:
+        asked = len(self.tokenizer(row["question"], add_special_tokens=False)["input_ids"])
+        if asked + self.tokenizer.num_special_tokens_to_add(pair=True) >= self.limit:
+            raise ValueError(
+                f"a question of {asked} tokens leaves no room for its context within {self.limit} tokens: "
+                f"{row['question'][:60]!r}"
+            )
         encoded = self.tokenizer(
             row["question"],
             row["context"],
