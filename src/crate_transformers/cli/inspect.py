@@ -98,7 +98,7 @@ def inspect(
             second = (Path(baseline).name, other, more.batches)
         result = inspect_text(
             opened,
-            looking.with_progress(inputs.batches, inputs.count, "measuring"),
+            inputs.batches,
             folder,
             mode,  # type: ignore[arg-type]
             tokenizer=tokenizer,

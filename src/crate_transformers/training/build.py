@@ -80,6 +80,8 @@ def _renew_head(model: PreTrainedModel, num_labels: int) -> None:
     for name, module in model.named_modules():
         own = not name.startswith(f"{model.base_model_prefix}.")
         if own and isinstance(module, nn.Linear) and module.out_features == num_labels:
+            for parameter in module.parameters():
+                vars(parameter)["_is_hf_initialized"] = False  # transformers guards what it has loaded
             model._init_weights(module)
 
 
