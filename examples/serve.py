@@ -21,7 +21,7 @@ def main(source: str, destination: str | None = None) -> None:
     images = torch.randn(4, model.config.num_channels, height, width)
     with torch.inference_mode():
         gap = (served(images).logits - model(images).logits).abs().max().item()
-    print(f"fused: logits differ by {gap:.1e} at most; served.compile() makes it faster still")
+    print(f"fused: logits differ by {gap:.1e} at most; served.compile() may make it faster still")
     if destination is not None:
         export_model(model, Path(destination))
         print(f"written to {destination}; batch, height and width stay free")
