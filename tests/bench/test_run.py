@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from crate_transformers.bench import SUITES, Case, Contest, build, contests_of, run_contest, run_suite, suites
 from crate_transformers.bench.contenders import cache_bytes
@@ -63,6 +64,25 @@ def test_the_pipeline_feeds_what_the_step_takes():
     assert batch["pixel_values"].std() > 0.1
     rows = run_contest(Contest(case, ("crate", "pipeline")), repetitions=2, warmup=0)
     assert [row.unit for row in rows] == ["images", "images"]
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("crate", SMALL),
+        ("crate fused", SMALL),
+        ("public", SMALL),
+        ("vit", SMALL),
+        ("crate", Case("vision", "tiny", 2, training=True, image_size=32, layers=1)),
+        ("crate", Case("encoder", "tiny", 2, tokens=8, layers=1)),
+        ("bert", Case("encoder", "tiny", 2, tokens=8, layers=1)),
+    ],
+)
+def test_a_contender_is_whole_on_the_default_device(name, case):
+    with torch.device("meta"):  # a device on which nothing of the CPU takes part
+        work = build(name, case)
+        work.run()
+    assert {parameter.device.type for parameter in work.model.parameters()} == {"meta"}
 
 
 def test_peak_memory_in_a_process_of_its_own():

@@ -38,5 +38,7 @@ def test_bench_refuses(crate, tmp_path):
         crate("bench", "visoin", "--output", tmp_path)
     with pytest.raises(ValueError, match="no case"):
         crate("bench", "vision", "--only", "batch 17", "--output", tmp_path)
+    with pytest.raises(ValueError, match="'tpu' is not here: expected cpu"):
+        crate("bench", "vision", "--device", "tpu", "--output", tmp_path)
     with pytest.raises(ValueError, match="repetitions"):
         crate("bench", "vision", "--repetitions", 0, "--output", tmp_path)

@@ -1,7 +1,7 @@
-"""Peak memory of a piece of work: resident memory above the loaded model, in a process of its own.
+"""Peak memory of a piece of work above the loaded model, in a process of its own: resident memory, or a GPU's.
 
-`python -m crate_transformers.bench.memory NAME CASE` (CASE is json) prints the bytes, or "null" where the system does
-not tell.
+`python -m crate_transformers.bench.memory NAME CASE THREADS DEVICE` (CASE is json) prints the bytes, or "null" where
+the system does not tell.
 """
 
 import gc
@@ -9,6 +9,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+
+import torch
 
 from .contenders import Case, build
 
@@ -18,6 +20,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def peak_memory(name: str, case: Case, threads: int | None = None) -> int | None:
     """Bytes above the loaded model at the peak of two runs, measured in a process of its own; None: not measured."""
     command = [sys.executable, "-W", "ignore", "-m", __name__, name, json.dumps(case.fields()), str(threads or 0)]
+    command.append(torch.get_default_device().type)
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         return None  # killed for memory, most likely
@@ -33,6 +36,12 @@ def measure_here(name: str, case: Case) -> int | None:
     """The same in this process, which has done nothing else."""
     work = build(name, case)
     gc.collect()
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        for _ in range(2):
+            work.run()
+        return torch.cuda.max_memory_allocated() - before
     try:
         _CLEAR.write_text("5")  # the peak starts again at what is resident now
         before = _kilobytes("VmRSS")
@@ -44,9 +53,9 @@ def measure_here(name: str, case: Case) -> int | None:
 
 
 def _main() -> None:
-    import torch
-
-    name, case, threads = sys.argv[1:]
+    name, case, threads, device = sys.argv[1:]
+    if device != "cpu":
+        torch.set_default_device(device)
     if int(threads):
         torch.set_num_threads(int(threads))
     print(json.dumps(measure_here(name, Case(**json.loads(case)))))

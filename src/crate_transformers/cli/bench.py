@@ -18,6 +18,9 @@ def bench(
     only: Annotated[str, typer.Option(help='Only the cases whose line contains this, such as "batch 16".')] = "",
     repetitions: Annotated[int, typer.Option(help="Rounds of each case.")] = 9,
     budget: Annotated[float, typer.Option(help="Seconds a case, after which no new round starts.")] = 120.0,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ... Default: an accelerator where there is one.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of torch. Default: its own choice.")] = None,
 ) -> None:
     """Measure speed, memory and operations, contenders side by side; ratios count, not seconds."""
@@ -35,10 +38,23 @@ def bench(
             raise ValueError(f"no case of suite {name} contains {only!r}")
     if threads is not None:
         torch.set_num_threads(threads)
+    if (chosen := _device(device)).type != "cpu":
+        torch.set_default_device(chosen)
     for name in names:
         rows = run_suite(name, output, quick, only, repetitions, budget, _progress)
         _print(name, rows)
     typer.echo(f"{', '.join(names)}: measured, written as json and png to {output}")
+
+
+def _device(name: str | None) -> Any:
+    import torch
+
+    here = ["cpu"]
+    if torch.accelerator.is_available() and (accelerator := torch.accelerator.current_accelerator()) is not None:
+        here.append(accelerator.type)
+    if name is not None and name not in here:
+        raise ValueError(f"--device {name!r} is not here: expected {' or '.join(here)}")
+    return torch.device(name or here[-1])
 
 
 def _progress(contests: list[Any]) -> Iterator[Any]:
