@@ -36,6 +36,29 @@ def compare(device):
         assert largest_difference(w.grad, exact.grad) <= 3e-5, (tokens, width, causal)
 
 
+def compare_half(device):
+    """The same in half precision and for the usual head widths; of bfloat16 the interpreter multiplies the bits."""
+    from crate_transformers.layers.triton_mssa import SubspaceFlashAttention
+
+    generator = torch.Generator().manual_seed(0)
+    dtypes = (torch.float32, torch.float16, *((torch.bfloat16,) if device == "cuda" else ()))
+    for dtype in dtypes:
+        for tokens, width, causal in ((70, 64, False), (37, 128, True)):
+            rows = torch.randn(1, 1, tokens, width, generator=generator).to(device, dtype)
+            w, exact = rows.clone().requires_grad_(), rows.double().requires_grad_()
+            scores = exact @ exact.mT / 8
+            if causal:
+                scores = scores.masked_fill(torch.ones(tokens, tokens, device=device).triu(1).bool(), -torch.inf)
+            expected = (scores.softmax(-1) @ exact).transpose(1, 2)
+            mixed = SubspaceFlashAttention.apply(w, 1 / 8, causal)
+            mixed.sum().backward()
+            expected.sum().backward()
+            bound = 8 * torch.finfo(dtype).eps * expected.abs().max().item()
+            assert mixed.dtype == dtype
+            assert largest_difference(mixed, expected) <= bound, (dtype, width)
+            assert largest_difference(w.grad, exact.grad) <= 4 * bound, (dtype, width)
+
+
 def compare_model():
     """A model through the kernel beside the same model through eager."""
     model = build(CrateForImageClassification, vision_config())
@@ -52,7 +75,7 @@ def test_interpreted():
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
-    program = "from layers.test_kernel import *; compare('cpu'); compare_model()"
+    program = "from layers.test_kernel import *; compare('cpu'); compare_half('cpu'); compare_model()"
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], env=environment, capture_output=True, text=True, check=False
     )
@@ -62,6 +85,7 @@ def test_interpreted():
 @pytest.mark.cuda
 def test_on_the_gpu():
     compare("cuda")
+    compare_half("cuda")
 
 
 @torch.no_grad()
