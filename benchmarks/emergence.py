@@ -163,7 +163,6 @@ def report(results: dict[str, Any]) -> str:
         lines.append(f"| {label} | {' | '.join(cells)} |")
 
     lines.append("| parameters | " + " | ".join(f"{results[name][0]['parameters']:,}" for name in FAMILIES) + " |")
-    row("training seconds (shared CPU)", lambda own: own["seconds"], ".0f")
     for part in ("train", "validation", "test"):
         row(f"loss, {part}", lambda own, p=part: own["metrics"][p]["loss"])
     for part in ("validation", "test"):
@@ -199,13 +198,14 @@ def report(results: dict[str, Any]) -> str:
 def write_figures(results: dict[str, Any], measures: dict[str, Any], shown: dict[str, Any], output: Path) -> None:
     """The curves, the rates and the maps of a middle layer of the first seed's models."""
     settings = results["settings"]
-    data = f"{settings['objects']} over textures, {settings['scored_images']} held-out images"
+    objects, seeds = f"{settings['objects']} over textures", ", ".join(map(str, settings["seeds"]))
+    data = f"{objects}, {settings['scored_images']} held-out images"
     version = f"crate_transformers {__version__}"
     Plate(
         "emergence",
         emergence_figure(results),
-        "Mean IoU of attention masks with the object's outline, by layer: mean and range over "
-        f"{len(settings['seeds'])} seeds; {data}, best head per class; {version}.",
+        "Mean IoU of attention masks with the object's outline, by layer: mean and range over seeds "
+        f"{seeds}; {data}, best head per class; {version}.",
     ).write(output)
     Plate(
         "rates",
@@ -219,7 +219,7 @@ def write_figures(results: dict[str, Any], measures: dict[str, Any], shown: dict
             f"attention_{name.lower()}",
             attention_figure(pictures, maps, layer),
             f"Attention of the class token, every head of layer {layer} (from 0) of {name}, trained on class labels "
-            f"alone, seed {settings['seeds'][0]}; {data}; {version}.",
+            f"alone, seed {settings['seeds'][0]}; {objects}, held-out images; {version}.",
         ).write(output)
 
 
@@ -250,9 +250,11 @@ def main() -> None:
                 {
                     "seed": seed,
                     "parameters": model.num_parameters(),
-                    "seconds": metrics["train"]["seconds"],
                     "recipe": recipe,
-                    "metrics": {part: metrics[part] for part in ("train", "validation", "test")},
+                    "metrics": {
+                        "train": {name: metrics["train"][name] for name in ("loss", "steps", "epochs")},
+                        **{part: metrics[part] for part in ("validation", "test")},
+                    },
                     "trained": score_masks(model, scored),
                     "untrained": score_masks(untrained(model, seed), scored),
                     "measures": {"layers": model.config.num_hidden_layers, **own_measures.to_dict()},
