@@ -125,7 +125,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    torch.set_grad_enabled(False)
     rows = []
     for size in arguments.sizes:
         for training in (False, True):
