@@ -213,7 +213,8 @@ def _read_folder(
             labels += [label] * len(found)
     if not paths:
         raise ValueError(f"{folder} holds no image")
-    empty = [name for label, name in enumerate(classes) if label not in set(labels)]
+    present = set(labels)
+    empty = [name for label, name in enumerate(classes) if label not in present]
     if empty and is_training and not skip_unreadable:
         others = f" (it has {', '.join(p.name for p in foreign[:3])})" if foreign else ""
         raise ValueError(f"{folder} has classes without an image: {', '.join(empty[:5])}{others}")

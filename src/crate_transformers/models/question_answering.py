@@ -133,8 +133,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 first, last = divmod(place, score.shape[1])
                 if value > 0:
                     probability[_characters(window, first, last)] += value
-        context = windows[0]["context"]
-        context = context if isinstance(context, str) else context[0]
+        context = _context(windows[0])
         answers = [
             {"score": min(score, 1.0), "start": start, "end": end, "answer": context[start:end]}
             for (start, end), score in sorted(probability.items(), key=lambda item: -item[1])[:top_k]
@@ -153,13 +152,19 @@ def _span_scores(window: dict[str, Any], longest: int, may_be_empty: bool) -> Te
     return (start[:, None] + end[None, :]).masked_fill(~spans, float("-inf"))
 
 
+def _context(window: dict[str, Any]) -> str:
+    """The whole context; a batch of windows comes apart into lists of one."""
+    context = window["context"]
+    return context if isinstance(context, str) else context[0]
+
+
 def _characters(window: dict[str, Any], first: int, last: int) -> tuple[int, int]:
     """(start, end) in the context of a span of tokens, without the spaces around it; (0, 0): no answer."""
     if not window["in_context"][0, first]:
         return 0, 0
-    offsets, context = window["offsets"][0], window["context"]
+    offsets = window["offsets"][0]
     start, end = int(offsets[first, 0]), int(offsets[last, 1])
-    text = (context if isinstance(context, str) else context[0])[start:end]
+    text = _context(window)[start:end]
     return start + len(text) - len(text.lstrip()), start + len(text.rstrip())
 
 
