@@ -90,6 +90,18 @@ def test_the_fused_model_gives_the_same_logits(form):
     )
 
 
+@pytest.mark.parametrize(("pool", "tokens"), [("cls", 1), ("mean", None)])
+def test_the_last_layer_computes_what_is_read(pool, tokens):
+    model = classifier(pool=pool)
+    fused, pixels = fuse(model), images(model.config).requires_grad_()
+    read = fused.crate(pixels).last_hidden_state
+    expected = model.crate(pixels).last_hidden_state[:, :tokens]
+    assert read.shape == expected.shape
+    assert largest_difference(read, expected) <= 1e-5
+    (gradient,) = torch.autograd.grad(fused(pixels).logits.sum(), pixels)  # sums in place leave it whole
+    assert largest_difference(gradient, torch.autograd.grad(model(pixels).logits.sum(), pixels)[0]) <= 1e-5
+
+
 @torch.no_grad()
 def test_the_golden_data():
     golden = load_golden("crate_cls")

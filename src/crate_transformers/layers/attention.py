@@ -79,6 +79,7 @@ class SubspaceAttention(nn.Module):
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
+        num_queries: int | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Mix the tokens within each subspace.
@@ -87,21 +88,25 @@ class SubspaceAttention(nn.Module):
             hidden_states: (B, N, d), after LayerNorm.
             attention_mask: what the attention operator takes (see transformers' masking_utils), or None.
             past_key_values: the cache; one tensor a layer (see layers/cache.py).
+            num_queries: mix only so many tokens, the first ones, with all of them; None: every token.
 
         Returns:
-            (B, N, d), and the attention (B, K, N, M) where the operator gives it (eager), else None.
+            (B, N, d), and the attention (B, K, N, M) where the operator gives it (eager), else None; N is num_queries
+            where that is given.
         """
         batch, num_tokens, _ = hidden_states.shape
         projected = self.subspaces(hidden_states).view(batch, num_tokens, self.num_heads, self.head_dim)
         projected = projected.transpose(1, 2)  # (B, K, N, p)
-        keys = values = projected
+        queries = keys = values = projected
+        if num_queries is not None:
+            queries = projected[:, :, :num_queries]
         if past_key_values is not None:
             keys, values = past_key_values.update(projected, projected, self.layer_idx)  # (B, K, M, p)
 
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_subspace_attention)
         mixed, attention = attend(
             self,
-            projected,
+            queries,
             keys,
             values,
             attention_mask,
@@ -109,7 +114,7 @@ class SubspaceAttention(nn.Module):
             scaling=self.scaling,
             **kwargs,
         )
-        return self.output(mixed.reshape(batch, num_tokens, -1)), attention
+        return self.output(mixed.flatten(2)), attention
 
 
 __all__ = ["SubspaceAttention", "eager_subspace_attention"]

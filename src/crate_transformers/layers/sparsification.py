@@ -93,7 +93,7 @@ class SparseCoding(nn.Module):
         return torch.eye(*step.shape, dtype=step.dtype, device=step.device).add(step, alpha=self.step_size)
 
     def _shrink(self, moved: Tensor) -> Tensor:
-        return F.relu(moved - self.threshold, inplace=True)
+        return F.relu(moved.sub_(self.threshold), inplace=True)
 
 
 def _holds_identity(step: Tensor) -> bool:
