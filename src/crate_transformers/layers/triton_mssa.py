@@ -24,6 +24,16 @@ _BLOCK = 64
 
 
 @triton.jit
+def _place(num_tokens, BLOCK: tl.constexpr):
+    """Which tile of rows, of which head of which sequence (batch * heads + head).
+
+    One axis for both, tiles first: neighbours share tokens, and the other axes of a grid end at 65,535.
+    """
+    tiles = tl.cdiv(num_tokens, BLOCK)
+    return tl.program_id(0) % tiles, tl.program_id(0) // tiles
+
+
+@triton.jit
 def _load_rows(start, rows, features, stride_n, stride_p, num_tokens, width):
     """A tile (R, p) of the tokens `rows`, zero outside."""
     inside = (rows[:, None] < num_tokens) & (features[None, :] < width)
@@ -36,15 +46,16 @@ def _forward(
     w_b, w_k, w_n, w_p, o_b, o_n, o_k, o_p,
     CAUSAL: tl.constexpr, BLOCK: tl.constexpr, FEATURES: tl.constexpr,
 ):  # fmt: skip
-    batch, head = tl.program_id(1) // num_heads, tl.program_id(1) % num_heads
+    tile, plane = _place(num_tokens, BLOCK)
+    batch, head = plane // num_heads, plane % num_heads
     w += batch.to(tl.int64) * w_b + head * w_k
-    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    rows = tile * BLOCK + tl.arange(0, BLOCK)
     features = tl.arange(0, FEATURES)
     query = _load_rows(w, rows, features, w_n, w_p, num_tokens, width)  # (R, p)
     highest = tl.full([BLOCK], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
     mixed = tl.zeros([BLOCK, FEATURES], tl.float32)
-    end = tl.minimum((tl.program_id(0) + 1) * BLOCK, num_tokens) if CAUSAL else num_tokens
+    end = tl.minimum((tile + 1) * BLOCK, num_tokens) if CAUSAL else num_tokens
     for start in range(0, end, BLOCK):
         columns = start + tl.arange(0, BLOCK)
         tokens = _load_rows(w, columns, features, w_n, w_p, num_tokens, width)  # (C, p), key and value
@@ -63,7 +74,7 @@ def _forward(
     inside = (rows[:, None] < num_tokens) & (features[None, :] < width)
     place = out + batch.to(tl.int64) * o_b + head * o_k + rows[:, None] * o_n + features[None, :] * o_p
     tl.store(place, (mixed / total[:, None]).to(out.dtype.element_ty), mask=inside)
-    tl.store(logsumexp + tl.program_id(1) * num_tokens + rows, highest + tl.log2(total), mask=rows < num_tokens)
+    tl.store(logsumexp + plane.to(tl.int64) * num_tokens + rows, highest + tl.log2(total), mask=rows < num_tokens)
 
 
 @triton.jit
@@ -99,13 +110,14 @@ def _backward(
     w_b, w_k, w_n, w_p, g_b, g_n, g_k, g_p,
     CAUSAL: tl.constexpr, BLOCK: tl.constexpr, FEATURES: tl.constexpr,
 ):  # fmt: skip
-    batch, head = tl.program_id(1) // num_heads, tl.program_id(1) % num_heads
+    tile, plane = _place(num_tokens, BLOCK)
+    batch, head = plane // num_heads, plane % num_heads
     w += batch.to(tl.int64) * w_b + head * w_k
     gradient += batch.to(tl.int64) * g_b + head * g_k
     grad_w += batch.to(tl.int64) * g_b + head * g_k
-    logsumexp += tl.program_id(1) * num_tokens
-    delta += tl.program_id(1) * num_tokens
-    first = tl.program_id(0) * BLOCK
+    logsumexp += plane.to(tl.int64) * num_tokens
+    delta += plane.to(tl.int64) * num_tokens
+    first = tile * BLOCK
     rows, features = first + tl.arange(0, BLOCK), tl.arange(0, FEATURES)
     w_row = _load_rows(w, rows, features, w_n, w_p, num_tokens, width)
     g_row = _load_rows(gradient, rows, features, g_n, g_p, num_tokens, width)
@@ -144,7 +156,7 @@ class SubspaceFlashAttention(torch.autograd.Function):
         out = w.new_empty(batch, num_tokens, heads, width)
         logsumexp = w.new_empty(batch, heads, num_tokens, dtype=torch.float32)  # in base 2
         settings = _settings(width, num_tokens)
-        grid = (triton.cdiv(num_tokens, settings["BLOCK"]), batch * heads)
+        grid = (triton.cdiv(num_tokens, settings["BLOCK"]) * batch * heads,)
         _forward[grid](
             w, out, logsumexp, scaling, heads, num_tokens, width, *w.stride(), *out.stride(), CAUSAL=causal, **settings
         )
@@ -160,7 +172,7 @@ class SubspaceFlashAttention(torch.autograd.Function):
         delta = (gradient.float() * out.float()).sum(dim=-1).transpose(1, 2).contiguous()  # (B, K, N)
         grad_w = torch.empty_like(out)  # (B, N, K, p): as the projection's gradient lies
         settings = _settings(width, num_tokens)
-        grid = (triton.cdiv(num_tokens, settings["BLOCK"]), batch * heads)
+        grid = (triton.cdiv(num_tokens, settings["BLOCK"]) * batch * heads,)
         _backward[grid](
             w, gradient, logsumexp, delta, grad_w, ctx.scaling, heads, num_tokens, width, *w.stride(),
             *gradient.stride(), CAUSAL=ctx.causal, **settings,
