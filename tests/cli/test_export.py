@@ -1,5 +1,9 @@
 """`crate export` and what it refuses; `crate bench` and what it refuses."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from tiny import build, images, vision_config
@@ -42,3 +46,12 @@ def test_bench_refuses(crate, tmp_path):
         crate("bench", "vision", "--device", "tpu", "--output", tmp_path)
     with pytest.raises(ValueError, match="repetitions"):
         crate("bench", "vision", "--repetitions", 0, "--output", tmp_path)
+
+
+def test_bench_with_two_threads(tmp_path):
+    """In a process of its own: threads are set before torch is loaded, or its batched LU hangs (see cli/bench.py)."""
+    command = [sys.executable, "-m", "crate_transformers", "bench", "analysis", "--quick", "--threads", "2"]
+    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "MKL" not in done.stdout + done.stderr
+    assert json.loads((tmp_path / "analysis.json").read_text())["machine"]["threads"] == 2

@@ -1,11 +1,12 @@
 """Peak memory of a piece of work above the loaded model, in a process of its own: resident memory, or a GPU's.
 
-`python -m crate_transformers.bench.memory NAME CASE THREADS DEVICE` (CASE is json) prints the bytes, or "null" where
+`python -m crate_transformers.bench.memory NAME CASE DEVICE` (CASE is json) prints the bytes, or "null" where
 the system does not tell.
 """
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,12 @@ from .contenders import Case, build
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def peak_memory(name: str, case: Case, threads: int | None = None) -> int | None:
+def peak_memory(name: str, case: Case) -> int | None:
     """Bytes above the loaded model at the peak of two runs, measured in a process of its own; None: not measured."""
-    command = [sys.executable, "-W", "ignore", "-m", __name__, name, json.dumps(case.fields()), str(threads or 0)]
-    command.append(torch.get_default_device().type)
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    device = torch.get_default_device().type
+    command = [sys.executable, "-W", "ignore", "-m", __name__, name, json.dumps(case.fields()), device]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode != 0:
         return None  # killed for memory, most likely
     return json.loads(result.stdout.strip().splitlines()[-1])
@@ -53,11 +55,9 @@ def measure_here(name: str, case: Case) -> int | None:
 
 
 def _main() -> None:
-    name, case, threads, device = sys.argv[1:]
+    name, case, device = sys.argv[1:]
     if device != "cpu":
         torch.set_default_device(device)
-    if int(threads):
-        torch.set_num_threads(int(threads))
     print(json.dumps(measure_here(name, Case(**json.loads(case)))))
 
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..analysis.output import write_json
@@ -71,7 +70,7 @@ def run_contest(contest: Contest, repetitions: int = 9, warmup: int = 2, budget:
                 unit=case.unit,
                 gflop=counted / 1e9 if counted else None,
                 matrix_rate_share=counted / timing.median / rate if counted else None,
-                peak_memory_bytes=peak_memory(name, case, torch.get_num_threads()) if contest.memory else None,
+                peak_memory_bytes=peak_memory(name, case) if contest.memory else None,
                 cache_bytes=_cache(name, case),
                 slower=ratio(timing, ours),
             )

@@ -1,5 +1,6 @@
 """`crate bench`: this library beside its public formulation and transformers' own models."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,8 @@ def bench(
         raise ValueError("--repetitions and --threads must be >= 1, --budget > 0")
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file: name a folder")
+    if threads is not None:  # before torch is loaded: after torch.set_num_threads its batched LU is wrong on the CPU
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # (pytorch/pytorch issue 142815)
     import torch
 
     from ..bench import SUITES, contests_of, run_suite
@@ -36,7 +39,7 @@ def bench(
     for name in names:
         if not contests_of(name, quick, only):  # a wrong name is told before anything runs
             raise ValueError(f"no case of suite {name} contains {only!r}")
-    if threads is not None:
+    if threads is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     if (chosen := _device(device)).type != "cpu":
         torch.set_default_device(chosen)
