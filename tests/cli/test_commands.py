@@ -43,6 +43,28 @@ def pictures(tmp_path):
     return folder
 
 
+def test_train_says_that_it_waited_for_data(tmp_path):
+    for name in ("ant", "bee"):  # large pictures for a model that has nothing to do
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (900, 900), (20 * i, 0, 0)).save(tmp_path / "data" / name / f"{i}.png")
+    small = (
+        "image_size=8",
+        "patch_size=4",
+        "num_channels=3",
+        "hidden_size=8",
+        "num_attention_heads=1",
+        "num_hidden_layers=1",
+    )
+    settings = (*(f"model.{value}" for value in small), "train.max_steps=20", "train.measure_every=0")
+    sets = [part for value in settings for part in ("--set", value)]
+    code, output = crate("train", "--data", f"imagefolder:{tmp_path / 'data'}", "--output", tmp_path / "run", *sets)
+    assert code == 0, output
+    waited = json.loads((tmp_path / "run" / "metrics.json").read_text())["train"]["data_wait_fraction"]
+    assert waited > 0.3
+    assert f"{waited:.0%} of the time was spent waiting for data" in output
+
+
 def test_predict(model, pictures):
     code, output = crate("predict", model, pictures, pictures / "a.png")
     assert code == 0, output

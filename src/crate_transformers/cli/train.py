@@ -8,6 +8,7 @@ import typer
 from .settings import parse_settings
 
 DEFAULT_RECIPE = "digits"
+_LONG_WAIT = 0.3  # of the time
 
 
 def train(
@@ -46,6 +47,12 @@ def train(
     part = next((name for name in ("test", "validation") if name in result.metrics), "train")
     named = ", ".join(f"{k} {v:.4f}" for k, v in result.metrics[part].items() if isinstance(v, float))
     typer.echo(f"{part}: {named}")
+    waited = result.metrics["train"]["data_wait_fraction"]
+    if waited > _LONG_WAIT:
+        typer.echo(
+            f"{waited:.0%} of the time was spent waiting for data: --set train.dataloader_num_workers=4 prepares it in "
+            "4 processes beside the training"
+        )
     typer.echo(f"model, metrics.json and report.html written to {folder}")
 
 
