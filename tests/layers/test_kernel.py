@@ -59,23 +59,49 @@ def compare_half(device):
             assert largest_difference(w.grad, exact.grad) <= 4 * bound, (dtype, width)
 
 
+def compare_ista(device):
+    """The end of an ISTA step beside float64; x may be wider than the product, as under autocast."""
+    from crate_transformers.layers.triton_ista import ShrinkSum
+
+    generator = torch.Generator().manual_seed(0)
+    for wide, narrow in (
+        (torch.float32, torch.float32), (torch.float16, torch.float16), (torch.float32, torch.bfloat16),
+    ):  # fmt: skip
+        x, product, weight = (torch.randn(37, 61, generator=generator).to(device) for _ in range(3))
+        x, product = x.to(wide).requires_grad_(), product.to(narrow).requires_grad_()
+        code = ShrinkSum.apply(x, product, 0.3, 0.2)
+        (code * weight).sum().backward()
+        exact = [tensor.detach().double().requires_grad_() for tensor in (x, product)]
+        expected = (exact[0] + 0.3 * exact[1] - 0.2).relu()
+        (expected * weight).sum().backward()
+        epsilon = torch.finfo(narrow).eps
+        assert code.dtype == narrow
+        assert largest_difference(code, expected) <= epsilon * expected.max().item()
+        for tensor, other in zip((x, product), exact, strict=True):
+            assert tensor.grad.dtype == tensor.dtype
+            assert largest_difference(tensor.grad, other.grad) <= epsilon * weight.abs().max().item()
+
+
 def compare_model():
-    """A model through the kernel beside the same model through eager."""
+    """A model through the kernels beside the same model through eager; a single image takes the other ISTA step."""
     model = build(CrateForImageClassification, vision_config())
-    pixels = images(model.config)
-    model.set_attn_implementation("eager")
-    expected, wanted = model(pixels).logits, gradients(model, pixel_values=pixels, labels=torch.tensor([1, 3]))
-    model.set_attn_implementation("mssa")
-    assert largest_difference(model(pixels).logits, expected) <= 1e-5
-    for name, gradient in gradients(model, pixel_values=pixels, labels=torch.tensor([1, 3])).items():
-        assert largest_difference(gradient, wanted[name]) <= 1e-5, name
+    for batch in (2, 1):
+        inputs = {"pixel_values": images(model.config, batch), "labels": torch.tensor([1, 3])[:batch]}
+        model.set_attn_implementation("eager")
+        expected, wanted = model(**inputs).logits, gradients(model, **inputs)
+        model.set_attn_implementation("mssa")
+        assert largest_difference(model(**inputs).logits, expected) <= 1e-5
+        for name, gradient in gradients(model, **inputs).items():
+            assert largest_difference(gradient, wanted[name]) <= 1e-5, name
 
 
 def test_interpreted():
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
-    program = "from layers.test_kernel import *; compare('cpu'); compare_half('cpu'); compare_model()"
+    program = (
+        "from layers.test_kernel import *; compare('cpu'); compare_half('cpu'); compare_ista('cpu'); compare_model()"
+    )
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], env=environment, capture_output=True, text=True, check=False
     )
@@ -86,6 +112,7 @@ def test_interpreted():
 def test_on_the_gpu():
     compare("cuda")
     compare_half("cuda")
+    compare_ista("cuda")
 
 
 @torch.no_grad()

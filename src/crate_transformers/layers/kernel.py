@@ -1,18 +1,20 @@
-"""The attention implementation `mssa`: one tensor as query, key and value, with a fallback to sdpa.
+"""The attention implementation `mssa`: the library's own kernels, with a fallback to torch's operators.
 
-`model.set_attn_implementation("mssa")` picks it. The Triton kernel (triton_mssa.py) runs where it can: a GPU, no mask
-(causal or not), no dropout, heads of at most 128. Everything else, a CPU among it, goes to sdpa and gives the same
-numbers.
+`model.set_attn_implementation("mssa")` picks it. Attention with one tensor as query, key and value (triton_mssa.py)
+runs where it can: a GPU, no mask (causal or not), no dropout, heads of at most 128. What follows the last product of an
+ISTA step in half precision, or of one with few tokens, takes one pass on a GPU (triton_ista.py). Everything else, a CPU
+among it, goes to torch's operators and gives the same numbers.
 
-Shapes: B batch, K heads, N tokens, p head_dim.
+Shapes: B batch, K heads, N tokens, p head_dim, d hidden_size.
 """
 
 import os
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -57,7 +59,27 @@ def mssa_attention(
     )
 
 
+def shrink_sum(
+    config: PreTrainedConfig, x: Tensor, left: Tensor, right: Tensor, step_size: float, threshold: float
+) -> Tensor:
+    """The end of an ISTA step: relu(x + eta L R - eta lambda).
+
+    Args:
+        config: its attention implementation says whose operators run.
+        x, left: (n, d). right: (d, d). step_size: eta. threshold: eta lambda.
+
+    Returns:
+        (n, d), >= 0.
+    """
+    if config._attn_implementation == "mssa" and x.numel() and _runs_here(x):
+        from .triton_ista import ShrinkSum
+
+        return ShrinkSum.apply(x, left @ right, step_size, threshold)
+    moved = torch.addmm(x, left, right, alpha=step_size)
+    return nn.functional.relu(moved.sub_(threshold), inplace=True)
+
+
 AttentionInterface.register("mssa", mssa_attention)
 AttentionMaskInterface.register("mssa", sdpa_mask)
 
-__all__ = ["mssa_attention"]
+__all__ = ["mssa_attention", "shrink_sum"]

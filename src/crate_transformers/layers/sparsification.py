@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
+from .kernel import shrink_sum
+
 
 class SparseCoding(nn.Module):
     """Tokens to their sparse codes by `ista_steps` steps of ISTA.
@@ -34,6 +36,7 @@ class SparseCoding(nn.Module):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
+        self.config = config
         self.num_steps = config.ista_steps
         self.step_size = config.ista_step_size
         self.threshold = config.ista_step_size * config.ista_lambda
@@ -74,15 +77,13 @@ class SparseCoding(nn.Module):
         step = self.kept_step
         if step is None and (torch.compiler.is_exporting() or flat.shape[0] >= dictionary.shape[0]):
             step = self._step_matrix()
-        if step is None:
-            residual = torch.addmm(flat, flat, dictionary.mT, alpha=-1)  # x - x D^T
-            moved = torch.addmm(flat, residual, dictionary, alpha=self.step_size)
-        elif _holds_identity(step):
+        if step is not None and _holds_identity(step):
             moved = torch.addmm(flat.new_full((1,), -self.threshold), flat, step)
             return F.relu(moved, inplace=True).view(tokens.shape)
-        else:
-            moved = torch.addmm(flat, flat, step, alpha=self.step_size)
-        return self._shrink(moved).view(tokens.shape)
+        left, right = flat, step
+        if right is None:
+            left, right = torch.addmm(flat, flat, dictionary.mT, alpha=-1), dictionary  # x - x D^T
+        return shrink_sum(self.config, flat, left, right, self.step_size, self.threshold).view(tokens.shape)
 
     def _step_matrix(self) -> Tensor:
         """I + eta (D - D^T D) (d, d); in half precision D - D^T D."""
