@@ -76,6 +76,7 @@ def compare_ista(device):
         (expected * weight).sum().backward()
         epsilon = torch.finfo(narrow).eps
         assert code.dtype == narrow
+        assert ShrinkSum.apply(torch.full_like(x, torch.nan), product, 0.3, 0.2).isnan().all()
         assert largest_difference(code, expected) <= epsilon * expected.max().item()
         for tensor, other in zip((x, product), exact, strict=True):
             assert tensor.grad.dtype == tensor.dtype

@@ -100,6 +100,8 @@ class SubspaceAttention(nn.Module):
         queries = keys = values = projected
         if num_queries is not None:
             queries = projected[:, :, :num_queries]
+            if isinstance(attention_mask, Tensor) and attention_mask.ndim == 4:
+                attention_mask = attention_mask[:, :, :num_queries]
         if past_key_values is not None:
             keys, values = past_key_values.update(projected, projected, self.layer_idx)  # (B, K, M, p)
 

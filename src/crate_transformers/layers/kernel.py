@@ -24,7 +24,8 @@ _HAS_TRITON = find_spec("triton") is not None
 
 def _runs_here(tensor: Tensor) -> bool:
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return _HAS_TRITON and (tensor.is_cuda or (interpreted and tensor.device.type == "cpu"))
+    here = tensor.is_cuda or (interpreted and tensor.device.type == "cpu")
+    return _HAS_TRITON and here and tensor.dtype != torch.float64  # the kernels sum in float32
 
 
 def mssa_attention(

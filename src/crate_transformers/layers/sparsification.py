@@ -31,7 +31,8 @@ class SparseCoding(nn.Module):
     """Tokens to their sparse codes by `ista_steps` steps of ISTA.
 
     Args:
-        config: hidden_size, dictionary_ratio, ista_steps, ista_step_size, ista_lambda.
+        config: hidden_size, dictionary_ratio, ista_steps, ista_step_size, ista_lambda; its attention implementation
+            says whose operators run (see kernel.py).
     """
 
     def __init__(self, config: PreTrainedConfig):

@@ -13,6 +13,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _BLOCK = 1024
 
@@ -23,7 +24,7 @@ def _forward(x, product, code, step_size, threshold, size, BLOCK: tl.constexpr):
     inside = place < size
     moved = tl.load(x + place, mask=inside, other=0.0).to(tl.float32) - threshold
     moved += step_size * tl.load(product + place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(code + place, tl.maximum(moved, 0.0).to(code.dtype.element_ty), mask=inside)
+    tl.store(code + place, tl.where(moved <= 0, 0.0, moved).to(code.dtype.element_ty), mask=inside)  # NaN stays
 
 
 @triton.jit
@@ -31,7 +32,7 @@ def _backward(code, gradient, grad_x, grad_product, step_size, size, BLOCK: tl.c
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < size
     passed = tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32)
-    passed = tl.where(tl.load(code + place, mask=inside, other=0.0) > 0, passed, 0.0)
+    passed = tl.where(tl.load(code + place, mask=inside, other=0.0) <= 0, 0.0, passed)
     tl.store(grad_x + place, passed.to(grad_x.dtype.element_ty), mask=inside)
     tl.store(grad_product + place, (step_size * passed).to(grad_product.dtype.element_ty), mask=inside)
 
@@ -44,17 +45,21 @@ class ShrinkSum(torch.autograd.Function):
         x, product = x.contiguous(), product.contiguous()
         code = torch.empty_like(product)
         grid = (triton.cdiv(code.numel(), _BLOCK),)
-        _forward[grid](x, product, code, step_size, threshold, code.numel(), BLOCK=_BLOCK)
+        with torch.cuda.device_of(code):
+            _forward[grid](x, product, code, step_size, threshold, code.numel(), BLOCK=_BLOCK)
         ctx.save_for_backward(code)
         ctx.step_size, ctx.dtype = step_size, x.dtype
         return code
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (code,) = ctx.saved_tensors
         grad_x, grad_product = torch.empty_like(code, dtype=ctx.dtype), torch.empty_like(code)
         grid = (triton.cdiv(code.numel(), _BLOCK),)
-        _backward[grid](code, gradient.contiguous(), grad_x, grad_product, ctx.step_size, code.numel(), BLOCK=_BLOCK)
+        gradient = gradient.contiguous()
+        with torch.cuda.device_of(code):
+            _backward[grid](code, gradient, grad_x, grad_product, ctx.step_size, code.numel(), BLOCK=_BLOCK)
         return grad_x, grad_product, None, None
 
 

@@ -18,6 +18,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _BLOCK = 64
@@ -157,14 +158,26 @@ class SubspaceFlashAttention(torch.autograd.Function):
         logsumexp = w.new_empty(batch, heads, num_tokens, dtype=torch.float32)  # in base 2
         settings = _settings(width, num_tokens)
         grid = (triton.cdiv(num_tokens, settings["BLOCK"]) * batch * heads,)
-        _forward[grid](
-            w, out, logsumexp, scaling, heads, num_tokens, width, *w.stride(), *out.stride(), CAUSAL=causal, **settings
-        )
+        with torch.cuda.device_of(w):
+            _forward[grid](
+                w,
+                out,
+                logsumexp,
+                scaling,
+                heads,
+                num_tokens,
+                width,
+                *w.stride(),
+                *out.stride(),
+                CAUSAL=causal,
+                **settings,
+            )
         ctx.save_for_backward(w, out, logsumexp)
         ctx.scaling, ctx.causal = scaling, causal
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         w, out, logsumexp = ctx.saved_tensors
         batch, heads, num_tokens, width = w.shape
@@ -173,10 +186,11 @@ class SubspaceFlashAttention(torch.autograd.Function):
         grad_w = torch.empty_like(out)  # (B, N, K, p): as the projection's gradient lies
         settings = _settings(width, num_tokens)
         grid = (triton.cdiv(num_tokens, settings["BLOCK"]) * batch * heads,)
-        _backward[grid](
-            w, gradient, logsumexp, delta, grad_w, ctx.scaling, heads, num_tokens, width, *w.stride(),
-            *gradient.stride(), CAUSAL=ctx.causal, **settings,
-        )  # fmt: skip
+        with torch.cuda.device_of(w):
+            _backward[grid](
+                w, gradient, logsumexp, delta, grad_w, ctx.scaling, heads, num_tokens, width, *w.stride(),
+                *gradient.stride(), CAUSAL=ctx.causal, **settings,
+            )  # fmt: skip
         return grad_w.transpose(1, 2), None, None
 
 
