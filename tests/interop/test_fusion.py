@@ -103,6 +103,31 @@ def test_the_last_layer_computes_what_is_read(pool, tokens):
 
 
 @torch.no_grad()
+def test_what_was_recorded_before_is_recorded_of_the_copy():
+    model, wanted = classifier(), {"output_half_hidden_states": True}
+    pixels = images(model.config)
+    expected = model(pixels, **wanted).half_hidden_states  # installs the hooks
+    recorded = fuse(model)(pixels, **wanted).half_hidden_states
+    assert [tensor.shape[1] for tensor in recorded] == [*(tensor.shape[1] for tensor in expected[:-1]), 1]
+    assert largest_difference(recorded[0], expected[0]) <= 1e-5
+
+
+@torch.no_grad()
+def test_a_mask_and_autocast():
+    model = classifier()
+    fused, pixels = fuse(model), images(model.config)
+    tokens = model.config.num_patches + 1
+    mask = torch.zeros(len(pixels), 1, tokens, tokens)
+    mask[..., 3] = -torch.inf
+    difference = largest_difference(
+        fused(pixels, attention_mask=mask).logits, model(pixels, attention_mask=mask).logits
+    )
+    assert difference <= 1e-5
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fused.crate.layers[0].compression(torch.zeros(1, 3, 13)).dtype == torch.float32
+
+
+@torch.no_grad()
 def test_the_golden_data():
     golden = load_golden("crate_cls")
     fused = fuse(convert_checkpoint(golden.state, num_attention_heads=3))

@@ -59,20 +59,17 @@ class NormalizedLinear(nn.Module):
 class ServedCompression(Compression):
     """Z_half = Z + MSSA(LN(Z)) of the first tokens, summed where MSSA was written: nobody looks at it there.
 
-    Args:
-        block: what it takes the place of; its attention projects to the width, its norm is folded.
-        num_tokens: how many tokens are read afterwards, the first ones; None: all.
+    What a folded Compression, whose attention projects to the width, becomes; num_tokens: how many tokens are read
+    afterwards, the first ones; None: all.
     """
 
-    def __init__(self, block: Compression, num_tokens: int | None = None):
-        nn.Module.__init__(self)
-        self.attention = block.attention
-        self.num_tokens = num_tokens
+    num_tokens: int | None = None
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
         """(B, N, d) -> (B, N or num_tokens, d)."""
         compressed, _ = self.attention(hidden_states, attention_mask, num_queries=self.num_tokens, **kwargs)
-        return compressed.add_(hidden_states[:, : self.num_tokens])
+        read = hidden_states[:, : self.num_tokens]
+        return compressed.add_(read) if compressed.dtype == read.dtype else compressed + read  # autocast mixes them
 
 
 def _parts(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
@@ -123,7 +120,7 @@ def _compress_what_is_read(model: CratePreTrainedModel) -> None:
     """Sums in place; a classifier that reads the class token needs no other one of the last layer."""
     layers = [layer for layer in _parts(model, CrateLayer) if isinstance(layer.compression.attention.output, nn.Linear)]
     for layer in layers:
-        layer.compression = ServedCompression(layer.compression)
+        layer.compression.__class__ = ServedCompression  # the module stays, and its hooks with it
     if layers and isinstance(model, CrateForImageClassification) and model.config.pool == "cls":
         layers[-1].compression.num_tokens = 1
 
