@@ -63,6 +63,7 @@ def test_train_says_that_it_waited_for_data(tmp_path):
     waited = json.loads((tmp_path / "run" / "metrics.json").read_text())["train"]["data_wait_fraction"]
     assert waited > 0.3
     assert f"{waited:.0%} of the time was spent waiting for data" in output
+    assert "train.dataloader_num_workers=N, now 0" in output
 
 
 def test_predict(model, pictures):

@@ -22,7 +22,8 @@ def peak_memory(name: str, case: Case) -> int | None:
     """Bytes above the loaded model at the peak of two runs, measured in a process of its own; None: not measured."""
     device = torch.get_default_device().type
     command = [sys.executable, "-W", "ignore", "-m", __name__, name, json.dumps(case.fields()), device]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode != 0:
         return None  # killed for memory, most likely

@@ -22,15 +22,17 @@ def bench(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, ... Default: an accelerator where there is one.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of torch. Default: its own choice.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of torch, no more than cores. Default: its own choice.")
+    ] = None,
 ) -> None:
     """Measure speed, memory and operations, contenders side by side; ratios count, not seconds."""
     if repetitions < 1 or budget <= 0 or (threads is not None and threads < 1):
         raise ValueError("--repetitions and --threads must be >= 1, --budget > 0")
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file: name a folder")
-    if threads is not None:  # before torch is loaded: after torch.set_num_threads its batched LU is wrong on the CPU
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # (pytorch/pytorch issue 142815)
+    if threads is not None:  # before torch is loaded: after torch.set_num_threads its batched LU fails or hangs on the
+        os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}  # CPU (pytorch issue 142815)
     import torch
 
     from ..bench import SUITES, contests_of, run_suite
@@ -40,7 +42,9 @@ def bench(
         if not contests_of(name, quick, only):  # a wrong name is told before anything runs
             raise ValueError(f"no case of suite {name} contains {only!r}")
     if threads is not None and torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+        raise ValueError(
+            f"--threads {threads}: torch takes {torch.get_num_threads()} here, no more than there are cores"
+        )
     if (chosen := _device(device)).type != "cpu":
         torch.set_default_device(chosen)
     for name in names:

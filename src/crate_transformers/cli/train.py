@@ -49,9 +49,10 @@ def train(
     typer.echo(f"{part}: {named}")
     waited = result.metrics["train"]["data_wait_fraction"]
     if waited > _LONG_WAIT:
+        workers = loaded.arguments.get("dataloader_num_workers", 0)
         typer.echo(
-            f"{waited:.0%} of the time was spent waiting for data: --set train.dataloader_num_workers=4 prepares it in "
-            "4 processes beside the training"
+            f"{waited:.0%} of the time was spent waiting for data: more processes would prepare it faster "
+            f"(--set train.dataloader_num_workers=N, now {workers})"
         )
     typer.echo(f"model, metrics.json and report.html written to {folder}")
 
