@@ -1,14 +1,14 @@
 """`crate train` and `crate recipes`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .settings import parse_settings
 
 DEFAULT_RECIPE = "digits"
-_LONG_WAIT = 0.3  # of the time
+_LONG_WAIT, _LONG_SHARE = 60.0, 0.3  # seconds, and of the whole time
 
 
 def train(
@@ -47,14 +47,25 @@ def train(
     part = next((name for name in ("test", "validation") if name in result.metrics), "train")
     named = ", ".join(f"{k} {v:.4f}" for k, v in result.metrics[part].items() if isinstance(v, float))
     typer.echo(f"{part}: {named}")
-    waited = result.metrics["train"]["data_wait_fraction"]
-    if waited > _LONG_WAIT:
-        workers = loaded.arguments.get("dataloader_num_workers", 0)
-        typer.echo(
-            f"{waited:.0%} of the time was spent waiting for data: more processes would prepare it faster "
-            f"(--set train.dataloader_num_workers=N, now {workers})"
-        )
+    advice = waiting_advice(result.metrics["train"], loaded.arguments.get("dataloader_num_workers", 0))
+    if advice is not None:
+        typer.echo(advice)
     typer.echo(f"model, metrics.json and report.html written to {folder}")
+
+
+def waiting_advice(measured: dict[str, Any], workers: int) -> str | None:
+    """A line for a run that waited long for data; None for one that did not, or was short.
+
+    Args:
+        measured: data_wait_fraction and seconds of a run. workers: processes that prepared its data.
+    """
+    share = measured["data_wait_fraction"]
+    if share < _LONG_SHARE or share * measured["seconds"] < _LONG_WAIT:
+        return None
+    return (
+        f"{share:.0%} of the time was spent waiting for data: more processes would prepare it faster "
+        f"(--set train.dataloader_num_workers=N, now {workers})"
+    )
 
 
 def recipes() -> None:
