@@ -57,7 +57,7 @@ def waiting_advice(measured: dict[str, Any], workers: int) -> str | None:
     """A line for a run that waited long for data; None for one that did not, or was short.
 
     Args:
-        measured: data_wait_fraction and seconds of a run. workers: processes that prepared its data.
+        measured: data_wait_fraction (0 to 1) and seconds of a run. workers: processes that prepared its data.
     """
     share = measured["data_wait_fraction"]
     if share < _LONG_SHARE or share * measured["seconds"] < _LONG_WAIT:

@@ -160,18 +160,9 @@ class SubspaceFlashAttention(torch.autograd.Function):
         grid = (triton.cdiv(num_tokens, settings["BLOCK"]) * batch * heads,)
         with torch.cuda.device_of(w):
             _forward[grid](
-                w,
-                out,
-                logsumexp,
-                scaling,
-                heads,
-                num_tokens,
-                width,
-                *w.stride(),
-                *out.stride(),
-                CAUSAL=causal,
+                w, out, logsumexp, scaling, heads, num_tokens, width, *w.stride(), *out.stride(), CAUSAL=causal,
                 **settings,
-            )
+            )  # fmt: skip
         ctx.save_for_backward(w, out, logsumexp)
         ctx.scaling, ctx.causal = scaling, causal
         return out
