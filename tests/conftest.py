@@ -1,4 +1,4 @@
-"""Tests marked `cuda` or `chromium` are taken out of the run where there is no CUDA device, or no Chromium."""
+"""Tests marked `cuda`, `chromium` or `compiler` are taken out of the run where there is no such thing."""
 
 import shutil
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-HERE = {"cuda": torch.cuda.is_available(), "chromium": CHROMIUM is not None}
+COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
+HERE = {"cuda": torch.cuda.is_available(), "chromium": CHROMIUM is not None, "compiler": COMPILER is not None}
 
 
 def pytest_collection_modifyitems(config, items):

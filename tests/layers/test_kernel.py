@@ -1,4 +1,5 @@
-"""The kernel `mssa` against eager attention in float32, through Triton's interpreter where there is no GPU."""
+"""The implementation `mssa`: its GPU kernels beside float64, through Triton's interpreter where there is no GPU, and
+who gets which operator. The CPU's operator is in tests/native."""
 
 import os
 import subprocess
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from reference import largest_difference
-from tiny import build, decoder_config, gradients, images, token_ids, vision_config
+from tiny import build, decoder_config, encoder_config, gradients, images, token_ids, vision_config
 
-from crate_transformers import CrateForCausalLM, CrateForImageClassification
+from crate_transformers import CrateForCausalLM, CrateForImageClassification, CrateForMaskedLM
+from crate_transformers.layers import kernel
+from crate_transformers.native.mssa import mssa
 
 
 def compare(device):
@@ -131,3 +134,30 @@ def test_falls_back_with_the_same_numbers():
     assert largest_difference(model(ids, attention_mask=mask).logits[0, 3:], padded[0, 3:]) <= 1e-5
     again = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=None)
     assert torch.equal(again, generated)
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (CrateForImageClassification, vision_config()),
+        (CrateForMaskedLM, encoder_config()),
+        (CrateForCausalLM, decoder_config()),
+    ],
+)
+@pytest.mark.parametrize("asked", [None, "sdpa"])
+def test_on_a_cpu_the_operator_is_the_default(kind, config, asked, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    calls = []
+    monkeypatch.setattr(kernel, "mssa", lambda *arguments: calls.append(arguments[2]) or mssa(*arguments))
+    model = kind._from_config(config, attn_implementation=asked)
+    inputs = images(config, 2) if kind is CrateForImageClassification else token_ids()
+    model(inputs)
+    assert calls == ([kind is CrateForCausalLM] * config.num_hidden_layers if asked is None else [])
+
+
+def test_with_a_gpu_nobody_gets_the_kernel_unasked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert CrateForImageClassification(vision_config()).config._attn_implementation == "sdpa"
+    asked = CrateForImageClassification._from_config(vision_config(), attn_implementation="mssa")
+    assert asked.config._attn_implementation == "mssa"

@@ -1,9 +1,10 @@
 """The attention implementation `mssa`: the library's own kernels, with a fallback to torch's operators.
 
-`model.set_attn_implementation("mssa")` picks it. Attention with one tensor as query, key and value (triton_mssa.py)
-runs where it can: a GPU, no mask (causal or not), no dropout, heads of at most 128. What follows the last product of an
-ISTA step in half precision, or of one with few tokens, takes one pass on a GPU (triton_ista.py). Everything else, a CPU
-among it, goes to torch's operators and gives the same numbers.
+`model.set_attn_implementation("mssa")` picks it, and on a machine without a GPU it is the default. Attention with one
+tensor as query, key and value runs where it can: no mask (causal or not), no dropout, heads of at most 128; on a GPU
+(triton_mssa.py), or in float32 on a CPU with a C++ compiler (native/mssa.cpp). What follows the last product of an ISTA
+step in half precision, or of one with few tokens, takes one pass on a GPU (triton_ista.py). Everything else goes to
+torch's operators and gives the same numbers.
 
 Shapes: B batch, K heads, N tokens, p head_dim, d hidden_size.
 """
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from ..native.mssa import can_mix, mssa
 
 _MOST_FEATURES = 128
 _HAS_TRITON = find_spec("triton") is not None
@@ -49,12 +52,15 @@ def mssa_attention(
         mixed tokens (B, N, K, p), and None: the attention is never written out.
     """
     one_tensor = query is key and key is value and query.shape[-1] <= _MOST_FEATURES
-    if one_tensor and attention_mask is None and not dropout and query.numel() and _runs_here(query):
-        from .triton_mssa import SubspaceFlashAttention
-
-        causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    if one_tensor and attention_mask is None and not dropout and query.numel():
+        causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return SubspaceFlashAttention.apply(query, scale, bool(causal)), None
+        if _runs_here(query):
+            from .triton_mssa import SubspaceFlashAttention
+
+            return SubspaceFlashAttention.apply(query, scale, causal), None
+        if can_mix(query):
+            return mssa(query, scale, causal)[0], None
     return sdpa_attention_forward(
         module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
     )

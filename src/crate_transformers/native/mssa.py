@@ -1,0 +1,117 @@
+"""MSSA on a CPU as an operator of torch, `crate::mssa`, differentiable once; mssa.cpp says what it computes and how.
+
+An operator, so that compilation, counting of operations and shape inference treat it like torch's own. Where the
+tokens are too far apart in length for the form of mssa.cpp, or not finite, torch's fused attention does the work.
+
+Shapes: B batch, K heads, N tokens, p features.
+"""
+
+import math
+from ctypes import c_float
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from .build import load
+from .tensors import at, heads_of, is_plain, threads
+
+_fused_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_fused_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+@torch.library.custom_op("crate::mssa", mutates_args=(), device_types="cpu")
+def mssa(w: Tensor, scaling: float, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention with one tensor as query, key and value.
+
+    Args:
+        w: (B, K, N, p) float32 with N, p >= 1. scaling: of the scores. causal: token i sees j <= i.
+
+    Returns:
+        mixed tokens (B, N, K, p); what the backward pass needs of the rows (B, K, N); and which of the two forms gave
+        it (one truth value).
+    """
+    batch, heads, num_tokens, width = w.shape
+    w = w if w.stride(-1) == 1 else w.contiguous()
+    mixed = w.new_empty(batch, num_tokens, heads, width)
+    rows = w.new_empty(batch, heads, num_tokens)
+    library = load("mssa")
+    assert library is not None
+    own = library.mssa_forward(*heads_of(w), c_float(scaling), int(causal), threads(), at(mixed), at(rows))
+    if not own:
+        plain, rows = _fused_forward(w, w, w, 0.0, causal, scale=scaling)
+        mixed = plain.transpose(1, 2).contiguous()
+    return mixed, rows.contiguous(), torch.tensor(bool(own))
+
+
+@mssa.register_fake
+def _(w: Tensor, scaling: float, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+    batch, heads, num_tokens, width = w.shape
+    mixed = w.new_empty(batch, num_tokens, heads, width)
+    return mixed, w.new_empty(batch, heads, num_tokens), w.new_empty((), dtype=torch.bool)
+
+
+@torch.library.custom_op("crate::mssa_backward", mutates_args=(), device_types="cpu")
+def mssa_backward(
+    gradient: Tensor, w: Tensor, mixed: Tensor, rows: Tensor, own: Tensor, scaling: float, causal: bool
+) -> Tensor:
+    """The gradient of w, as (B, N, K, p), from that of the mixed tokens; the rest as `mssa` took and gave it."""
+    w = w if w.stride(-1) == 1 else w.contiguous()
+    if own:
+        library = load("mssa")
+        assert library is not None
+        gradient, result = gradient.contiguous(), torch.empty_like(mixed)
+        sizes = (*heads_of(w), c_float(scaling), int(causal), threads())
+        if library.mssa_backward(*sizes, at(gradient), at(mixed), at(rows), at(result)):
+            return result
+        raise MemoryError("no memory for the backward pass of attention")
+    three = _fused_backward(
+        gradient.transpose(1, 2), w, w, w, mixed.transpose(1, 2), rows, 0.0, causal, scale=scaling
+    )  # fmt: skip
+    return (three[0] + three[1] + three[2]).transpose(1, 2).contiguous()
+
+
+@mssa_backward.register_fake
+def _(gradient: Tensor, w: Tensor, mixed: Tensor, rows: Tensor, own: Tensor, scaling: float, causal: bool) -> Tensor:
+    return torch.empty_like(mixed)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    w, ctx.scaling, ctx.causal = inputs
+    ctx.save_for_backward(w, *output)
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
+    grad = torch.ops.crate.mssa_backward(gradient, *ctx.saved_tensors, ctx.scaling, ctx.causal)
+    return grad.transpose(1, 2), None, None
+
+
+mssa.register_autograd(_backward, setup_context=_remember)
+
+
+# as torch counts its fused attention: two products forward, five backward
+@register_flop_formula(torch.ops.crate.mssa)
+def _forward_flops(shape: torch.Size, *_: Any, **__: Any) -> int:
+    batch, heads, num_tokens, width = shape
+    return 2 * 2 * batch * heads * num_tokens**2 * width
+
+
+@register_flop_formula(torch.ops.crate.mssa_backward)
+def _backward_flops(gradient: torch.Size, shape: torch.Size, *_: Any, **__: Any) -> int:
+    return 5 * _forward_flops(shape) // 2
+
+
+@torch.compiler.assume_constant_result
+def _fewest_heads() -> float:
+    """How many heads make the operator worth while, one for each thread; no number is enough without a library."""
+    return math.inf if load("mssa") is None else torch.get_num_threads()
+
+
+def can_mix(w: Tensor) -> bool:
+    """Whether the operator takes tokens (B, K, N, p): float32, on a CPU, at least one head for each thread."""
+    return is_plain(w) and w.shape[0] * w.shape[1] >= _fewest_heads()
+
+
+__all__ = ["can_mix", "mssa"]
