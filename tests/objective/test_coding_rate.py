@@ -49,7 +49,7 @@ def test_the_smaller_gram_matrix_gives_the_rate_of_both(num_tokens, width):
 def test_only_the_smaller_gram_matrix_is_factored(shape, monkeypatch):
     factored, cholesky = [], torch.linalg.cholesky
     monkeypatch.setattr(torch.linalg, "cholesky", lambda matrix: factored.append(matrix.shape[-2:]) or cholesky(matrix))
-    coding_rate(torch.randn(shape))
+    coding_rate(torch.randn(shape, requires_grad=True))
     assert factored == [(3, 3)]
 
 

@@ -2,8 +2,9 @@
 
 A contender is a name: "crate" (this library), "public" (its public formulation), "vit", "bert", "gpt2" (transformers'
 own, of the same width and depth), and for loading "pipeline": pictures decoded, cropped and augmented in one process,
-beside the training step that they feed. Images and decoding take forms after the name: "fused" (this library), then
-"bfloat16", "int8" (weights of the linear maps, by torchao) or "int8-dynamic" (their inputs too), then "compiled".
+beside the training step that they feed. Images and decoding take forms after the name: "sdpa" (attention by torch's
+operator instead of the library's) or "fused" (this library), then "bfloat16", "int8" (weights of the linear maps, by
+torchao) or "int8-dynamic" (their inputs too), then "compiled".
 """
 
 from collections.abc import Callable
@@ -149,7 +150,9 @@ def _in_form(model: Any, form: str) -> Any:
         ValueError: an unknown word. ImportError: int8 without torchao.
     """
     for word in form.split():
-        if word == "fused":
+        if word == "sdpa":
+            model.set_attn_implementation("sdpa")
+        elif word == "fused":
             model = fuse(model)
         elif word == "bfloat16":
             model = model.bfloat16()
@@ -162,7 +165,7 @@ def _in_form(model: Any, form: str) -> Any:
         elif word == "compiled":
             model.compile()
         else:
-            raise ValueError(f"unknown form {word!r}: expected fused, bfloat16, int8, int8-dynamic or compiled")
+            raise ValueError(f"unknown form {word!r}: expected sdpa, fused, bfloat16, int8, int8-dynamic or compiled")
     return model
 
 

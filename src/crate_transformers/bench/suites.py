@@ -30,7 +30,15 @@ def _vision(quick: bool) -> list[Contest]:
 
 
 def _best(quick: bool) -> list[Contest]:
-    forms = ("crate fused compiled", "crate fused", "crate compiled", "crate", "public compiled", "public")
+    forms = (
+        "crate fused compiled",
+        "crate fused",
+        "crate compiled",
+        "crate",
+        "crate sdpa",
+        "public compiled",
+        "public",
+    )
     sizes = ("tiny",) if quick else SIZES
     return [Contest(Case("vision", size, 2 if quick else 16), forms) for size in sizes]
 

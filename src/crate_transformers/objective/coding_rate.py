@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..native.coding_rate import can_rate, half_logdet_gram
 from .sparsity import sparsity
 
 RateMode = Literal["official", "paper"]
@@ -43,23 +44,48 @@ def normalize_tokens(tokens: Tensor) -> Tensor:
     return tokens / norm.masked_fill(norm == 0, 1.0)
 
 
-def _half_logdet_gram(tokens: Tensor, scale: float) -> Tensor:
-    """1/2 logdet(I + scale * G), G the smaller of tokens tokens^T and tokens^T tokens. (..., N, d) -> (...)."""
-    leading, (num_tokens, width) = tokens.shape[:-2], tokens.shape[-2:]
-    flat = tokens.flatten(0, -3) if leading else tokens[None]  # (M, N, d), M token sets
-    if num_tokens >= width:
-        flat = flat.mT
-    identity = torch.eye(flat.shape[-2], dtype=flat.dtype, device=flat.device)
-    shifted = torch.baddbmm(identity, flat, flat.mT, alpha=scale)  # I + scale G: (M, N, N) or (M, d, d)
+def _half_logdet_gram(tokens: Tensor, scale: float, unit: bool) -> Tensor:
+    """1/2 logdet(I + scale * G), G the smaller of tokens tokens^T and tokens^T tokens. (..., N, d) -> (...).
+
+    Args:
+        unit: take tokens of unit length instead.
+    """
+    leading = tokens.shape[:-2]
     # I + positive semi-definite is positive definite: Cholesky is exact here and cheaper than an LU of torch.logdet
     try:
+        if can_rate(tokens):
+            heads = tokens.flatten(0, -4) if len(leading) > 2 else tokens[(None,) * (2 - len(leading))]  # (B, K, N, d)
+            return half_logdet_gram(heads, scale, unit).reshape(leading)
+        shifted = _shifted_gram(normalize_tokens(tokens) if unit else tokens, scale)
         factor = torch.linalg.cholesky(shifted)
     except torch.linalg.LinAlgError:  # long tokens of few directions: rounding has eaten the identity
         if tokens.dtype == torch.float64:
-            spectrum = torch.linalg.eigvalsh(shifted - identity).clamp(min=0)
-            return spectrum.log1p().sum(dim=-1).reshape(leading) / 2
-        return _half_logdet_gram(tokens.double(), scale).to(tokens.dtype)
+            spectrum = torch.linalg.eigvalsh(shifted).clamp(min=1)
+            return spectrum.log().sum(dim=-1).reshape(leading) / 2
+        return _half_logdet_gram(tokens.double(), scale, unit).to(tokens.dtype)
     return factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1).reshape(leading)
+
+
+def _shifted_gram(tokens: Tensor, scale: float) -> Tensor:
+    """I + scale * G of M token sets: (..., N, d) -> (M, N, N) or (M, d, d), whichever is smaller."""
+    num_tokens, width = tokens.shape[-2:]
+    flat = tokens.reshape(-1, num_tokens, width)
+    if num_tokens >= width:
+        flat = flat.mT
+    identity = torch.eye(flat.shape[-2], dtype=flat.dtype, device=flat.device)
+    return torch.baddbmm(identity, flat, flat.mT, alpha=scale)
+
+
+def _rate(tokens: Tensor, epsilon: float, unit: bool) -> Tensor:
+    """The coding rate of tokens (..., N, d), as they are or scaled to unit length."""
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be positive, got {epsilon}")
+    tokens = _at_least_float32(tokens)
+    num_tokens, width = tokens.shape[-2:]
+    if num_tokens == 0:
+        return tokens.new_zeros(tokens.shape[:-2])
+    with torch.autocast(device_type=tokens.device.type, enabled=False):
+        return _half_logdet_gram(tokens, width / (num_tokens * epsilon**2), unit)
 
 
 def coding_rate(tokens: Tensor, epsilon: float = 0.1) -> Tensor:
@@ -83,14 +109,7 @@ def coding_rate(tokens: Tensor, epsilon: float = 0.1) -> Tensor:
     """
     if tokens.ndim < 2:
         raise ValueError(f"tokens must be (..., num_tokens, width), got shape {tuple(tokens.shape)}")
-    if not epsilon > 0:
-        raise ValueError(f"epsilon must be positive, got {epsilon}")
-    tokens = _at_least_float32(tokens)
-    num_tokens, width = tokens.shape[-2:]
-    if num_tokens == 0:
-        return tokens.new_zeros(tokens.shape[:-2])
-    with torch.autocast(device_type=tokens.device.type, enabled=False):
-        return _half_logdet_gram(tokens, width / (num_tokens * epsilon**2))
+    return _rate(tokens, epsilon, unit=False)
 
 
 def subspace_coding_rate(projections: Tensor, epsilon: float = 0.1, mode: RateMode = "paper") -> Tensor:
@@ -116,9 +135,7 @@ def subspace_coding_rate(projections: Tensor, epsilon: float = 0.1, mode: RateMo
         )
     if mode not in ("official", "paper"):
         raise ValueError(f"mode must be 'official' or 'paper', got {mode!r}")
-    if mode == "official":
-        projections = normalize_tokens(projections)
-    return coding_rate(projections, epsilon).sum(dim=-1)
+    return _rate(projections, epsilon, unit=mode == "official").sum(dim=-1)
 
 
 def rate_reduction(tokens: Tensor, projections: Tensor, epsilon: float = 0.1) -> Tensor:
