@@ -26,20 +26,21 @@
 namespace {
 
 const int64_t TILE = 48;  // whole blocks of ROWS, whole vectors
+const int64_t AHEAD = 12;  // rows that are fetched before they are copied
 const float SPREAD = 70;  // of h: beyond it what a short token takes of the others is lost to underflow
 
-// exp(x) for x <= 0, give or take rounding; 0 below -87, NaN stays. Polynomial: Cephes' expf.
+// exp(x) for x <= 0, give or take rounding: 2^n e^f with n whole and |f| <= ln 2 / 2; 0 below -87. The polynomial is the
+// best of its degree with e^0 = 1, to 9e-8 of e^f.
 INLINE vec exponential(vec x) {
-    const vec shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: its last bits are the nearest whole number n
-    const vec n = shifted - 12582912.f;
-    const vec f = x - n * 0.693359375f + n * 2.12194440e-4f;  // x - n ln 2
-    vec p = f * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * f + 8.3334519073e-3f;
-    p = p * f + 4.1665795894e-2f;
-    p = p * f + 1.6666665459e-1f;
-    p = p * f + 5.0000001201e-1f;
-    p = p * (f * f) + f + 1.f;
-    return keep(p * (vec)(((ivec)shifted << 23) + (127 << 23)), ~(x < splat(-87.f)));
+    const vec shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: its last bits are n
+    const vec f = x - (shifted - 12582912.f) * 0.693147181f;
+    vec p = f * 8.290288970e-3f + 4.189798236e-2f;
+    p = p * f + 1.666763723e-1f;
+    p = p * f + 4.999914765e-1f;
+    p = p * f + 9.999997020e-1f;
+    p = p * f + 1.f;
+    const vec scaled = (vec)((ivec)p + ((ivec)shifted << 23));  // n to p's exponent
+    return x < splat(-87.f) ? vec{} : scaled;
 }
 
 // tile[r * TILE + c] = body(A B at (r, c ...), r, c) for the rows and columns that there are; B is (terms, TILE).
@@ -94,6 +95,8 @@ struct Size {
     void copy(const float *from, int64_t stride, float *to, int64_t width) const {
         for (int64_t i = 0; i < rows; i++, to += width) {
             const int64_t there = i < n ? p : 0;
+            if (i + AHEAD < n)  // rows lie too far apart for the processor to guess them
+                for (int64_t k = 0; k < p; k += 16) __builtin_prefetch(from + (i + AHEAD) * stride + k);
             std::memcpy(to, from + i * stride, there * sizeof(float));
             std::memset(to + there, 0, (P - there) * sizeof(float));
         }
