@@ -1,5 +1,11 @@
 """The CPU's operator of MSSA against float64, written out; tokens as a projection leaves them, or not."""
 
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from reference import largest_difference
@@ -125,3 +131,21 @@ def test_what_it_takes(monkeypatch):
     assert not can_mix(w.double())
     assert not can_mix(w.bfloat16())
     assert not can_mix(w.to("meta"))
+
+
+@pytest.mark.parametrize("options", ["-mavx2 -mfma", ""])
+def test_with_narrower_vectors(options):
+    """As processors without AVX-512 compile it: vectors of eight and of four."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        options = ""
+    program = (
+        "from crate_transformers.native import build; "
+        f"build._vector_options = lambda: {tuple(options.split())!r}; "
+        "from native.test_mssa import *; "
+        "assert all(compare(projected(1, 2, n, 37), causal) for n in (5, 71) for causal in (False, True))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..native.build import load
+
 _SIDE, _SIDE_OF_GPU = 1024, 8192  # of products that are long enough to be timed
 
 
@@ -22,6 +24,7 @@ def describe_machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gib": _memory(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "own_cpu_operators": load("mssa") is not None,
         "device": torch.get_default_device().type,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.system(),

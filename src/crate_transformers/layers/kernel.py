@@ -66,6 +66,11 @@ def mssa_attention(
     )
 
 
+def shrink(moved: Tensor, threshold: float) -> Tensor:
+    """The proximal step relu(moved - threshold), written over `moved`."""
+    return nn.functional.relu(moved.sub_(threshold), inplace=True)
+
+
 def shrink_sum(
     config: PreTrainedConfig, x: Tensor, left: Tensor, right: Tensor, step_size: float, threshold: float
 ) -> Tensor:
@@ -82,11 +87,10 @@ def shrink_sum(
         from .triton_ista import ShrinkSum
 
         return ShrinkSum.apply(x, left @ right, step_size, threshold)
-    moved = torch.addmm(x, left, right, alpha=step_size)
-    return nn.functional.relu(moved.sub_(threshold), inplace=True)
+    return shrink(torch.addmm(x, left, right, alpha=step_size), threshold)
 
 
 AttentionInterface.register("mssa", mssa_attention)
 AttentionMaskInterface.register("mssa", sdpa_mask)
 
-__all__ = ["mssa_attention", "shrink_sum"]
+__all__ = ["mssa_attention", "shrink", "shrink_sum"]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
-from .kernel import shrink_sum
+from .kernel import shrink, shrink_sum
 
 
 class SparseCoding(nn.Module):
@@ -66,10 +66,10 @@ class SparseCoding(nn.Module):
         if self.starts_at_tokens:
             code = self._step_from_tokens(tokens)
         else:
-            code = self._shrink(self.step_size * (tokens @ self.dictionary))
+            code = shrink(self.step_size * (tokens @ self.dictionary), self.threshold)
         for _ in range(self.num_steps - 1):
             residual = tokens - code @ self.dictionary.mT
-            code = self._shrink(code + self.step_size * (residual @ self.dictionary))
+            code = shrink(code + self.step_size * (residual @ self.dictionary), self.threshold)
         return code
 
     def _step_from_tokens(self, tokens: Tensor) -> Tensor:
@@ -93,9 +93,6 @@ class SparseCoding(nn.Module):
         if not _holds_identity(step):
             return step
         return torch.eye(*step.shape, dtype=step.dtype, device=step.device).add(step, alpha=self.step_size)
-
-    def _shrink(self, moved: Tensor) -> Tensor:
-        return F.relu(moved.sub_(self.threshold), inplace=True)
 
 
 def _holds_identity(step: Tensor) -> bool:
