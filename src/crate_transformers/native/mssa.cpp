@@ -29,8 +29,8 @@ const int64_t TILE = 48;  // whole blocks of ROWS, whole vectors
 const int64_t AHEAD = 12;  // rows that are fetched before they are copied
 const float SPREAD = 70;  // of h: beyond it what a short token takes of the others is lost to underflow
 
-// exp(x) for x <= 0, give or take rounding: 2^n e^f with n whole and |f| <= ln 2 / 2; 0 below -87. The polynomial is the
-// best of its degree with e^0 = 1, to 9e-8 of e^f.
+// exp(x) for x <= 0, give or take rounding: 2^n e^f with n whole and |f| <= ln 2 / 2; 0 below -87. The polynomial is
+// the best of its degree with e^0 = 1, to 9e-8 of e^f.
 INLINE vec exponential(vec x) {
     const vec shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: its last bits are n
     const vec f = x - (shifted - 12582912.f) * 0.693147181f;
@@ -142,13 +142,18 @@ struct Tokens {
         return highest - lowest <= SPREAD;
     }
 
-    // Tile (r, c) of E.
-    INLINE void kernel(int64_t r, int64_t c, float *tile) const {
+    // Tile (r, c) of E; what is stored of each of its vectors is visit(E at (i, j ...), i, j).
+    template <class Visit>
+    INLINE void kernel(int64_t r, int64_t c, float *tile, Visit visit) const {
+        const int64_t in_r = size.in_tile(r), in_c = size.in_tile(c);
         const float *h_r = half + r * TILE, *h_c = half + c * TILE;
-        fill_tile(tile, rows + r * TILE * size.P, size.P, transposed + c * TILE * size.P, size.P, size.in_tile(r),
-                  size.in_tile(c), [&](vec product, int64_t i, int64_t j) {
-                      return exponential(product * scale - h_r[i] - load(h_c + j));
-                  });
+        fill_tile(tile, rows + r * TILE * size.P, size.P, transposed + c * TILE * size.P, size.P, in_r, in_c,
+                  [](vec product, int64_t, int64_t) { return product; });
+        for (int64_t j = 0; j < in_c; j += LANES)
+            for (int64_t i = 0; i < in_r; i++) {
+                float *place = tile + i * TILE + j;
+                store(place, visit(exponential(load(place) * scale - h_r[i] - load(h_c + j)), i, j));
+            }
     }
 };
 
@@ -162,27 +167,25 @@ void forward(const Tokens &tokens, bool causal, float *scratch, float *out, int6
     std::memset(mixed, 0, s.rows * (P + LANES) * sizeof(float));
     std::memset(total, 0, s.n * sizeof(float));
     for (int64_t i = 0; i < s.rows; i++)
-        for (int64_t k = i * P; k < (i + 1) * P; k += LANES) store(weighted + k, load(tokens.rows + k) * tokens.weight[i]);
+        for (int64_t k = i * P; k < (i + 1) * P; k += LANES)
+            store(weighted + k, load(tokens.rows + k) * tokens.weight[i]);
 
     for (int64_t r = 0; r < s.tiles; r++)
         for (int64_t c = 0; c <= r; c++) {
             const int64_t rows = s.in_tile(r), columns = s.in_tile(c);
             const float *v_r = tokens.weight + r * TILE, *v_c = tokens.weight + c * TILE;
-            tokens.kernel(r, c, tile);
-            if (causal && r == c) keep_lower(tile);
-            for (int64_t i = 0; i < rows; i++) {
+            vec down[TILE / LANES] = {};  // sums over the rows
+            tokens.kernel(r, c, tile, [&](vec e, int64_t i, int64_t j) {
+                if (causal && r == c) e = keep(e, lanes_from(j) <= int32_t(i));
                 float *place = partial + (r * TILE + i) * LANES;
-                vec sums = load(place);
-                for (int64_t j = 0; j < columns; j += LANES) sums += load(tile + i * TILE + j) * load(v_c + j);
-                store(place, sums);
-            }
+                store(place, load(place) + e * load(v_c + j));
+                down[j / LANES] += e * v_r[i];
+                return e;
+            });
             add_product(mixed + r * TILE * P, tile, TILE, 1, weighted + c * TILE * P, P, rows, columns, P);
             if (causal || r == c) continue;
-            for (int64_t j = 0; j < TILE; j += LANES) {  // c < r: a whole tile
-                vec sums = load(total + c * TILE + j);
-                for (int64_t i = 0; i < rows; i++) sums += load(tile + i * TILE + j) * v_r[i];
-                store(total + c * TILE + j, sums);
-            }
+            for (int64_t j = 0; j < TILE; j += LANES)  // c < r: a whole tile
+                store(total + c * TILE + j, load(total + c * TILE + j) + down[j / LANES]);
             add_product(mixed + c * TILE * P, tile, 1, TILE, weighted + r * TILE * P, P, columns, rows, P);
         }
 
@@ -229,7 +232,7 @@ void backward(const Tokens &tokens, bool causal, float *scratch, const float *gr
             const float *b_r = delta + r * TILE, *b_c = delta + c * TILE;
             const float *left = both + r * TILE * B, *right = transposed + c * TILE * B;
             const auto at = [&](int64_t i, int64_t j) { return load(tile + i * TILE + j); };
-            tokens.kernel(r, c, tile);
+            tokens.kernel(r, c, tile, [](vec e, int64_t, int64_t) { return e; });
             if (!causal) {
                 fill_tile(change, left, B, right, B, rows, columns, [&](vec product, int64_t i, int64_t j) {
                     return at(i, j) * (product - load(v_c + j) * b_r[i] - load(b_c + j) * v_r[i]);
