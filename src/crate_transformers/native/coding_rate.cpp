@@ -2,8 +2,8 @@
 //
 //   1/2 logdet(I + a W^T W) = 1/2 sum_j log d_j,   with  I + a W^T W = L diag(d) L^T,
 //
-// the tokens (rows of W) as they are or scaled to unit length. One thread takes one set: its Gram matrix and factor stay
-// in the first caches, where a batched factorisation reads and writes memory for each of them.
+// the tokens (rows of W) as they are or scaled to unit length. One thread takes one set: its Gram matrix and factor
+// stay in the first caches, where a batched factorisation reads and writes memory for each of them.
 //
 // Shapes: n tokens, p features, P features in whole vectors.
 
@@ -27,8 +27,8 @@ void read_tokens(const float *from, int64_t stride, int64_t n, int64_t p, bool u
     }
 }
 
-// sum_j log d_j of I + a matrix (p, p), rows P apart, of which the upper half is read and overwritten. Exactly, each d_j
-// is at least 1; false if rounding, a part of the diagonal that it is taken from, may have eaten it.
+// sum_j log d_j of I + G (p, p), rows P apart, of which the upper half is read and overwritten. Exactly, each d_j is at
+// least 1; false if rounding, a part of the diagonal that it is taken from, may have eaten it.
 bool log_determinant(float *matrix, int64_t p, int64_t P, double *result) {
     const float rounding = 1e-5f;
     float diagonal[MOST_FEATURES];
@@ -42,7 +42,8 @@ bool log_determinant(float *matrix, int64_t p, int64_t P, double *result) {
         for (int64_t i = j + 1; i < p; i++) {
             const float factor = pivot[i] * inverse;
             float *row = matrix + i * P;
-            for (int64_t k = i / LANES * LANES; k < P; k += LANES) store(row + k, load(row + k) - load(pivot + k) * factor);
+            for (int64_t k = i / LANES * LANES; k < P; k += LANES)
+                store(row + k, load(row + k) - load(pivot + k) * factor);
         }
     }
     return true;
