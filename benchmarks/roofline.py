@@ -23,7 +23,7 @@ from crate_transformers.analysis.output import write_bytes, write_json
 from crate_transformers.bench import interleave, ratio
 from crate_transformers.bench.contenders import Case, build
 from crate_transformers.bench.machine import describe_machine, load_average, matrix_product
-from crate_transformers.layers.kernel import mssa_attention
+from crate_transformers.layers.kernel import sdpa_attention
 
 TOKENS = 197
 
@@ -52,7 +52,7 @@ def operators(config: CrateVisionConfig, batch: int, training: bool) -> dict[str
         return forward_and_backward
 
     def attend(tokens: Tensor) -> Tensor:
-        return mssa_attention(torch.nn.Identity(), tokens, tokens, tokens, None, scaling=scale)[0]
+        return sdpa_attention(torch.nn.Identity(), tokens, tokens, tokens, None, scaling=scale)[0]
 
     def attend_by_torch(tokens: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(tokens, tokens, tokens, scale=scale)

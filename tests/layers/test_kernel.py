@@ -145,19 +145,24 @@ def test_falls_back_with_the_same_numbers():
         (CrateForCausalLM, decoder_config()),
     ],
 )
-@pytest.mark.parametrize("asked", [None, "sdpa"])
+@pytest.mark.parametrize("asked", [None, "sdpa", "mssa", "torch_sdpa"])
 def test_on_a_cpu_the_operator_is_the_default(kind, config, asked, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     calls = []
     monkeypatch.setattr(kernel, "mssa", lambda *arguments: calls.append(arguments[2]) or mssa(*arguments))
     model = kind._from_config(config, attn_implementation=asked)
     inputs = images(config, 2) if kind is CrateForImageClassification else token_ids()
     model(inputs)
-    assert calls == ([kind is CrateForCausalLM] * config.num_hidden_layers if asked is None else [])
+    assert model.config._attn_implementation == (asked or "sdpa")
+    assert calls == ([] if asked == "torch_sdpa" else [kind is CrateForCausalLM] * config.num_hidden_layers)
 
 
-def test_with_a_gpu_nobody_gets_the_kernel_unasked(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert CrateForImageClassification(vision_config()).config._attn_implementation == "sdpa"
-    asked = CrateForImageClassification._from_config(vision_config(), attn_implementation="mssa")
-    assert asked.config._attn_implementation == "mssa"
+@pytest.mark.compiler
+@torch.no_grad()
+def test_every_name_gives_the_same_numbers():
+    model = build(CrateForCausalLM, decoder_config())
+    logits = []
+    for name in ("eager", "sdpa", "mssa", "torch_sdpa"):
+        model.set_attn_implementation(name)
+        logits.append(model(token_ids()).logits)
+    for other in logits[1:]:
+        assert largest_difference(other, logits[0]) <= 1e-5

@@ -13,7 +13,7 @@ from torch.func import grad, vmap
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from crate_transformers.layers.kernel import mssa_attention
+from crate_transformers.layers.kernel import sdpa_attention
 from crate_transformers.native.mssa import can_mix, mssa
 
 pytestmark = pytest.mark.compiler
@@ -92,7 +92,7 @@ def test_it_is_a_sound_operator():
 def attend(w, causal):
     module = torch.nn.Module()
     module.is_causal = causal
-    return mssa_attention(module, w, w, w, None, scaling=SCALING)[0]
+    return sdpa_attention(module, w, w, w, None, scaling=SCALING)[0]
 
 
 def test_compiled_it_is_one_graph_with_the_same_numbers():

@@ -151,7 +151,7 @@ def _in_form(model: Any, form: str) -> Any:
     """
     for word in form.split():
         if word == "sdpa":
-            model.set_attn_implementation("sdpa")
+            model.set_attn_implementation("torch_sdpa")
         elif word == "fused":
             model = fuse(model)
         elif word == "bfloat16":

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .kernel import ATTENTION_FUNCTIONS
 
 
 def eager_subspace_attention(
@@ -48,7 +49,7 @@ class SubspaceAttention(nn.Module):
     """MSSA (see the top of this file).
 
     The attention operator is the one named by `config._attn_implementation` (eager, sdpa, flash_attention_2/3,
-    flex_attention, or any that is registered with transformers), called with query = key = value.
+    flex_attention, or any that is registered with transformers; see kernel.py), called with query = key = value.
 
     Args:
         config: hidden_size, num_attention_heads, head_dim, attention_probs_dropout_prob, attention_output_bias,
@@ -105,7 +106,7 @@ class SubspaceAttention(nn.Module):
         if past_key_values is not None:
             keys, values = past_key_values.update(projected, projected, self.layer_idx)  # (B, K, M, p)
 
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_subspace_attention)
+        attend = ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_subspace_attention)
         mixed, attention = attend(
             self,
             queries,

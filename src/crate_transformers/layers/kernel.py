@@ -1,10 +1,14 @@
-"""The attention implementation `mssa`: the library's own kernels, with a fallback to torch's operators.
+"""Which attention runs under which name, and the kernels behind `mssa`.
 
-`model.set_attn_implementation("mssa")` picks it, and on a machine without a GPU it is the default. Attention with one
-tensor as query, key and value runs where it can: no mask (causal or not), no dropout, heads of at most 128; on a GPU
-(triton_mssa.py), or in float32 on a CPU with a C++ compiler (native/mssa.cpp). What follows the last product of an ISTA
-step in half precision, or of one with few tokens, takes one pass on a GPU (triton_ista.py). Everything else goes to
-torch's operators and gives the same numbers.
+    sdpa (the default)   in float32 on a CPU, with one tensor as query, key and value: the library's operator
+                         (native/mssa.cpp). Everything else: torch's scaled_dot_product_attention.
+    mssa                 besides, on a GPU: the library's kernels. Attention (triton_mssa.py), and what follows the last
+                         product of an ISTA step in half precision, or of one with few tokens (triton_ista.py).
+    torch_sdpa           torch's scaled_dot_product_attention alone.
+
+The library's attention takes no mask (causal or not), no dropout, and on a GPU heads of at most 128; what it does not
+take goes to torch's and gives the same numbers. `model.set_attn_implementation(name)` picks one of them, or any other
+that transformers knows.
 
 Shapes: B batch, K heads, N tokens, p head_dim, d hidden_size.
 """
@@ -31,6 +35,33 @@ def _runs_here(tensor: Tensor) -> bool:
     return _HAS_TRITON and here and tensor.dtype != torch.float64  # the kernels sum in float32
 
 
+def sdpa_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Fused attention in the signature of transformers' attention interface.
+
+    Args:
+        query, key, value: (B, K, N, p); the library's operator runs when they are one and the same tensor.
+        attention_mask, dropout, scaling, is_causal: as for torch's.
+
+    Returns:
+        mixed tokens (B, N, K, p), and None: the attention is never written out.
+    """
+    if _is_one(query, key, value, attention_mask, dropout) and can_mix(query):
+        return mssa(query, *_scaling_and_causal(module, query, scaling, is_causal))[0], None
+    return sdpa_attention_forward(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
+    )
+
+
 def mssa_attention(
     module: nn.Module,
     query: Tensor,
@@ -42,28 +73,26 @@ def mssa_attention(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """MSSA in the signature of transformers' attention interface.
+    """As `sdpa_attention`, and by Triton's kernel on a GPU."""
+    takes = _is_one(query, key, value, attention_mask, dropout) and query.shape[-1] <= _MOST_FEATURES
+    if takes and _runs_here(query):
+        from .triton_mssa import SubspaceFlashAttention
 
-    Args:
-        query, key, value: (B, K, N, p); the kernel runs when they are one and the same tensor.
-        attention_mask, dropout, scaling, is_causal: as for sdpa.
-
-    Returns:
-        mixed tokens (B, N, K, p), and None: the attention is never written out.
-    """
-    one_tensor = query is key and key is value and query.shape[-1] <= _MOST_FEATURES
-    if one_tensor and attention_mask is None and not dropout and query.numel():
-        causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        if _runs_here(query):
-            from .triton_mssa import SubspaceFlashAttention
-
-            return SubspaceFlashAttention.apply(query, scale, causal), None
-        if can_mix(query):
-            return mssa(query, scale, causal)[0], None
-    return sdpa_attention_forward(
+        return SubspaceFlashAttention.apply(query, *_scaling_and_causal(module, query, scaling, is_causal)), None
+    return sdpa_attention(
         module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
     )
+
+
+def _is_one(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float) -> bool:
+    return query is key and key is value and attention_mask is None and not dropout and query.numel() > 0
+
+
+def _scaling_and_causal(
+    module: nn.Module, query: Tensor, scaling: float | None, is_causal: bool | None
+) -> tuple[float, bool]:
+    causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    return query.shape[-1] ** -0.5 if scaling is None else scaling, bool(causal)
 
 
 def shrink(moved: Tensor, threshold: float) -> Tensor:
@@ -90,7 +119,11 @@ def shrink_sum(
     return shrink(torch.addmm(x, left, right, alpha=step_size), threshold)
 
 
-AttentionInterface.register("mssa", mssa_attention)
-AttentionMaskInterface.register("mssa", sdpa_mask)
+for _name, _attention in (("mssa", mssa_attention), ("torch_sdpa", sdpa_attention_forward)):
+    AttentionInterface.register(_name, _attention)
+    AttentionMaskInterface.register(_name, sdpa_mask)
 
-__all__ = ["mssa_attention", "shrink", "shrink_sum"]
+ATTENTION_FUNCTIONS = AttentionInterface()  # transformers' own, but for what is called sdpa inside this library
+ATTENTION_FUNCTIONS["sdpa"] = sdpa_attention
+
+__all__ = ["ATTENTION_FUNCTIONS", "mssa_attention", "sdpa_attention", "shrink", "shrink_sum"]

@@ -84,12 +84,6 @@ class CratePreTrainedModel(PreTrainedModel):
         else:
             super()._init_weights(module)
 
-    def get_correct_attn_implementation(self, requested_attention: str | None, *args: Any, **kwargs: Any) -> str:
-        """Nothing asked for: `mssa` where there is no GPU (its kernel for GPUs has to be asked for), else sdpa."""
-        if requested_attention is None and not torch.cuda.is_available():
-            requested_attention = "mssa"
-        return super().get_correct_attn_implementation(requested_attention, *args, **kwargs)
-
     def _init_linear(self, linear: nn.Linear) -> None:
         super()._init_weights(linear)
 
