@@ -42,54 +42,37 @@ def sdpa_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     dropout: float = 0.0,
-    scaling: float | None = None,
-    is_causal: bool | None = None,
+    *,
+    kernels: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Fused attention in the signature of transformers' attention interface.
 
     Args:
-        query, key, value: (B, K, N, p); the library's operator runs when they are one and the same tensor.
-        attention_mask, dropout, scaling, is_causal: as for torch's.
+        query, key, value: (B, K, N, p); the library's attention runs when they are one and the same tensor.
+        attention_mask, dropout, and by name scaling, is_causal: as for torch's.
+        kernels: on a GPU Triton's kernel, for heads of at most 128.
 
     Returns:
         mixed tokens (B, N, K, p), and None: the attention is never written out.
     """
-    if _is_one(query, key, value, attention_mask, dropout) and can_mix(query):
-        return mssa(query, *_scaling_and_causal(module, query, scaling, is_causal))[0], None
-    return sdpa_attention_forward(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
-    )
+    if query is key and key is value and attention_mask is None and not dropout and query.numel() > 0:
+        if kernels and query.shape[-1] <= _MOST_FEATURES and _runs_here(query):
+            from .triton_mssa import SubspaceFlashAttention
+
+            return SubspaceFlashAttention.apply(query, *_scaling_and_causal(module, query, **kwargs)), None
+        if can_mix(query):
+            return mssa(query, *_scaling_and_causal(module, query, **kwargs))[0], None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
 
 
-def mssa_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    is_causal: bool | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
+def mssa_attention(module: nn.Module, *tokens: Any, **kwargs: Any) -> tuple[Tensor, None]:
     """As `sdpa_attention`, and by Triton's kernel on a GPU."""
-    takes = _is_one(query, key, value, attention_mask, dropout) and query.shape[-1] <= _MOST_FEATURES
-    if takes and _runs_here(query):
-        from .triton_mssa import SubspaceFlashAttention
-
-        return SubspaceFlashAttention.apply(query, *_scaling_and_causal(module, query, scaling, is_causal)), None
-    return sdpa_attention(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
-    )
-
-
-def _is_one(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float) -> bool:
-    return query is key and key is value and attention_mask is None and not dropout and query.numel() > 0
+    return sdpa_attention(module, *tokens, kernels=True, **kwargs)
 
 
 def _scaling_and_causal(
-    module: nn.Module, query: Tensor, scaling: float | None, is_causal: bool | None
+    module: nn.Module, query: Tensor, scaling: float | None = None, is_causal: bool | None = None, **_: Any
 ) -> tuple[float, bool]:
     causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
     return query.shape[-1] ** -0.5 if scaling is None else scaling, bool(causal)
