@@ -57,8 +57,8 @@ extern "C" {
 // float32 is too narrow for a matrix.
 int half_logdet_gram(const float *w, int64_t batch, int64_t heads, int64_t n, int64_t p, int64_t w_b, int64_t w_k,
                      int64_t w_n, float scale, int unit, int threads, float *out) {
-    const int64_t P = whole_vectors(p), rows = (p + ROWS - 1) / ROWS * ROWS;
-    const int64_t floats = rows * P + n * P + ROWS;
+    const int64_t P = whole_vectors(p), rows = p + MOST_ROWS;  // what blocks of rows may touch
+    const int64_t floats = rows * P + n * P + MOST_ROWS;
     return in_threads(batch * heads, floats, threads, [&](int64_t index, float *scratch) {
         float *gram = scratch, *tokens = gram + rows * P;
         std::memset(gram, 0, floats * sizeof(float));

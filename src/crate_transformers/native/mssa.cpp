@@ -25,7 +25,7 @@
 
 namespace {
 
-const int64_t TILE = 48;  // whole blocks of ROWS, whole vectors
+const int64_t TILE = 48;  // whole blocks of rows, whole vectors
 const int64_t AHEAD = 12;  // rows that are fetched before they are copied
 const float SPREAD = 70;  // of h: beyond it what a short token takes of the others is lost to underflow
 
@@ -47,17 +47,8 @@ INLINE vec exponential(vec x) {
 template <class Body>
 INLINE void fill_tile(float *tile, const float *a, int64_t width, const float *b, int64_t terms, int64_t rows,
                       int64_t columns, Body body) {
-    for (int64_t i = 0; i < rows; i += ROWS)
-        by_vectors(whole_vectors(columns) / LANES, [&](auto vectors, int64_t first) {
-            constexpr int N = decltype(vectors)::value;
-            vec acc[ROWS][N] = {};
-            multiply<N>(acc, a + i * width, width, 1, b + first * LANES, TILE, terms);
-            UNROLL for (int r = 0; r < ROWS; r++)
-                UNROLL for (int c = 0; c < N; c++) {
-                    const int64_t column = (first + c) * LANES;
-                    store(tile + (i + r) * TILE + column, body(acc[r][c], i + r, column));
-                }
-        });
+    product(tile, TILE, a, width, 1, b, TILE, rows, terms, columns,
+            [&](float *place, vec sum, int64_t i, int64_t j) { store(place, body(sum, i, j)); });
 }
 
 INLINE void keep_lower(float *tile) {
@@ -90,6 +81,12 @@ struct Size {
         : n(n), p(p), P(whole_vectors(p)), tiles((n + TILE - 1) / TILE), rows(tiles * TILE) {}
 
     int64_t in_tile(int64_t t) const { return t + 1 < tiles ? TILE : n - t * TILE; }
+
+    // Asks for the rows of tile t, `stride` apart, which will be written: fetched then, they would be waited for.
+    INLINE void announce(float *at, int64_t stride, int64_t t) const {
+        for (int64_t i = t * TILE; i < t * TILE + in_tile(t); i++)
+            for (int64_t k = 0; k < p; k += 16) __builtin_prefetch(at + i * stride + k, 1);
+    }
 
     // (n, p) with rows `stride` apart to rows `width` apart, zero where nothing is
     void copy(const float *from, int64_t stride, float *to, int64_t width) const {
@@ -170,7 +167,8 @@ void forward(const Tokens &tokens, bool causal, float *scratch, float *out, int6
         for (int64_t k = i * P; k < (i + 1) * P; k += LANES)
             store(weighted + k, load(tokens.rows + k) * tokens.weight[i]);
 
-    for (int64_t r = 0; r < s.tiles; r++)
+    for (int64_t r = 0; r < s.tiles; r++) {
+        s.announce(out, stride, r);
         for (int64_t c = 0; c <= r; c++) {
             const int64_t rows = s.in_tile(r), columns = s.in_tile(c);
             const float *v_r = tokens.weight + r * TILE, *v_c = tokens.weight + c * TILE;
@@ -188,6 +186,7 @@ void forward(const Tokens &tokens, bool causal, float *scratch, float *out, int6
                 store(total + c * TILE + j, load(total + c * TILE + j) + down[j / LANES]);
             add_product(mixed + c * TILE * P, tile, 1, TILE, weighted + r * TILE * P, P, columns, rows, P);
         }
+    }
 
     for (int64_t i = 0; i < s.n; i++) {
         total[i] += sum(load(partial + i * LANES));
@@ -225,7 +224,8 @@ void backward(const Tokens &tokens, bool causal, float *scratch, const float *gr
         transpose_tile(both + t * TILE * B, B, P, transposed + t * TILE * B + TILE * P);
     }
 
-    for (int64_t r = 0; r < s.tiles; r++)
+    for (int64_t r = 0; r < s.tiles; r++) {
+        s.announce(grad, stride, r);
         for (int64_t c = 0; c <= r; c++) {
             const int64_t rows = s.in_tile(r), columns = s.in_tile(c);
             const float *v_r = tokens.weight + r * TILE, *v_c = tokens.weight + c * TILE;
@@ -257,6 +257,7 @@ void backward(const Tokens &tokens, bool causal, float *scratch, const float *gr
             add_product(smooth + c * TILE * P, tile, 1, TILE, both + r * TILE * B, B, columns, rows, P);
             add_product(scores + c * TILE * P, change, 1, TILE, tokens.rows + r * TILE * P, P, columns, rows, P);
         }
+    }
 
     for (int64_t i = 0; i < s.n; i++) {
         for (int64_t k = i * P; k < (i + 1) * P; k += LANES)

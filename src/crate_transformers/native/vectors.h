@@ -1,7 +1,7 @@
 // Products of small float matrices in registers: what both kernels of this folder are made of.
 //
-// A block of ROWS rows and up to VECTORS vectors of columns is summed in registers; LANES floats make a vector. Loops
-// over them are unrolled, so that each accumulator is a register.
+// A block of up to VECTORS vectors of columns and `rows_of` rows is summed in registers; LANES floats make a vector.
+// Loops over them are unrolled, so that each accumulator is a register.
 
 #pragma once
 
@@ -25,7 +25,7 @@
 #define LANES 4
 #define VECTORS 4
 #endif
-#define ROWS 6
+#define MOST_ROWS 8
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -69,14 +69,17 @@ INLINE float sum(vec x) {
     return x[0] + other[0];
 }
 
-// acc (ROWS, N vectors) += A B over `terms`; A at a[r * row + k * term], rows of B at b[k * width].
 template <int N>
-INLINE void multiply(vec (&acc)[ROWS][N], const float *a, int64_t row, int64_t term, const float *b, int64_t width,
+constexpr int rows_of = N == VECTORS ? 6 : MOST_ROWS;  // N vectors of columns leave registers for so many
+
+// acc (R, N vectors) += A B over `terms`; A at a[r * row + k * term], rows of B at b[k * width].
+template <int R, int N>
+INLINE void multiply(vec (&acc)[R][N], const float *a, int64_t row, int64_t term, const float *b, int64_t width,
                      int64_t terms) {
-    for (int64_t k = 0; k < terms; k++, a += term, b += width) {
+    _Pragma("GCC unroll 2") for (int64_t k = 0; k < terms; k++, a += term, b += width) {
         vec right[N];
         UNROLL for (int c = 0; c < N; c++) right[c] = load(b + c * LANES);
-        UNROLL for (int r = 0; r < ROWS; r++) {
+        UNROLL for (int r = 0; r < R; r++) {
             const vec left = splat(a[r * row]);
             UNROLL for (int c = 0; c < N; c++) acc[r][c] += left * right[c];
         }
@@ -95,20 +98,29 @@ INLINE void by_vectors(int64_t count, Body body) {
     }
 }
 
-// out (rows, P) += A (rows, terms) B (terms, P); rows are taken in whole blocks.
+// Calls put(place, a vector of A B, its row, its first column) for A (rows, terms) and B (terms, columns), where place is
+// that of the vector in `out`, whose rows are `pitch` apart. Rows are taken in whole blocks, columns in whole vectors.
+template <class Put>
+INLINE void product(float *out, int64_t pitch, const float *a, int64_t row, int64_t term, const float *b,
+                    int64_t width, int64_t rows, int64_t terms, int64_t columns, Put put) {
+    by_vectors(whole_vectors(columns) / LANES, [&](auto vectors, int64_t first) {
+        constexpr int N = decltype(vectors)::value, R = rows_of<N>;
+        for (int64_t i = 0; i < rows; i += R) {
+            vec acc[R][N] = {};
+            multiply(acc, a + i * row, row, term, b + first * LANES, width, terms);
+            float *corner = out + i * pitch + first * LANES;
+            UNROLL for (int r = 0; r < R; r++)
+                UNROLL for (int c = 0; c < N; c++)
+                    put(corner + r * pitch + c * LANES, acc[r][c], i + r, (first + c) * LANES);
+        }
+    });
+}
+
+// out (rows, P) += A (rows, terms) B (terms, P), as above. Read after the product, out does not hold it up.
 INLINE void add_product(float *out, const float *a, int64_t row, int64_t term, const float *b, int64_t width,
                         int64_t rows, int64_t terms, int64_t P) {
-    for (int64_t i = 0; i < rows; i += ROWS)
-        by_vectors(P / LANES, [&](auto vectors, int64_t first) {
-            constexpr int N = decltype(vectors)::value;
-            float *place = out + i * P + first * LANES;
-            vec acc[ROWS][N];
-            UNROLL for (int r = 0; r < ROWS; r++)
-                UNROLL for (int c = 0; c < N; c++) acc[r][c] = load(place + r * P + c * LANES);
-            multiply<N>(acc, a + i * row, row, term, b + first * LANES, width, terms);
-            UNROLL for (int r = 0; r < ROWS; r++)
-                UNROLL for (int c = 0; c < N; c++) store(place + r * P + c * LANES, acc[r][c]);
-        });
+    product(out, P, a, row, term, b, width, rows, terms, P,
+            [](float *place, vec sum, int64_t, int64_t) { store(place, load(place) + sum); });
 }
 
 // Within its life, numbers too small for a float are zero: they cost a hundred cycles each.
