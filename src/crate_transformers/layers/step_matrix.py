@@ -1,0 +1,46 @@
+"""The matrix of a square ISTA step, with a gradient that costs one product.
+
+    A = D - D^T D,   dL/dD = L_A - D (L_A + L_A^T)
+
+Automatic differentiation of D^T D knows nothing of its two equal factors and takes D L_A and D L_A^T apart.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _StepMatrix(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(dictionary: Tensor) -> Tensor:
+        return torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (dictionary,) = ctx.saved_tensors
+        narrow = dictionary.to(gradient.dtype)  # autocast gives a narrower gradient than the dictionary
+        return torch.addmm(gradient, narrow, gradient + gradient.mT, alpha=-1).to(dictionary.dtype)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        (dictionary,) = ctx.saved_tensors
+        half = dictionary.mT @ tangent
+        return tangent - half - half.mT
+
+
+def step_matrix(dictionary: Tensor) -> Tensor:
+    """D - D^T D (d, d) of a square dictionary D (d, d), differentiable any number of times, in both modes."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # compiled, no function has a forward-mode rule
+        return _StepMatrix.apply(dictionary)
+    return torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)
+
+
+__all__ = ["step_matrix"]
