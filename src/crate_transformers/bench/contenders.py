@@ -190,15 +190,15 @@ def _decoding(name: str, case: Case) -> Work:
     prompt = torch.randint(5, _VOCABULARY, (case.batch, 128))
 
     def run() -> Tensor:
-        length = {"min_new_tokens": case.tokens, "max_new_tokens": case.tokens}
-        return model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, **length)
+        attend = torch.ones_like(prompt)
+        return model.generate(prompt, attention_mask=attend, do_sample=False, max_new_tokens=case.tokens)
 
     return Work(run, model)
 
 
 def _decoder(name: str, case: Case) -> Any:
     shape = _shape(case)
-    ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}  # nothing ends a text early
     if name == "crate":
         return CrateForCausalLM(CrateConfig.from_size(f"gpt2-{case.size}", **shape, vocab_size=_VOCABULARY, **ends))
     if name == "gpt2":
