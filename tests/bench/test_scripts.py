@@ -49,5 +49,8 @@ def test_roofline(script, tmp_path):
     script("roofline.py", "--sizes", "tiny", "--batch", 1, "--repetitions", 1, "--output", tmp_path)
     rows = json.loads((tmp_path / "roofline.json").read_text())["rows"]
     assert [row["what"] for row in rows] == ["inference", "training step"]
-    assert all(min(row["floor_s"], row["reachable"]["vit"], row["reachable"]["public"]) > 0 for row in rows)
+    for row in rows:
+        for times, floor in ((row["median_s"], row["by_median"]), (row["least_s"], row["by_least"])):
+            assert floor["reached"]["vit"] == pytest.approx(times["vit"] / times["crate"])
+            assert 0 < floor["floor_s"] == pytest.approx(times["public"] / floor["reachable"]["public"])
     assert "| tiny, inference, batch 1 |" in (tmp_path / "roofline.md").read_text()

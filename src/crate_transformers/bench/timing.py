@@ -36,6 +36,11 @@ class Timing:
         return float(np.median(self.seconds))
 
     @property
+    def least(self) -> float:
+        """The repetition that neighbours on the machine disturbed least."""
+        return min(self.seconds)
+
+    @property
     def quartiles(self) -> tuple[float, float]:
         low, high = np.quantile(self.seconds, (0.25, 0.75))
         return float(low), float(high)
