@@ -24,8 +24,8 @@ from crate_transformers.analysis.output import write_bytes, write_json
 from crate_transformers.bench import interleave
 from crate_transformers.bench.contenders import Case, build
 from crate_transformers.bench.machine import describe_machine, load_average, matrix_product
+from crate_transformers.layers.descent_matrix import descent_matrix
 from crate_transformers.layers.kernel import sdpa_attention
-from crate_transformers.layers.step_matrix import step_matrix
 
 TOKENS = 197
 
@@ -69,7 +69,7 @@ def operators(config: CrateVisionConfig, batch: int, training: bool) -> dict[str
         "attention by torch": (0, run(attend_by_torch, projected)),
         "output projection": (1, run(F.linear, x, weight, bias)),
         "sum of tokens and update": (1 + training, lambda: x + x),  # of two gradients in the backward pass
-        "D - D^T D": (1, run(step_matrix, weight)),
+        "D - D^T D": (1, run(descent_matrix, weight)),
         "ISTA product and relu": (1, run(ista, x, weight)),
     }
 

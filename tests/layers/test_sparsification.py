@@ -7,7 +7,7 @@ import torch
 
 from crate_transformers import CrateVisionConfig
 from crate_transformers.layers import SparseCoding, Sparsification, kept_step_matrices
-from crate_transformers.layers.step_matrix import step_matrix
+from crate_transformers.layers.descent_matrix import descent_matrix
 from crate_transformers.objective import ista_step
 
 WIDTH, ETA, LAMBDA = 7, 0.3, 0.2
@@ -120,16 +120,16 @@ def test_no_token_is_no_error():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, as it loads forward mode
-def test_the_step_matrix_has_the_derivatives_of_its_equation():
+def test_the_descent_matrix_has_the_derivatives_of_its_equation():
     dictionary = torch.randn(WIDTH, WIDTH, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(step_matrix, dictionary, check_forward_ad=True, check_batched_grad=True)
-    assert torch.autograd.gradgradcheck(step_matrix, dictionary)
+    assert torch.autograd.gradcheck(descent_matrix, dictionary, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(descent_matrix, dictionary)
     torch.testing.assert_close(
-        torch.func.jacfwd(step_matrix)(dictionary), torch.func.jacrev(lambda d: d - d.mT @ d)(dictionary)
+        torch.func.jacfwd(descent_matrix)(dictionary), torch.func.jacrev(lambda d: d - d.mT @ d)(dictionary)
     )
 
 
-def test_the_step_matrix_trains_under_autocast_and_compiled():
+def test_the_descent_matrix_trains_under_autocast_and_compiled():
     tokens, coding = torch.randn(*MANY, WIDTH), SparseCoding(config())
     expected = torch.autograd.grad(coding(tokens).square().sum(), coding.dictionary)[0]
     compiled = torch.compile(coding, backend="aot_eager", fullgraph=True)(tokens)

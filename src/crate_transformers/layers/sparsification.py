@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
+from .descent_matrix import descent_matrix
 from .kernel import shrink, shrink_sum
-from .step_matrix import step_matrix
 
 
 class SparseCoding(nn.Module):
@@ -89,7 +89,7 @@ class SparseCoding(nn.Module):
 
     def _step_matrix(self) -> Tensor:
         """I + eta (D - D^T D) (d, d); in half precision D - D^T D."""
-        step = step_matrix(self.dictionary)
+        step = descent_matrix(self.dictionary)
         if not _holds_identity(step):
             return step
         return torch.eye(*step.shape, dtype=step.dtype, device=step.device).add(step, alpha=self.step_size)

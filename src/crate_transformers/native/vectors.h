@@ -98,8 +98,8 @@ INLINE void by_vectors(int64_t count, Body body) {
     }
 }
 
-// Calls put(place, a vector of A B, its row, its first column) for A (rows, terms) and B (terms, columns), where place is
-// that of the vector in `out`, whose rows are `pitch` apart. Rows are taken in whole blocks, columns in whole vectors.
+// Calls put(place, a vector of A B, its row, its first column) for A (rows, terms) and B (terms, columns): place is the
+// vector's in `out`, whose rows are `pitch` apart. Rows are taken in whole blocks, columns in whole vectors.
 template <class Put>
 INLINE void product(float *out, int64_t pitch, const float *a, int64_t row, int64_t term, const float *b,
                     int64_t width, int64_t rows, int64_t terms, int64_t columns, Put put) {

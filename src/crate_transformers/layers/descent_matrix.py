@@ -1,4 +1,4 @@
-"""The matrix of a square ISTA step, with a gradient that costs one product.
+"""The matrix of the descent in a square ISTA step, x A = (x - x D^T) D, with a gradient that costs one product.
 
     A = D - D^T D,   dL/dD = L_A - D (L_A + L_A^T)
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class _StepMatrix(torch.autograd.Function):
+class _DescentMatrix(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -36,11 +36,11 @@ class _StepMatrix(torch.autograd.Function):
         return tangent - half - half.mT
 
 
-def step_matrix(dictionary: Tensor) -> Tensor:
+def descent_matrix(dictionary: Tensor) -> Tensor:
     """D - D^T D (d, d) of a square dictionary D (d, d), differentiable any number of times, in both modes."""
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # compiled, no function has a forward-mode rule
-        return _StepMatrix.apply(dictionary)
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # dynamo takes no Function with a jvp
+        return _DescentMatrix.apply(dictionary)
     return torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)
 
 
-__all__ = ["step_matrix"]
+__all__ = ["descent_matrix"]
