@@ -94,6 +94,28 @@ def test_each_head_on_each_shell(model_class, shell, tmp_path):
     torch.testing.assert_close(theirs[0], first)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:flex_attention called without torch.compile", "ignore:_compile flag on create_block_mask"
+)
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
+@pytest.mark.parametrize("model_class", [CrateForSequenceClassification, CrateForMultipleChoice])
+@torch.no_grad()
+def test_an_encoder_that_reads_the_first_token_makes_no_other_unless_a_hook_looks(model_class, attention, monkeypatch):
+    model = build(model_class, encoder_config(head_dim=16), attn_implementation=attention)
+    inputs, made = inputs_of(model_class), []
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs["attention_mask"][1, ..., 3:] = 0
+    sparsify = model.crate.layers[-1].sparsification.forward
+    monkeypatch.setattr(
+        model.crate.layers[-1].sparsification, "forward", lambda half: made.append(half.shape[1]) or sparsify(half)
+    )
+    with torch.compiler.set_stance("force_eager"):  # flex's kernel takes a minute to compile on a CPU
+        logits = model(**inputs).logits
+        model.crate.norm.register_forward_hook(lambda part, inputs, output: None)
+        torch.testing.assert_close(model(**inputs).logits, logits)
+    assert made == [TOKENS if attention == "flex_attention" else 1, TOKENS]  # flex's mask is of all tokens
+
+
 @pytest.mark.parametrize("shell", SHELL_NAMES)
 @torch.no_grad()
 def test_what_is_recorded(shell):

@@ -56,6 +56,34 @@ def test_the_pool_is_the_class_token_or_the_mean_over_all_tokens():
         torch.testing.assert_close(outputs.pooler_output, expected)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "torch_sdpa", "eager", "mssa"])
+def test_the_last_layer_makes_the_class_token_alone_unless_a_hook_looks(config, attention):
+    model = build(CrateForImageClassification, config, attn_implementation=attention)
+    inputs, seen = {"pixel_values": images(config), "labels": torch.tensor([1, 10])}, []
+
+    def tokens_of(output):
+        return getattr(output, "last_hidden_state", output).shape[1]
+
+    logits, alone = model(**inputs).logits, gradients(model, **inputs)
+    assert model.crate(inputs["pixel_values"]).last_hidden_state.shape[1] == PATCHES + 1
+    assert model.crate(inputs["pixel_values"], num_read=1).last_hidden_state.shape[1] == 1
+    for part in (model.crate, model.crate.layers[-1], model.crate.layers[-1].sparsification.coding):
+        hook = part.register_forward_hook(lambda part, inputs, output: seen.append(tokens_of(output)))
+        torch.testing.assert_close(model(**inputs).logits, logits)
+        for name, gradient in gradients(model, **inputs).items():
+            torch.testing.assert_close(gradient, alone[name], msg=name)
+        hook.remove()
+    assert seen == [PATCHES + 1] * 6
+
+
+@torch.no_grad()
+def test_the_mean_of_the_tokens_needs_them_all():
+    model = build(CrateForImageClassification, vision_config(pool="mean"))
+    tokens = model.crate(images(model.config)).last_hidden_state
+    expected = model.classifier(model.norm(tokens.mean(dim=1)))
+    torch.testing.assert_close(model(images(model.config)).logits, expected)
+
+
 @torch.no_grad()
 def test_other_sizes_by_interpolation(model, config):
     small = images(config, size=(15, 28))

@@ -3,9 +3,8 @@
     LN(z) W + c = z^ (diag(g) W) + (b W + c)                  z^: the normalised token; g, b: the affine part of LN
     relu(LN(z) (I + M) - eta lambda) = relu(z^ (diag(g) (I + M)) + b (I + M) - eta lambda),   M = eta (D - D^T D)
 
-So a layer is two normalisations, three products with a bias, attention, one sum and one relu, and what a classifier
-never reads of its last layer is left out. The result equals the model to rounding; it is a copy, made on purpose: later
-changes of the model's weights do not reach it.
+So a layer is two normalisations, three products with a bias, attention, one sum and one relu. The result equals the
+model to rounding; it is a copy, made on purpose: later changes of the model's weights do not reach it.
 
 Weights are stored as by nn.Linear, (out, in). Tokens are rows.
 """
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers import Compression, CrateDecoderLayer, CrateLayer, NormalizedPatchEmbeddings, Sparsification
+from ..layers.layer import first_tokens
 from ..models import CrateForImageClassification
 from ..models.modeling_base import CratePreTrainedModel
 
@@ -57,18 +57,21 @@ class NormalizedLinear(nn.Module):
 
 
 class ServedCompression(Compression):
-    """Z_half = Z + MSSA(LN(Z)) of the first tokens, summed where MSSA was written: nobody looks at it there.
+    """Z_half = Z + MSSA(LN(Z)), summed where MSSA was written: nobody looks at it there.
 
-    What a folded Compression, whose attention projects to the width, becomes; num_tokens: how many tokens are read
-    afterwards, the first ones; None: all.
+    What a folded Compression, whose attention projects to the width, becomes.
     """
 
-    num_tokens: int | None = None
-
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """(B, N, d) -> (B, N or num_tokens, d)."""
-        compressed, _ = self.attention(hidden_states, attention_mask, num_queries=self.num_tokens, **kwargs)
-        read = hidden_states[:, : self.num_tokens]
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        num_queries: int | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """(B, N, d) -> (B, N or num_queries, d)."""
+        compressed, _ = self.attention(hidden_states, attention_mask, num_queries=num_queries, **kwargs)
+        read = first_tokens(hidden_states, num_queries)
         return compressed.add_(read) if compressed.dtype == read.dtype else compressed + read  # autocast mixes them
 
 
@@ -116,13 +119,10 @@ def _fold_images(model: CratePreTrainedModel) -> None:
         head.norm = nn.Identity()
 
 
-def _compress_what_is_read(model: CratePreTrainedModel) -> None:
-    """Sums in place; a classifier that reads the class token needs no other one of the last layer."""
-    layers = [layer for layer in _parts(model, CrateLayer) if isinstance(layer.compression.attention.output, nn.Linear)]
-    for layer in layers:
-        layer.compression.__class__ = ServedCompression  # the module stays, and its hooks with it
-    if layers and isinstance(model, CrateForImageClassification) and model.config.pool == "cls":
-        layers[-1].compression.num_tokens = 1
+def _sum_in_place(model: CratePreTrainedModel) -> None:
+    for layer in _parts(model, CrateLayer):
+        if isinstance(layer.compression.attention.output, nn.Linear):
+            layer.compression.__class__ = ServedCompression  # the module stays, and its hooks with it
 
 
 def _refuse_to_save(*args: Any, **kwargs: Any) -> None:
@@ -137,8 +137,7 @@ def fuse(model: Model) -> Model:
 
     Returns:
         a model of the same class (`generate` and the pipelines take it), equal to rounding, in evaluation mode and
-        without gradients. Its codes cannot be recorded, the last layer of a classifier with `pool="cls"` gives the
-        class token alone, and it is not saved: look inside the model, serve the copy.
+        without gradients. Its codes cannot be recorded, and it is not saved: look inside the model, serve the copy.
 
     Raises:
         ValueError: a model of another kind, or with weights of half precision (fuse first, convert the copy then).
@@ -159,7 +158,7 @@ def fuse(model: Model) -> Model:
     with torch.no_grad():
         _fold_images(copy)
         _fold_layers(copy)
-        _compress_what_is_read(copy)
+        _sum_in_place(copy)
     for part in _parts(copy, CratePreTrainedModel):
         part.is_fused = True
     copy.save_pretrained = _refuse_to_save  # type: ignore[method-assign]

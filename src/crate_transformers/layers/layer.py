@@ -21,6 +21,11 @@ from .attention import SubspaceAttention
 from .sparsification import Sparsification
 
 
+def first_tokens(hidden_states: Tensor, count: int | None) -> Tensor:
+    """(B, N, d) -> (B, count, d); None: all."""
+    return hidden_states if count is None else hidden_states[:, :count]
+
+
 class Compression(nn.Module):
     """One step that compresses: Z_half = Z + MSSA(LN(Z))."""
 
@@ -30,10 +35,16 @@ class Compression(nn.Module):
         self.attention = SubspaceAttention(config, layer_idx)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """Z_half (B, N, d) of Z (B, N, d)."""
-        compressed, _ = self.attention(self.norm(hidden_states), attention_mask, **kwargs)
-        return hidden_states + self.dropout(compressed)
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        num_queries: int | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Z_half (B, N, d) of Z (B, N, d); of the first num_queries tokens alone, where that is given."""
+        compressed, _ = self.attention(self.norm(hidden_states), attention_mask, num_queries=num_queries, **kwargs)
+        return first_tokens(hidden_states, num_queries) + self.dropout(compressed)
 
 
 class CrateLayer(GradientCheckpointingLayer):
@@ -51,7 +62,7 @@ class CrateLayer(GradientCheckpointingLayer):
         past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Z_next (B, N, d) of Z (B, N, d); attention_mask and past_key_values as in SubspaceAttention."""
+        """Z_next (B, N, d) of Z (B, N, d); attention_mask, past_key_values, num_queries as in SubspaceAttention."""
         half_hidden_states = self.compression(hidden_states, attention_mask, past_key_values=past_key_values, **kwargs)
         return self.sparsification(half_hidden_states)
 

@@ -99,11 +99,30 @@ def check_finite(model: nn.Module, source: str) -> None:
             raise ValueError(f"{source} is damaged: {name} holds NaN or infinite values")
 
 
-def run_layers(layers: nn.ModuleList, hidden_states: Tensor, attention_mask: Any = None, **kwargs: Any) -> Tensor:
-    """Unroll the iterations of the objective, one layer each: (B, N, d) -> (B, N, d)."""
-    for layer in layers:
+def run_layers(
+    model: CratePreTrainedModel,
+    hidden_states: Tensor,
+    attention_mask: Any = None,
+    num_read: int | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """Unroll the iterations of the objective, one layer of a backbone each: (B, N, d) -> (B, N, d).
+
+    num_read: how many tokens are read afterwards, the first ones. The last layer makes no other, unless a hook in the
+    backbone might look at them (what is recorded is recorded by hooks): (B, N, d) -> (B, num_read, d) then.
+    """
+    *earlier, last = model.layers  # type: ignore[misc] # every backbone has them
+    for layer in earlier:
         hidden_states = layer(hidden_states, attention_mask, **kwargs)
-    return hidden_states
+    if num_read is not None and isinstance(attention_mask, Tensor | None) and not _is_watched(model):
+        kwargs["num_queries"] = num_read
+    return last(hidden_states, attention_mask, **kwargs)
+
+
+def _is_watched(model: nn.Module) -> bool:
+    """Whether a hook is on a model or in it; torch's global hooks, which profile what is run, are not asked."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(part, kind) for part in model.modules() for kind in hooks)
 
 
 __all__ = [

@@ -178,6 +178,7 @@ class CrateModel(CrateTextPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
+        num_read: int | None = None,
         **kwargs: Any,
     ) -> CrateModelOutput:
         """Run the backbone.
@@ -187,6 +188,8 @@ class CrateModel(CrateTextPreTrainedModel):
             attention_mask: (B, past + T), 1 for a token and 0 for padding, on either side; or a prepared 4-d mask.
             token_type_ids: (B, T). position_ids: (B, T), rows of the position table (see CrateConfig.position_offset).
             past_key_values, use_cache: the cache of a decoder; it stores one tensor a layer.
+            num_read: how many of the last layer's tokens are read, the first ones; an encoder makes no other, unless
+                records are asked for or a hook is in the backbone.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
                 output_codes, return_dict.
 
@@ -233,7 +236,8 @@ class CrateModel(CrateTextPreTrainedModel):
             mask = create_causal_mask(**mask_arguments, past_key_values=past_key_values)
         else:
             mask = create_bidirectional_mask(**mask_arguments)
-        hidden_states = run_layers(self.layers, hidden_states, mask, past_key_values=past_key_values, **kwargs)
+        read = None if self.config.is_decoder else num_read
+        hidden_states = run_layers(self, hidden_states, mask, read, past_key_values=past_key_values, **kwargs)
         hidden_states = self.norm(hidden_states)
         pooled = None
         if self.pooler is not None:

@@ -68,7 +68,8 @@ class CrateForSequenceClassification(CrateTextPreTrainedModel):
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """labels: (B,) class numbers, (B, num_labels) of 0/1, or (B,) numbers; the rest as in `CrateModel.forward`."""
-        outputs = self.crate(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        outputs = self.crate(*inputs, num_read=1, **kwargs)
         token = summary_token(outputs.last_hidden_state, self.config, input_ids, attention_mask)
         logits = self.classifier(token)
         loss = None
@@ -111,7 +112,7 @@ class CrateForMultipleChoice(CrateTextPreTrainedModel):
             tensor.flatten(0, 1) if tensor is not None else None
             for tensor in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         ]
-        outputs = self.crate(*flat, **kwargs)
+        outputs = self.crate(*flat, num_read=1, **kwargs)
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(-1, num_choices)
         loss = None
         if labels is not None:

@@ -176,7 +176,7 @@ class CrateMAEModel(CrateMAEPreTrainedModel):
             raise ValueError("pixel_values is required: a (batch, channels, height, width) tensor")
         mask = self._choose_mask(pixel_values, noise, mask_ratio, interpolate_pos_encoding)
         tokens = self.embeddings(pixel_values, mask, interpolate_pos_encoding)
-        tokens = run_layers(self.layers, tokens, **kwargs)
+        tokens = run_layers(self, tokens, **kwargs)
         return CrateMAEModelOutput(last_hidden_state=self.norm(tokens), mask=mask)
 
     def _choose_mask(

@@ -88,13 +88,19 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
     @merge_with_config_defaults
     @capture_outputs
     def forward(
-        self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool = False, **kwargs: Any
+        self,
+        pixel_values: Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        num_read: int | None = None,
+        **kwargs: Any,
     ) -> CrateVisionOutput:
         """Run the backbone.
 
         Args:
             pixel_values: (B, C, H, W), normalised as the image processor does.
             interpolate_pos_encoding: accept other sizes and resample the positions.
+            num_read: how many of the last layer's tokens are read, the first ones; no other is made, unless records are
+                asked for or a hook is in the backbone. With pool "cls", 1 gives the same pooled token for less.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
                 output_codes, return_dict.
 
@@ -104,7 +110,7 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
         if pixel_values is None:
             raise ValueError("pixel_values is required: a (batch, channels, height, width) tensor")
         tokens = self.embeddings(pixel_values, interpolate_pos_encoding)
-        tokens = run_layers(self.layers, tokens, **kwargs)
+        tokens = run_layers(self, tokens, num_read=num_read, **kwargs)
         pooled = tokens.mean(dim=1) if self.config.pool == "mean" else tokens[:, 0]
         return CrateVisionOutput(last_hidden_state=tokens, pooler_output=pooled)
 
@@ -134,7 +140,7 @@ class CrateForImageClassification(CrateVisionPreTrainedModel):
         interpolate_pos_encoding: bool = False,
         **kwargs: Any,
     ) -> CrateImageClassifierOutput:
-        """Classify images.
+        """Classify images. Where the class token is read, the last layer makes that token alone (see `num_read`).
 
         Args:
             pixel_values: (B, C, H, W). labels: (B,) class numbers (or what `config.problem_type` asks for).
@@ -143,7 +149,8 @@ class CrateForImageClassification(CrateVisionPreTrainedModel):
         Raises:
             ValueError: an image or a label that does not fit.
         """
-        outputs = self.crate(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        num_read = 1 if self.config.pool == "cls" else None
+        outputs = self.crate(pixel_values, interpolate_pos_encoding, num_read, **kwargs)
         logits = self.classifier(self.norm(outputs.pooler_output))
         loss = None
         if labels is not None:

@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..objective import coding_rate
+from .modeling_crate_vision import CrateVisionModel
 
 SelfDistillationLoss = Literal["dino", "coding_rate"]
 _EPSILON = 0.5  # precision of the rate of unit features
@@ -220,7 +221,9 @@ class SelfDistillation(nn.Module):
 
 def pooled(backbone: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     """(B, C, H, W) of any size that the patches divide -> (B, d_model): the pooled token, else the class token."""
-    outputs = backbone(pixel_values=pixel_values, interpolate_pos_encoding=True)
+    reads_one = isinstance(backbone, CrateVisionModel) and backbone.config.pool == "cls"
+    arguments = {"num_read": 1} if reads_one else {}
+    outputs = backbone(pixel_values=pixel_values, interpolate_pos_encoding=True, **arguments)
     token = outputs.pooler_output
     return outputs.last_hidden_state[:, 0] if token is None else token
 
