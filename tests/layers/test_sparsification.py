@@ -135,6 +135,7 @@ def test_the_descent_matrix_trains_under_autocast_and_compiled():
     compiled = torch.compile(coding, backend="aot_eager", fullgraph=True)(tokens)
     torch.testing.assert_close(torch.autograd.grad(compiled.square().sum(), coding.dictionary)[0], expected)
     with torch.autocast("cpu", torch.bfloat16):
+        assert descent_matrix(coding.dictionary).dtype == torch.bfloat16  # not to be added to an identity
         narrow = coding(tokens)
     gradient = torch.autograd.grad(narrow.float().square().sum(), coding.dictionary)[0]
     assert gradient.dtype == torch.float32

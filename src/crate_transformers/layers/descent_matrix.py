@@ -2,7 +2,8 @@
 
     A = D - D^T D,   dL/dD = L_A - D (L_A + L_A^T)
 
-Automatic differentiation of D^T D knows nothing of its two equal factors and takes D L_A and D L_A^T apart.
+Automatic differentiation of D^T D knows nothing of its two equal factors and takes D L_A and D L_A^T apart. In float32
+on a CPU half of the symmetric D^T D is computed (native/descent_matrix.cpp).
 """
 
 from typing import Any
@@ -10,13 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..native import descent_matrix as native
+
+
+def _evaluate(dictionary: Tensor) -> Tensor:
+    if not torch.compiler.is_compiling() and native.can_descend(dictionary):
+        return native.descent_matrix(dictionary)
+    return torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)
+
 
 class _DescentMatrix(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
     def forward(dictionary: Tensor) -> Tensor:
-        return torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)
+        return _evaluate(dictionary)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -40,7 +49,7 @@ def descent_matrix(dictionary: Tensor) -> Tensor:
     """D - D^T D (d, d) of a square dictionary D (d, d), differentiable any number of times, in both modes."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # dynamo takes no Function with a jvp
         return _DescentMatrix.apply(dictionary)
-    return torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)
+    return _evaluate(dictionary)
 
 
 __all__ = ["descent_matrix"]
