@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import Compression, CrateDecoderLayer, CrateLayer, NormalizedPatchEmbeddings, Sparsification
-from ..layers.layer import first_tokens
+from ..layers import CrateDecoderLayer, CrateLayer, NormalizedPatchEmbeddings, Sparsification
 from ..models import CrateForImageClassification
 from ..models.modeling_base import CratePreTrainedModel
 
@@ -54,25 +53,6 @@ class NormalizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         return self.linear(F.layer_norm(x, self.ones.shape, self.ones, self.zeros, self.eps))
-
-
-class ServedCompression(Compression):
-    """Z_half = Z + MSSA(LN(Z)), summed where MSSA was written: nobody looks at it there.
-
-    What a folded Compression, whose attention projects to the width, becomes.
-    """
-
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        num_queries: int | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """(B, N, d) -> (B, N or num_queries, d)."""
-        compressed, _ = self.attention(hidden_states, attention_mask, num_queries=num_queries, **kwargs)
-        read = first_tokens(hidden_states, num_queries)
-        return compressed.add_(read) if compressed.dtype == read.dtype else compressed + read  # autocast mixes them
 
 
 def _parts(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
@@ -119,12 +99,6 @@ def _fold_images(model: CratePreTrainedModel) -> None:
         head.norm = nn.Identity()
 
 
-def _sum_in_place(model: CratePreTrainedModel) -> None:
-    for layer in _parts(model, CrateLayer):
-        if isinstance(layer.compression.attention.output, nn.Linear):
-            layer.compression.__class__ = ServedCompression  # the module stays, and its hooks with it
-
-
 def _refuse_to_save(*args: Any, **kwargs: Any) -> None:
     raise ValueError("a fused model is made to be served, not saved: save the model that it was made from")
 
@@ -158,7 +132,6 @@ def fuse(model: Model) -> Model:
     with torch.no_grad():
         _fold_images(copy)
         _fold_layers(copy)
-        _sum_in_place(copy)
     for part in _parts(copy, CratePreTrainedModel):
         part.is_fused = True
     copy.save_pretrained = _refuse_to_save  # type: ignore[method-assign]

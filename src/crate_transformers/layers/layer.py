@@ -21,9 +21,10 @@ from .attention import SubspaceAttention
 from .sparsification import Sparsification
 
 
-def first_tokens(hidden_states: Tensor, count: int | None) -> Tensor:
-    """(B, N, d) -> (B, count, d); None: all."""
-    return hidden_states if count is None else hidden_states[:, :count]
+def is_watched(module: nn.Module) -> bool:
+    """Whether a hook is on a module or in it; torch's global hooks, which profile what is run, are not asked."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(part, kind) for part in module.modules() for kind in hooks)
 
 
 class Compression(nn.Module):
@@ -44,7 +45,14 @@ class Compression(nn.Module):
     ) -> Tensor:
         """Z_half (B, N, d) of Z (B, N, d); of the first num_queries tokens alone, where that is given."""
         compressed, _ = self.attention(self.norm(hidden_states), attention_mask, num_queries=num_queries, **kwargs)
-        return first_tokens(hidden_states, num_queries) + self.dropout(compressed)
+        compressed = self.dropout(compressed)
+        read = hidden_states if num_queries is None else hidden_states[:, :num_queries]
+        return compressed.add_(read) if self._may_overwrite(compressed, read) else read + compressed
+
+    def _may_overwrite(self, compressed: Tensor, read: Tensor) -> bool:
+        """Whether MSSA's output is new, of the sum's type (autocast mixes them), and no gradient or hook needs it."""
+        plain = not compressed.requires_grad and compressed.dtype == read.dtype
+        return plain and type(self.attention.output) is nn.Linear and not is_watched(self.attention)
 
 
 class CrateLayer(GradientCheckpointingLayer):
@@ -111,4 +119,4 @@ class CrateDecoderLayer(GradientCheckpointingLayer):
         return self.expansion(self.linear(hidden_states), **kwargs)
 
 
-__all__ = ["Compression", "CrateDecoderLayer", "CrateLayer", "Expansion", "LinearDictionary"]
+__all__ = ["Compression", "CrateDecoderLayer", "CrateLayer", "Expansion", "LinearDictionary", "is_watched"]

@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder
 
 from ..layers import Compression, CrateLayer, SparseCoding, Sparsification, SubspaceAttention
-from ..layers.layer import LinearDictionary
+from ..layers.layer import LinearDictionary, is_watched
 
 # per-layer tensors beyond transformers' two (hidden_states, attentions); ask with output_<name>=True
 WHITE_BOX_RECORDS: dict[str, OutputRecorder] = {
@@ -114,15 +114,9 @@ def run_layers(
     *earlier, last = model.layers  # type: ignore[misc] # every backbone has them
     for layer in earlier:
         hidden_states = layer(hidden_states, attention_mask, **kwargs)
-    if num_read is not None and isinstance(attention_mask, Tensor | None) and not _is_watched(model):
+    if num_read is not None and isinstance(attention_mask, Tensor | None) and not is_watched(model):
         kwargs["num_queries"] = num_read
     return last(hidden_states, attention_mask, **kwargs)
-
-
-def _is_watched(model: nn.Module) -> bool:
-    """Whether a hook is on a model or in it; torch's global hooks, which profile what is run, are not asked."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(part, kind) for part in model.modules() for kind in hooks)
 
 
 __all__ = [
