@@ -64,13 +64,13 @@ def operators(config: CrateVisionConfig, batch: int, training: bool) -> dict[str
         return F.relu(torch.addmm(tokens.new_full((1,), -0.01), tokens, step), inplace=True)
 
     layers = config.num_hidden_layers
-    whole = layers - 1  # of the last, the class token alone is mixed and sparsified
+    whole = layers - 1  # the last makes the class token alone
     return {
         "LayerNorm": (
             whole + layers,
             run(lambda x, scale, shift: F.layer_norm(x, (width,), scale, shift), x, bias, bias),
         ),
-        "projection to the subspaces": (layers, run(F.linear, x, weight)),
+        "projection to the subspaces": (whole, run(F.linear, x, weight)),
         "attention": (whole, run(attend, projected)),
         "attention by torch": (0, run(attend_by_torch, projected)),
         "output projection": (whole, run(F.linear, x, weight, bias)),
@@ -105,9 +105,9 @@ def measure(size: str, batch: int, training: bool, repetitions: int, budget: flo
     least = {name: timing.least for name, timing in timings.items()}
     rate = operations / timings["matrix product"].median
     passes = 3 if training else 1  # but two for the ISTA matrix
-    mixed, projected = counts["attention"], counts["projection to the subspaces"]
-    rows = (2 * mixed + projected) * batch * TOKENS * passes + mixed * config.hidden_size * min(passes, 2)
-    products = config.hidden_size**2 * rows * 2
+    whole = counts["attention"]
+    rows = 3 * batch * TOKENS * passes + config.hidden_size * min(passes, 2)
+    products = whole * config.hidden_size**2 * rows * 2
     attention = passes * 4 * batch * TOKENS**2 * config.hidden_size  # of one layer
     return {
         "size": size,
@@ -118,7 +118,7 @@ def measure(size: str, batch: int, training: bool, repetitions: int, budget: flo
         "attention_rate_gflops": attention / timings["attention"].median / 1e9,
         "torch_attention_rate_gflops": attention / timings["attention by torch"].median / 1e9,
         "products_at_the_matrix_rate_s": products / rate,
-        "attention_at_the_matrix_rate_s": mixed * attention / rate,
+        "attention_at_the_matrix_rate_s": whole * attention / rate,
         "repetitions": len(timings["crate"].seconds),
         "median_s": medians,
         "least_s": least,

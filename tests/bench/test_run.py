@@ -41,9 +41,9 @@ def test_rows_of_a_contest():
     assert by_name["crate"].slower.value == 1.0
     assert all(row.throughput == pytest.approx(2 / row.median_s) for row in rows)
     assert all(row.matrix_rate_share > 0 for row in rows)
-    # one layer, 2 images of 5 tokens: 2 class tokens of 10 are mixed, projected, and sparsified by two products, not
-    # three, for they are fewer than the width; fused, by one
-    products, mixing = (10 - 2) + (3 * 10 - 2 * 2), 2 * 2 * 5 * 384 * (10 - 2)
+    # one layer, 2 images of 5 tokens: 2 class tokens of 10 are projected, brought to the width and back, projected
+    # again, and sparsified by two products, not three, for they are fewer than the width; fused, by one
+    products, mixing = (10 - 3 * 2) + (10 - 2) + (3 * 10 - 2 * 2), 2 * 2 * 5 * 384 * (10 - 2 * 6)
     saved = (2 * products * 384**2 + mixing) / 1e9
     assert by_name["public"].gflop - by_name["crate"].gflop == pytest.approx(saved)
     assert by_name["crate"].gflop - by_name["crate fused"].gflop == pytest.approx(2 * 2 * 384**2 / 1e9)

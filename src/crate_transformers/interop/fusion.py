@@ -80,8 +80,10 @@ def _fold_sparsification(block: Sparsification) -> nn.Module:
 
 def _fold_layers(model: nn.Module) -> None:
     """Fold every CRATE layer of a model where it stands."""
-    for layer in _parts(model, CrateLayer):
-        _fold_attention(layer.compression)
+    layers = _parts(model, CrateLayer)
+    for layer in layers:
+        if layer is not layers[-1]:  # there a head that reads one token projects that token alone, with U as it is
+            _fold_attention(layer.compression)
         layer.sparsification = _fold_sparsification(layer.sparsification)
     for layer in _parts(model, CrateDecoderLayer):
         layer.linear = NormalizedLinear(layer.linear.norm, layer.linear.weight)

@@ -5,6 +5,10 @@
 One projection plays query, key and value. As in the public code, and unlike the equation, the output projection O is
 a matrix of its own with a bias, not U scaled, and the scores are scaled by p^-1/2.
 
+Where some tokens alone are asked for, w_k = z U_k for each of them, no other is projected:
+
+    softmax(w_k W_k^T / sqrt(p)) W_k = softmax((w_k U_k^T) Z^T / sqrt(p)) Z U_k
+
 Shapes: B batch, N tokens, M tokens attended to (N, or N and what the cache holds), d hidden_size, K heads, p head_dim.
 
 [P1] arXiv 2306.01129.
@@ -95,6 +99,8 @@ class SubspaceAttention(nn.Module):
             (B, N, d), and the attention (B, K, N, M) where the operator gives it (eager), else None; N is num_queries
             where that is given.
         """
+        if num_queries is not None and self._can_absorb(attention_mask):
+            return self._mix_first(hidden_states, attention_mask, num_queries, **kwargs)
         batch, num_tokens, _ = hidden_states.shape
         projected = self.subspaces(hidden_states).view(batch, num_tokens, self.num_heads, self.head_dim)
         projected = projected.transpose(1, 2)  # (B, K, N, p)
@@ -106,17 +112,35 @@ class SubspaceAttention(nn.Module):
         if past_key_values is not None:
             keys, values = past_key_values.update(projected, projected, self.layer_idx)  # (B, K, M, p)
 
+        mixed, attention = self._attend(queries, keys, values, attention_mask, **kwargs)
+        return self.output(mixed.flatten(2)), attention
+
+    def _attend(self, *tokens_and_mask: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         attend = ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_subspace_attention)
-        mixed, attention = attend(
-            self,
-            queries,
-            keys,
-            values,
-            attention_mask,
-            dropout=self.attention_dropout if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
-        )
+        dropout = self.attention_dropout if self.training else 0.0
+        return attend(self, *tokens_and_mask, dropout=dropout, scaling=self.scaling, **kwargs)
+
+    def _can_absorb(self, attention_mask: Any) -> bool:
+        """Whether U is a plain matrix, and the operator takes heads of width d and such a mask."""
+        plain = type(self.subspaces) is nn.Linear and type(self.subspaces.weight) is nn.Parameter
+        wide = self.config._attn_implementation in ("eager", "sdpa", "mssa", "torch_sdpa")
+        return plain and wide and (attention_mask is None or attention_mask.ndim == 4)
+
+    def _mix_first(
+        self, hidden_states: Tensor, attention_mask: Tensor | None, num_queries: int, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """MSSA of the first n tokens: their K heads are n K queries to one head of width d, the tokens themselves."""
+        bases = self.subspaces.weight.unflatten(0, (self.num_heads, self.head_dim))  # U_k^T (K, p, d)
+        projected = self.subspaces(hidden_states[:, :num_queries]).unflatten(2, bases.shape[:2])  # (B, n, K, p)
+        queries = torch.einsum("bnkp,kpd->bnkd", projected, bases)
+        if attention_mask is not None:
+            attention_mask = attention_mask[:, :, :num_queries].expand(-1, self.num_heads, num_queries, -1)
+            attention_mask = attention_mask.transpose(1, 2).flatten(1, 2).unsqueeze(1)  # (B, 1, n K, M)
+        tokens = hidden_states.unsqueeze(1)  # (B, 1, N, d)
+        mixed, attention = self._attend(queries.flatten(1, 2).unsqueeze(1), tokens, tokens, attention_mask, **kwargs)
+        mixed = torch.einsum("bnkd,kpd->bnkp", mixed.reshape(queries.shape), bases)
+        if attention is not None:
+            attention = attention.squeeze(1).unflatten(1, queries.shape[1:3]).transpose(1, 2)
         return self.output(mixed.flatten(2)), attention
 
 
