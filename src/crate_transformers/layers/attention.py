@@ -99,7 +99,7 @@ class SubspaceAttention(nn.Module):
             (B, N, d), and the attention (B, K, N, M) where the operator gives it (eager), else None; N is num_queries
             where that is given.
         """
-        if num_queries is not None and self._can_absorb(attention_mask):
+        if num_queries is not None and past_key_values is None and self._can_absorb(attention_mask):
             return self._mix_first(hidden_states, attention_mask, num_queries, **kwargs)
         batch, num_tokens, _ = hidden_states.shape
         projected = self.subspaces(hidden_states).view(batch, num_tokens, self.num_heads, self.head_dim)
