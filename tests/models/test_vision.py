@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from PIL import Image
 from tiny import BATCH, HEADS, LAYERS, WIDTH, build, enable_checkpointing, gradients, images, vision_config
 from transformers import AutoModelForImageClassification, ViTImageProcessor, pipeline
@@ -74,6 +75,14 @@ def test_the_last_layer_makes_the_class_token_alone_unless_a_hook_looks(config, 
             torch.testing.assert_close(gradient, alone[name], msg=name)
         hook.remove()
     assert seen == [PATCHES + 1] * 6
+
+
+@torch.no_grad()
+def test_weights_that_are_elsewhere_until_their_module_is_called(model, config):
+    logits = model(images(config)).logits
+    offloaded = cpu_offload(model, execution_device=torch.device("cpu"))
+    assert model.crate.layers[-1].compression.attention.subspaces.weight.is_meta
+    torch.testing.assert_close(offloaded(images(config)).logits, logits)
 
 
 @torch.no_grad()

@@ -99,7 +99,7 @@ class SubspaceAttention(nn.Module):
             (B, N, d), and the attention (B, K, N, M) where the operator gives it (eager), else None; N is num_queries
             where that is given.
         """
-        if num_queries is not None and past_key_values is None and self._can_absorb(attention_mask):
+        if num_queries is not None and past_key_values is None and self._can_absorb(hidden_states, attention_mask):
             return self._mix_first(hidden_states, attention_mask, num_queries, **kwargs)
         batch, num_tokens, _ = hidden_states.shape
         projected = self.subspaces(hidden_states).view(batch, num_tokens, self.num_heads, self.head_dim)
@@ -120,9 +120,11 @@ class SubspaceAttention(nn.Module):
         dropout = self.attention_dropout if self.training else 0.0
         return attend(self, *tokens_and_mask, dropout=dropout, scaling=self.scaling, **kwargs)
 
-    def _can_absorb(self, attention_mask: Any) -> bool:
-        """Whether U is a plain matrix, and the operator takes heads of width d and such a mask."""
+    def _can_absorb(self, hidden_states: Tensor, attention_mask: Any) -> bool:
+        """Whether U is a plain matrix, and here (offloaded, it comes when its module is called), and the operator takes
+        heads of width d and such a mask."""
         plain = type(self.subspaces) is nn.Linear and type(self.subspaces.weight) is nn.Parameter
+        plain = plain and self.subspaces.weight.device == hidden_states.device
         wide = self.config._attn_implementation in ("eager", "sdpa", "mssa", "torch_sdpa")
         return plain and wide and (attention_mask is None or attention_mask.ndim == 4)
 
