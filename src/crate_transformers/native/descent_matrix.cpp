@@ -32,16 +32,6 @@ void subtract(const float *tile, const float *dictionary, int64_t d, int64_t row
     }
 }
 
-void turn(const float *tile, float *turned) {
-    for (int64_t i = 0; i < PANEL; i += LANES)
-        for (int64_t j = 0; j < PANEL; j += LANES) {
-            vec block[LANES];
-            UNROLL for (int r = 0; r < LANES; r++) block[r] = load(tile + (i + r) * PANEL + j);
-            transpose(block);
-            UNROLL for (int r = 0; r < LANES; r++) store(turned + (j + r) * PANEL + i, block[r]);
-        }
-}
-
 }  // namespace
 
 extern "C" {
@@ -71,7 +61,7 @@ int descent_matrix(const float *dictionary, int64_t d, int threads, float *panel
             float *turned = tiles + SIDE * SIDE * size;
             subtract(tile, dictionary, d, i * PANEL, j * PANEL, out);
             if (i == j) return;
-            turn(tile, turned);
+            transpose_tile<PANEL>(tile, PANEL, PANEL, turned);
             subtract(turned, dictionary, d, j * PANEL, i * PANEL, out);
         });
         return true;

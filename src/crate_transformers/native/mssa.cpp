@@ -63,17 +63,6 @@ INLINE void keep_upper(float *tile) {
             store(tile + i * TILE + j, keep(load(tile + i * TILE + j), lanes_from(j) >= int32_t(i)));
 }
 
-// (TILE, P) with rows `width` apart to (P, TILE).
-INLINE void transpose_tile(const float *rows, int64_t width, int64_t P, float *columns) {
-    for (int64_t k = 0; k < P; k += LANES)
-        for (int64_t i = 0; i < TILE; i += LANES) {
-            vec block[LANES];
-            UNROLL for (int r = 0; r < LANES; r++) block[r] = load(rows + (i + r) * width + k);
-            transpose(block);
-            UNROLL for (int r = 0; r < LANES; r++) store(columns + (k + r) * TILE + i, block[r]);
-        }
-}
-
 struct Size {
     int64_t n, p, P, tiles, rows;  // rows: n in whole tiles
 
@@ -121,7 +110,7 @@ struct Tokens {
         size.copy(w, stride, rows, P);
         for (int64_t t = 0; t < size.tiles; t++) {
             float *tile = transposed + t * TILE * P;
-            transpose_tile(rows + t * TILE * P, P, P, tile);
+            transpose_tile<TILE>(rows + t * TILE * P, P, P, tile);
             for (int64_t i = 0; i < TILE; i += LANES) {
                 vec squares = {};
                 for (int64_t k = 0; k < P; k++) squares += load(tile + k * TILE + i) * load(tile + k * TILE + i);
@@ -220,8 +209,8 @@ void backward(const Tokens &tokens, bool causal, float *scratch, const float *gr
         delta[i] = sum(products);
     }
     for (int64_t t = 0; t < s.tiles; t++) {
-        transpose_tile(both + t * TILE * B + P, B, P, transposed + t * TILE * B);
-        transpose_tile(both + t * TILE * B, B, P, transposed + t * TILE * B + TILE * P);
+        transpose_tile<TILE>(both + t * TILE * B + P, B, P, transposed + t * TILE * B);
+        transpose_tile<TILE>(both + t * TILE * B, B, P, transposed + t * TILE * B + TILE * P);
     }
 
     for (int64_t r = 0; r < s.tiles; r++) {
