@@ -39,7 +39,7 @@ def test_what_a_hook_or_a_gradient_needs_is_not_overwritten():
 
     assert sum_over(with_gradient=False)
     assert not sum_over(with_gradient=True)
-    for part in (compression.attention, compression.attention.output):
+    for part in (compression.attention, compression.attention.output, compression.dropout):
         hook = part.register_forward_hook(lambda part, inputs, output: None)
         assert not sum_over(with_gradient=False)
         torch.testing.assert_close(made[-1], expected)

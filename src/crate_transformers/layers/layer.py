@@ -52,7 +52,7 @@ class Compression(nn.Module):
     def _may_overwrite(self, compressed: Tensor, read: Tensor) -> bool:
         """Whether MSSA's output is new, of the sum's type (autocast mixes them), and no gradient or hook needs it."""
         plain = not compressed.requires_grad and compressed.dtype == read.dtype
-        return plain and type(self.attention.output) is nn.Linear and not is_watched(self.attention)
+        return plain and type(self.attention.output) is nn.Linear and not is_watched(self)
 
 
 class CrateLayer(GradientCheckpointingLayer):

@@ -189,7 +189,7 @@ class CrateModel(CrateTextPreTrainedModel):
             token_type_ids: (B, T). position_ids: (B, T), rows of the position table (see CrateConfig.position_offset).
             past_key_values, use_cache: the cache of a decoder; it stores one tensor a layer.
             num_read: how many of the last layer's tokens are read, the first ones; an encoder makes no other, unless
-                records are asked for or a hook is in the backbone.
+                records are asked for or a hook is in the backbone. None: all.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
                 output_codes, return_dict.
 

@@ -101,6 +101,7 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
             interpolate_pos_encoding: accept other sizes and resample the positions.
             num_read: how many of the last layer's tokens are read, the first ones; no other is made, unless records are
                 asked for or a hook is in the backbone. With pool "cls", 1 gives the same pooled token for less.
+                None: all.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
                 output_codes, return_dict.
 
