@@ -49,6 +49,17 @@ def test_smoothing_is_of_classes():
         load_recipe("clm", {"train.label_smoothing_factor": 0.1})
 
 
+def test_a_baseline_leaves_out_what_only_the_recipes_family_has(tmp_path):
+    (tmp_path / "own.yaml").write_text("model: {family: crate_vision, pool: mean, ista_lambda: 0.2, hidden_size: 24}\n")
+    own = str(tmp_path / "own.yaml")
+    assert load_recipe(own, {"model.family": "vit"}).model == {"family": "vit", "hidden_size": 24}
+    assert load_recipe(own, {"model.family": "crate_vision"}).model["pool"] == "mean"
+    with pytest.raises(ValueError, match="unknown key model.pool"):
+        load_recipe(own, {"model.pool": "cls", "model.family": "vit"})
+    with pytest.raises(ValueError, match=r"model.family must be one of .*got \['vit'\]"):
+        load_recipe(own, {"model.family": ["vit"]})
+
+
 def test_an_empty_section_takes_settings(tmp_path):
     (tmp_path / "own.yaml").write_text("task: image-classification\ndata:\ntrain:\n")
     recipe = load_recipe(str(tmp_path / "own.yaml"), {"data.source": "digits", "train.max_steps": 3})

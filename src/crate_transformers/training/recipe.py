@@ -147,11 +147,17 @@ class Recipe:
 def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     """Read a shipped recipe by name, or a YAML file by path, and apply settings ("model.size": "tiny", ...).
 
+    Where a setting asks for another family, as a baseline, it leaves out what the file says of its own family alone
+    (`pool`, `ista_lambda`, ...).
+
     Raises:
         ValueError: an unknown recipe, section, key or value, with the nearest good one.
     """
     content = _read(name_or_path)
-    for key, value in (settings or {}).items():
+    settings = settings or {}
+    if "model.family" in settings and isinstance(content.get("model"), dict):
+        content["model"] = _shared_with(settings["model.family"], content["model"])
+    for key, value in settings.items():
         section, dot, name = key.partition(".")
         if section not in ("model", "data", "train") or not dot:
             raise ValueError(f"unknown setting {key!r}: expected model.NAME, data.NAME or train.NAME{_near_key(key)}")
@@ -159,6 +165,15 @@ def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) ->
             raise ValueError(f"the section {section!r} of a recipe must hold keys and values")
         content[section] = {**(content.get(section) or {}), name: value}
     return recipe_of(content, Path(name_or_path).stem)
+
+
+def _shared_with(family: Any, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The model section without what its own family has and the other one has not."""
+    own = model.get("family", "crate_vision")
+    if not all(name in list(FAMILIES) for name in (family, own)):
+        return dict(model)  # refused later, with the names that there are
+    foreign = set(FAMILIES[own].config_fields) - set(FAMILIES[family].config_fields)
+    return {key: value for key, value in model.items() if key not in foreign}
 
 
 def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
