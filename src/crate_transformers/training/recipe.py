@@ -28,6 +28,8 @@ TASKS = (
     "question-answering",
 )
 
+_DEFAULT_FAMILY = "crate_vision"  # where a recipe names none
+
 
 @dataclass
 class DataOptions:
@@ -169,7 +171,7 @@ def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) ->
 
 def _shared_with(family: Any, model: Mapping[str, Any]) -> dict[str, Any]:
     """The model section without what its own family has and the other one has not."""
-    own = model.get("family", "crate_vision")
+    own = model.get("family", _DEFAULT_FAMILY)
     if not all(name in list(FAMILIES) for name in (family, own)):
         return dict(model)  # refused later, with the names that there are
     foreign = set(FAMILIES[own].config_fields) - set(FAMILIES[family].config_fields)
@@ -186,7 +188,7 @@ def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     model, data, train = (dict(content.get(section) or {}) for section in ("model", "data", "train"))
     task = content.get("task", "image-classification")
     _check_value("task", task, TASKS)
-    _check_value("model.family", model.setdefault("family", "crate_vision"), FAMILIES)
+    _check_value("model.family", model.setdefault("family", _DEFAULT_FAMILY), FAMILIES)
     family = FAMILIES[model["family"]]
     if task not in family.tasks:
         alternatives = [name for name, other in FAMILIES.items() if task in other.tasks]
