@@ -1,6 +1,7 @@
 """A contest is measured whole; a suite leaves its files."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def test_cases_have_labels_of_their_own(suite, quick):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="vision, best, text, length, analysis, loading, weights"):
+    with pytest.raises(ValueError, match="vision, best, bfloat16, text, length, analysis, loading, weights"):
         contests_of("visoin")
     with pytest.raises(ValueError, match="no contender for vision"):
         build("gpt2", SMALL)
@@ -86,6 +87,18 @@ def test_a_contender_is_whole_on_the_default_device(name, case):
         work = build(name, case)
         work.run()
     assert {parameter.device.type for parameter in work.model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize(("form", "training"), [("bfloat16", False), ("autocast", True)])
+@pytest.mark.parametrize("name", ["crate", "public", "vit"])
+def test_every_side_multiplies_in_half_precision(name, form, training):
+    work = build(f"{name} {form}", replace(SMALL, training=training))
+    linear = next(module for module in work.model.modules() if isinstance(module, torch.nn.Linear))
+    seen = []
+    linear.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    work.run()
+    assert set(seen) == {torch.bfloat16}
+    assert all((parameter.grad is not None) == training for parameter in work.model.parameters())
 
 
 def test_peak_memory_in_a_process_of_its_own():

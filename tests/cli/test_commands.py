@@ -136,7 +136,7 @@ def test_errors_reach_the_shell():
         [sys.executable, "-m", "crate_transformers", "train", "digts"], capture_output=True, text=True, check=False
     )
     assert process.returncode == 2
-    assert process.stderr.startswith("error: unknown recipe 'digts'")
+    assert process.stderr.splitlines()[-1].startswith("error: unknown recipe 'digts'")
     assert "Traceback" not in process.stderr
 
 

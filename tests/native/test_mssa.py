@@ -56,6 +56,26 @@ def test_output_and_gradient(batch, heads, tokens, width, causal):
 
 
 @pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+@pytest.mark.parametrize("longest", [1, 5])
+def test_half_precision_rounds_once(dtype, rounding, longest, causal):
+    """The output is float64's rounded; the gradient reads the rounded output, so it errs by a few roundings."""
+    rounded = projected(2, 3, 71, 24).to(dtype)
+    rounded[0, 0, 7] *= longest  # too far from the others for the operator's own form
+    ours, exact = rounded.clone().requires_grad_(), rounded.double().requires_grad_()
+    mixed, rows, own = mssa(ours, SCALING, causal)
+    expected = by_definition(exact, causal)
+    weight = torch.randn(mixed.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    (mixed * weight).sum().backward()
+    (expected * weight.double()).sum().backward()
+    assert mixed.dtype == ours.grad.dtype == dtype
+    assert rows.dtype == torch.float32
+    assert bool(own) == (longest == 1)
+    assert ((mixed - expected).abs() <= 1.01 * rounding * expected.abs() + 1e-5).all()
+    assert (ours.grad - exact.grad).norm() <= 2 * rounding * exact.grad.norm()
+
+
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("spread", "own"), [(60, True), (80, False), (2000, False)])
 def test_one_long_token_among_short_ones(spread, own, causal):
     """h = scaling |w|^2 / 2 of the long token is larger by the spread; too large a one is left to torch's attention."""
@@ -85,8 +105,9 @@ def test_tokens_with_gaps(causal):
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of the check itself
 def test_it_is_a_sound_operator():
     for causal in (False, True):
-        w = projected(2, 3, 17, 5).requires_grad_()
-        torch.library.opcheck(torch.ops.crate.mssa.default, (w, SCALING, causal))
+        for dtype in (torch.float32, torch.bfloat16):
+            w = projected(2, 3, 17, 5).to(dtype).requires_grad_()
+            torch.library.opcheck(torch.ops.crate.mssa.default, (w, SCALING, causal))
 
 
 def attend(w, causal):
@@ -125,11 +146,10 @@ def test_operations_are_counted_as_those_of_torch():
 def test_what_it_takes(monkeypatch):
     w = projected(2, 3, 17, 5)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    assert can_mix(w)
+    assert all(can_mix(w.to(dtype)) for dtype in (torch.float32, torch.bfloat16, torch.float16))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert not can_mix(w)  # threads would be idle
     assert not can_mix(w.double())
-    assert not can_mix(w.bfloat16())
     assert not can_mix(w.to("meta"))
 
 

@@ -3,8 +3,8 @@
 A contender is a name: "crate" (this library), "public" (its public formulation), "vit", "bert", "gpt2" (transformers'
 own, of the same width and depth), and for loading "pipeline": pictures decoded, cropped and augmented in one process,
 beside the training step that they feed. Images and decoding take forms after the name: "sdpa" (attention by torch's
-operator instead of the library's) or "fused" (this library), then "bfloat16", "int8" (weights of the linear maps, by
-torchao) or "int8-dynamic" (their inputs too), then "compiled".
+operator instead of the library's) or "fused" (this library), then "bfloat16", "autocast" (weights in float32, products
+in bfloat16), "int8" (weights of the linear maps, by torchao) or "int8-dynamic" (their inputs too), then "compiled".
 """
 
 from collections.abc import Callable
@@ -129,7 +129,8 @@ def _vision(name: str, case: Case) -> Work:
         raise _unknown(name, case)
     model.train(case.training)
     model = _in_form(model, form)
-    pixels = torch.randn(case.batch, 3, case.image_size, case.image_size)
+    weights = next(model.parameters())
+    pixels = torch.randn(case.batch, 3, case.image_size, case.image_size).to(weights.dtype)
     labels = torch.randint(0, 1000, (case.batch,))
 
     def logits() -> Tensor:
@@ -156,6 +157,9 @@ def _in_form(model: Any, form: str) -> Any:
             model = fuse(model)
         elif word == "bfloat16":
             model = model.bfloat16()
+        elif word == "autocast":
+            mixed = torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
+            model.forward = mixed(model.forward)
         elif word in ("int8", "int8-dynamic"):
             if find_spec("torchao") is None:
                 raise ImportError("int8 weights need an extra: pip install 'crate-transformers[quantization]'")
@@ -165,7 +169,8 @@ def _in_form(model: Any, form: str) -> Any:
         elif word == "compiled":
             model.compile()
         else:
-            raise ValueError(f"unknown form {word!r}: expected sdpa, fused, bfloat16, int8, int8-dynamic or compiled")
+            expected = "sdpa, fused, bfloat16, autocast, int8, int8-dynamic or compiled"
+            raise ValueError(f"unknown form {word!r}: expected {expected}")
     return model
 
 

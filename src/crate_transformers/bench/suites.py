@@ -29,6 +29,16 @@ def _vision(quick: bool) -> list[Contest]:
     return contests
 
 
+def _bfloat16(quick: bool) -> list[Contest]:
+    """Inference with weights in bfloat16, training under autocast, each beside float32."""
+    contests = []
+    for size in ("tiny",) if quick else SIZES:
+        for training, form in ((False, "bfloat16"), (True, "autocast")):
+            rivals = tuple(f"{name} {form}" for name in ("crate", "crate sdpa", "public", "vit"))
+            contests.append(Contest(Case("vision", size, 2 if quick else 16, training), (*rivals, "crate"), training))
+    return contests
+
+
 def _best(quick: bool) -> list[Contest]:
     forms = (
         "crate fused compiled",
@@ -85,6 +95,7 @@ def _weights(quick: bool) -> list[Contest]:
 SUITES = {
     "vision": _vision,
     "best": _best,
+    "bfloat16": _bfloat16,
     "text": _text,
     "length": _length,
     "analysis": _analysis,

@@ -10,7 +10,7 @@ import typer
 
 def bench(
     suite: Annotated[
-        str, typer.Argument(help="vision, best, text, length, analysis, loading, weights, or all.")
+        str, typer.Argument(help="vision, best, bfloat16, text, length, analysis, loading, weights, or all.")
     ] = "all",
     output: Annotated[Path, typer.Option(help="The folder to write SUITE.json and SUITE.png into.")] = Path(
         "runs/bench"

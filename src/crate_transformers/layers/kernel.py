@@ -1,6 +1,6 @@
 """Which attention runs under which name, and the kernels behind `mssa`.
 
-    sdpa (the default)   in float32 on a CPU, with one tensor as query, key and value: the library's operator
+    sdpa (the default)   on a CPU (but in float64), with one tensor as query, key and value: the library's operator
                          (native/mssa.cpp). Everything else: torch's scaled_dot_product_attention.
     mssa                 besides, on a GPU: the library's kernels. Attention (triton_mssa.py), and what follows the last
                          product of an ISTA step in half precision, or of one with few tokens (triton_ista.py).

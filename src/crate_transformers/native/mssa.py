@@ -2,6 +2,7 @@
 
 An operator, so that compilation, counting of operations and shape inference treat it like torch's own. Where the
 tokens are too far apart in length for the form of mssa.cpp, or not finite, torch's fused attention does the work.
+Tokens in half precision are widened, and the result is rounded once: scores, weights and sums are float32 throughout.
 
 Shapes: B batch, K heads, N tokens, p features.
 """
@@ -17,6 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 from .build import load
 from .tensors import at, heads_of, is_plain, threads
 
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _fused_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _fused_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -26,30 +28,38 @@ def mssa(w: Tensor, scaling: float, causal: bool) -> tuple[Tensor, Tensor, Tenso
     """Attention with one tensor as query, key and value.
 
     Args:
-        w: (B, K, N, p) float32 with N, p >= 1. scaling: of the scores. causal: token i sees j <= i.
+        w: (B, K, N, p) in float32, bfloat16 or float16, with N, p >= 1. scaling: of the scores. causal: token i sees
+            j <= i.
 
     Returns:
-        mixed tokens (B, N, K, p); what the backward pass needs of the rows (B, K, N); and which of the two forms gave
-        it (one truth value).
+        mixed tokens (B, N, K, p); what the backward pass needs of the rows (B, K, N), float32; and which of the two
+        forms gave it (one truth value).
     """
     batch, heads, num_tokens, width = w.shape
-    w = w if w.stride(-1) == 1 else w.contiguous()
-    mixed = w.new_empty(batch, num_tokens, heads, width)
-    rows = w.new_empty(batch, heads, num_tokens)
+    wide = _widened(w)
+    mixed = wide.new_empty(batch, num_tokens, heads, width)
+    rows = wide.new_empty(batch, heads, num_tokens)
     library = load("mssa")
     assert library is not None
-    own = library.mssa_forward(*heads_of(w), c_float(scaling), int(causal), threads(), at(mixed), at(rows))
+    own = library.mssa_forward(*heads_of(wide), c_float(scaling), int(causal), threads(), at(mixed), at(rows))
     if not own:
-        plain, rows = _fused_forward(w, w, w, 0.0, causal, scale=scaling)
+        plain, rows = _fused_forward(wide, wide, wide, 0.0, causal, scale=scaling)
         mixed = plain.transpose(1, 2).contiguous()
-    return mixed, rows.contiguous(), torch.tensor(bool(own))
+    return mixed.to(w.dtype), rows.contiguous(), torch.tensor(bool(own))
+
+
+def _widened(w: Tensor) -> Tensor:
+    """As C++ reads it: float32, the last axis without gaps."""
+    wide = w.float()
+    return wide if wide.stride(-1) == 1 else wide.contiguous()
 
 
 @mssa.register_fake
 def _(w: Tensor, scaling: float, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
     batch, heads, num_tokens, width = w.shape
     mixed = w.new_empty(batch, num_tokens, heads, width)
-    return mixed, w.new_empty(batch, heads, num_tokens), w.new_empty((), dtype=torch.bool)
+    rows = w.new_empty(batch, heads, num_tokens, dtype=torch.float32)
+    return mixed, rows, w.new_empty((), dtype=torch.bool)
 
 
 @torch.library.custom_op("crate::mssa_backward", mutates_args=(), device_types="cpu")
@@ -57,19 +67,19 @@ def mssa_backward(
     gradient: Tensor, w: Tensor, mixed: Tensor, rows: Tensor, own: Tensor, scaling: float, causal: bool
 ) -> Tensor:
     """The gradient of w, as (B, N, K, p), from that of the mixed tokens; the rest as `mssa` took and gave it."""
-    w = w if w.stride(-1) == 1 else w.contiguous()
+    wide, mixed, gradient = _widened(w), mixed.float(), gradient.float()
     if own:
         library = load("mssa")
         assert library is not None
         gradient, result = gradient.contiguous(), torch.empty_like(mixed)
-        sizes = (*heads_of(w), c_float(scaling), int(causal), threads())
+        sizes = (*heads_of(wide), c_float(scaling), int(causal), threads())
         if library.mssa_backward(*sizes, at(gradient), at(mixed), at(rows), at(result)):
-            return result
+            return result.to(w.dtype)
         raise MemoryError("no memory for the backward pass of attention")
     three = _fused_backward(
-        gradient.transpose(1, 2), w, w, w, mixed.transpose(1, 2), rows, 0.0, causal, scale=scaling
+        gradient.transpose(1, 2), wide, wide, wide, mixed.transpose(1, 2), rows, 0.0, causal, scale=scaling
     )  # fmt: skip
-    return (three[0] + three[1] + three[2]).transpose(1, 2).contiguous()
+    return (three[0] + three[1] + three[2]).to(w.dtype).transpose(1, 2).contiguous()
 
 
 @mssa_backward.register_fake
@@ -110,8 +120,8 @@ def _fewest_heads() -> float:
 
 
 def can_mix(w: Tensor) -> bool:
-    """Whether the operator takes tokens (B, K, N, p): float32, on a CPU, at least one head for each thread."""
-    return is_plain(w) and w.shape[0] * w.shape[1] >= _fewest_heads()
+    """Whether the operator takes tokens (B, K, N, p): on a CPU, not float64, at least one head for each thread."""
+    return is_plain(w, _DTYPES) and w.shape[0] * w.shape[1] >= _fewest_heads()
 
 
 __all__ = ["can_mix", "mssa"]

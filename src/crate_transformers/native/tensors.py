@@ -23,11 +23,11 @@ def threads() -> c_int:
     return c_int(torch.get_num_threads())
 
 
-def is_plain(tensor: Tensor) -> bool:
-    """Whether its numbers can be read: float32 on a CPU, and no model is being written to a file or transformed."""
+def is_plain(tensor: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
+    """Whether its numbers can be read: on a CPU, of these dtypes, and no model is being exported or transformed."""
     if torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting() or torch.jit.is_tracing():
         return False
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float32
+    return tensor.device.type == "cpu" and tensor.dtype in dtypes
 
 
 __all__ = ["at", "heads_of", "is_plain", "threads"]
