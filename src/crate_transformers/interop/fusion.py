@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import CrateDecoderLayer, CrateLayer, NormalizedPatchEmbeddings, Sparsification
+from ..layers import CrateDecoderLayer, CrateLayer, Linear, NormalizedPatchEmbeddings, Sparsification
 from ..models import CrateForImageClassification
 from ..models.modeling_base import CratePreTrainedModel
 
@@ -26,7 +26,7 @@ Model = TypeVar("Model", bound=CratePreTrainedModel)
 class NormalizedLinear(nn.Module):
     """A projection of normalised inputs: Linear(LN(x)) with LN's affine part folded into weight and bias.
 
-    `linear` is a plain nn.Linear, so that tools that replace those (quantisation) find it.
+    `linear` is an nn.Linear, so that tools that replace those (quantisation) find it.
     """
 
     ones: Tensor
@@ -38,7 +38,7 @@ class NormalizedLinear(nn.Module):
         scale, shift = norm.weight.double(), norm.bias.double()  # folding rounds once
         wide = weight.double()  # (out, in)
         offset = wide @ shift if bias is None else wide @ shift + bias.double()
-        self.linear = nn.Linear(wide.shape[1], wide.shape[0], dtype=weight.dtype, device=weight.device)
+        self.linear = Linear(wide.shape[1], wide.shape[0], dtype=weight.dtype, device=weight.device)
         self.linear.requires_grad_(False)
         self.linear.weight.copy_(wide * scale)
         self.linear.bias.copy_(offset)

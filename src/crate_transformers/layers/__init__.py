@@ -5,6 +5,7 @@ from .cache import store_one_tensor
 from .embeddings import ConvPatchEmbeddings, NormalizedPatchEmbeddings, TextEmbeddings, VisionEmbeddings
 from .kernel import mssa_attention
 from .layer import Compression, CrateDecoderLayer, CrateLayer
+from .linear import Linear
 from .positions import resample_positions, sincos_positions
 from .sparsification import SparseCoding, Sparsification, kept_step_matrices
 
@@ -13,6 +14,7 @@ __all__ = [
     "ConvPatchEmbeddings",
     "CrateDecoderLayer",
     "CrateLayer",
+    "Linear",
     "NormalizedPatchEmbeddings",
     "SparseCoding",
     "Sparsification",

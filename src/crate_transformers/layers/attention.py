@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig
 
 from .kernel import ATTENTION_FUNCTIONS
+from .linear import Linear
 
 
 def eager_subspace_attention(
@@ -74,10 +75,10 @@ class SubspaceAttention(nn.Module):
         self.attention_dropout = config.attention_probs_dropout_prob
         self.is_causal = getattr(config, "is_decoder", False)
         inner = self.num_heads * self.head_dim
-        self.subspaces = nn.Linear(config.hidden_size, inner, bias=False)
+        self.subspaces = Linear(config.hidden_size, inner, bias=False)
         self.output: nn.Module = nn.Identity()
         if config.attention_output_projection:
-            self.output = nn.Linear(inner, config.hidden_size, bias=config.attention_output_bias)
+            self.output = Linear(inner, config.hidden_size, bias=config.attention_output_bias)
 
     def forward(
         self,
@@ -123,7 +124,7 @@ class SubspaceAttention(nn.Module):
     def _can_absorb(self, hidden_states: Tensor, attention_mask: Any) -> bool:
         """Whether U is a plain matrix, and here (offloaded, it comes when its module is called), and the operator takes
         heads of width d and such a mask."""
-        plain = type(self.subspaces) is nn.Linear and type(self.subspaces.weight) is nn.Parameter
+        plain = type(self.subspaces) is Linear and type(self.subspaces.weight) is nn.Parameter
         plain = plain and self.subspaces.weight.device == hidden_states.device
         wide = self.config._attn_implementation in ("eager", "sdpa", "mssa", "torch_sdpa")
         return plain and wide and (attention_mask is None or attention_mask.ndim == 4)

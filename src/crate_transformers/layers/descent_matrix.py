@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..native import descent_matrix as native
+from .linear import add_product
 
 
 def _evaluate(dictionary: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ class _DescentMatrix(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (dictionary,) = ctx.saved_tensors
         narrow = dictionary.to(gradient.dtype)  # autocast gives a narrower gradient than the dictionary
-        return torch.addmm(gradient, narrow, gradient + gradient.mT, alpha=-1).to(dictionary.dtype)
+        return add_product(gradient, narrow, gradient + gradient.mT, -1).to(dictionary.dtype)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from ..configuration.validation import as_pair
+from .linear import Linear
 from .positions import resample_positions
 
 
@@ -71,7 +72,7 @@ class NormalizedPatchEmbeddings(nn.Module):
         self.patch_size = as_pair(config.patch_size)
         patch_dim = config.num_channels * self.patch_size[0] * self.patch_size[1]
         self.patch_norm = nn.LayerNorm(patch_dim, eps=config.layer_norm_eps)
-        self.projection = nn.Linear(patch_dim, config.hidden_size)
+        self.projection = Linear(patch_dim, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixel_values: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ..native.mssa import can_mix, mssa
+from .linear import add_product
 
 _MOST_FEATURES = 128
 _HAS_TRITON = find_spec("triton") is not None
@@ -99,7 +100,7 @@ def shrink_sum(
         from .triton_ista import ShrinkSum
 
         return ShrinkSum.apply(x, left @ right, step_size, threshold)
-    return shrink(torch.addmm(x, left, right, alpha=step_size), threshold)
+    return shrink(add_product(x, left, right.mT, step_size), threshold)
 
 
 for _name, _attention in (("mssa", mssa_attention), ("torch_sdpa", sdpa_attention_forward)):

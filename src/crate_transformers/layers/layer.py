@@ -18,6 +18,7 @@ from transformers import Cache, PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import SubspaceAttention
+from .linear import Linear, linear
 from .sparsification import Sparsification
 
 
@@ -52,7 +53,7 @@ class Compression(nn.Module):
     def _may_overwrite(self, compressed: Tensor, read: Tensor) -> bool:
         """Whether MSSA's output is new, of the sum's type (autocast mixes them), and no gradient or hook needs it."""
         plain = not compressed.requires_grad and compressed.dtype == read.dtype
-        return plain and type(self.attention.output) is nn.Linear and not is_watched(self)
+        return plain and type(self.attention.output) is Linear and not is_watched(self)
 
 
 class CrateLayer(GradientCheckpointingLayer):
@@ -88,7 +89,7 @@ class LinearDictionary(nn.Module):
         nn.init.kaiming_uniform_(self.weight)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        return nn.functional.linear(self.norm(hidden_states), self.weight)
+        return linear(self.norm(hidden_states), self.weight)
 
 
 class Expansion(nn.Module):

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
 from .descent_matrix import descent_matrix
 from .kernel import shrink, shrink_sum
+from .linear import add_product, linear, rectified_linear
 
 
 class SparseCoding(nn.Module):
@@ -67,10 +67,10 @@ class SparseCoding(nn.Module):
         if self.starts_at_tokens:
             code = self._step_from_tokens(tokens)
         else:
-            code = shrink(self.step_size * (tokens @ self.dictionary), self.threshold)
+            code = shrink(self.step_size * linear(tokens, self.dictionary.mT), self.threshold)
         for _ in range(self.num_steps - 1):
-            residual = tokens - code @ self.dictionary.mT
-            code = shrink(code + self.step_size * (residual @ self.dictionary), self.threshold)
+            residual = tokens - linear(code, self.dictionary)
+            code = shrink(code + self.step_size * linear(residual, self.dictionary.mT), self.threshold)
         return code
 
     def _step_from_tokens(self, tokens: Tensor) -> Tensor:
@@ -80,11 +80,11 @@ class SparseCoding(nn.Module):
         if step is None and (torch.compiler.is_exporting() or flat.shape[0] >= dictionary.shape[0]):
             step = self._step_matrix()
         if step is not None and _holds_identity(step):
-            moved = torch.addmm(flat.new_full((1,), -self.threshold), flat, step)
-            return F.relu(moved, inplace=True).view(tokens.shape)
+            threshold = flat.new_full((len(step),), -self.threshold)
+            return rectified_linear(flat, step.mT, threshold).view(tokens.shape)
         left, right = flat, step
         if right is None:
-            left, right = torch.addmm(flat, flat, dictionary.mT, alpha=-1), dictionary  # x - x D^T
+            left, right = add_product(flat, flat, dictionary, -1), dictionary  # x - x D^T
         return shrink_sum(self.config, flat, left, right, self.step_size, self.threshold).view(tokens.shape)
 
     def _step_matrix(self) -> Tensor:
@@ -144,7 +144,7 @@ class Sparsification(nn.Module):
         output = self.coding(self.norm(half_hidden_states))
         if self.decodes:
             decoder = self.coding.dictionary if self.decoder_dictionary is None else self.decoder_dictionary
-            output = output @ decoder.mT
+            output = linear(output, decoder)
         return half_hidden_states + output if self.residual else output
 
 

@@ -29,7 +29,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration import CrateConfig
-from ..layers import CrateLayer, TextEmbeddings, kept_step_matrices, store_one_tensor
+from ..layers import CrateLayer, Linear, TextEmbeddings, kept_step_matrices, store_one_tensor
 from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class CratePooler(nn.Module):
 
     def __init__(self, config: CrateConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, token: Tensor) -> Tensor:
         return torch.tanh(self.dense(token))
@@ -264,9 +264,9 @@ class CrateLMHead(nn.Module):
         super().__init__()
         transforms = config.lm_head_transform
         width = config.hidden_size
-        self.dense = nn.Linear(width, width) if transforms else None
+        self.dense = Linear(width, width) if transforms else None
         self.layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps) if transforms else None
-        self.decoder = nn.Linear(width, config.vocab_size, bias=transforms)
+        self.decoder = Linear(width, config.vocab_size, bias=transforms)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if transforms else None  # tied to decoder.bias
 
     def forward(self, hidden_states: Tensor) -> Tensor:

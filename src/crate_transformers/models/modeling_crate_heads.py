@@ -20,6 +20,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple
 
 from ..configuration import CrateConfig
+from ..layers import Linear
 from .modeling_base import check_labels, num_labels_of, pass_on_records
 from .modeling_crate import CrateModel, CrateTextPreTrainedModel, summary_token
 
@@ -34,9 +35,9 @@ class CrateClassificationHead(nn.Module):
 
     def __init__(self, config: CrateConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.dropout = _head_dropout(config)
-        self.out_proj = nn.Linear(config.hidden_size, num_labels_of(config))
+        self.out_proj = Linear(config.hidden_size, num_labels_of(config))
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, d) -> (B, num_labels)."""
@@ -88,7 +89,7 @@ class CrateForMultipleChoice(CrateTextPreTrainedModel):
         super().__init__(config)
         self.crate = CrateModel(config)
         self.dropout = _head_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.classifier = Linear(config.hidden_size, 1)
         self.post_init()
 
     @can_return_tuple
@@ -129,7 +130,7 @@ class CrateForTokenClassification(CrateTextPreTrainedModel):
         self.num_labels = num_labels_of(config)
         self.crate = CrateModel(config, add_pooling_layer=False)
         self.dropout = _head_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, num_labels_of(config))
+        self.classifier = Linear(config.hidden_size, num_labels_of(config))
         self.post_init()
 
     @can_return_tuple
@@ -159,7 +160,7 @@ class CrateForQuestionAnswering(CrateTextPreTrainedModel):
     def __init__(self, config: CrateConfig):
         super().__init__(config)
         self.crate = CrateModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.qa_outputs = Linear(config.hidden_size, 2)
         self.post_init()
 
     @can_return_tuple

@@ -26,6 +26,7 @@ from ..layers import (
     ConvPatchEmbeddings,
     CrateDecoderLayer,
     CrateLayer,
+    Linear,
     SubspaceAttention,
     resample_positions,
     sincos_positions,
@@ -212,7 +213,7 @@ class CrateMAEDecoder(CrateMAEPreTrainedModel):
         self.layers = nn.ModuleList([CrateDecoderLayer(config, i) for i in range(config.decoder_num_hidden_layers)])
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         patch_height, patch_width = as_pair(config.patch_size)
-        self.prediction = nn.Linear(config.hidden_size, patch_height * patch_width * config.num_channels)
+        self.prediction = Linear(config.hidden_size, patch_height * patch_width * config.num_channels)
         self.post_init()
 
     @merge_with_config_defaults

@@ -19,7 +19,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration import CrateVisionConfig
-from ..layers import CrateLayer, VisionEmbeddings
+from ..layers import CrateLayer, Linear, VisionEmbeddings
 from .modeling_base import CratePreTrainedModel, check_labels, num_labels_of, pass_on_records, run_layers
 
 
@@ -130,7 +130,7 @@ class CrateForImageClassification(CrateVisionPreTrainedModel):
         self.num_labels = num_labels_of(config)
         self.crate = CrateVisionModel(config)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        self.classifier = Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
     @can_return_tuple

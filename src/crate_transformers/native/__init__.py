@@ -1,1 +1,1 @@
-"""The library's own operators for CPUs, written in C++ and compiled by the machine's compiler when first used."""
+"""Operators for CPUs: in C++, compiled by the machine's compiler when first used, and oneDNN's linear map."""
