@@ -18,7 +18,7 @@ from .linear import add_product
 def _evaluate(dictionary: Tensor) -> Tensor:
     if not torch.compiler.is_compiling() and native.can_descend(dictionary):
         return native.descent_matrix(dictionary)
-    return torch.addmm(dictionary, dictionary.mT, dictionary, alpha=-1)
+    return add_product(dictionary, dictionary.mT, dictionary.mT, -1)  # weights are transposed
 
 
 class _DescentMatrix(torch.autograd.Function):
