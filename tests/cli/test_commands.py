@@ -129,6 +129,7 @@ def test_errors(arguments, words, tmp_path):
     code, output = crate(*arguments)
     assert code == 2
     assert words in output
+    assert "\nerror: " in "\n" + output  # on a line of its own
 
 
 def test_errors_reach_the_shell():

@@ -21,13 +21,13 @@ def generate(
     """Continue a prompt, printing the text as it comes."""
     from ..training.generation import generate_text
 
-    typer.echo(prompt, nl=False)
+    unwritten = iter([prompt])  # it waits for the first token: an error stands alone
 
     def write(text: str) -> None:
-        typer.echo(text, nl=False)
+        typer.echo(next(unwritten, "") + text, nl=False)
 
     generate_text(model, prompt, max_new_tokens, temperature, top_k, beams, seed, slide, write, tokenizer)
-    typer.echo()
+    write("\n")
 
 
 __all__ = ["generate"]
