@@ -21,6 +21,8 @@ from transformers.utils.output_capturing import (
     recursively_install_hooks,
 )
 
+from ..errors import UserError
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -123,7 +125,7 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
         wrapped = [getattr(inner, name) for name in ("_orig_mod", "module", "model") if hasattr(inner, name)]
         inner = wrapped[0] if wrapped else None
         if not isinstance(inner, nn.Module):
-            raise ValueError(
+            raise UserError(
                 f"expected a transformers model (CRATE, ViT, ViT-MAE, BERT or GPT-2), got {type(model).__name__}"
             )
     return inner
@@ -144,12 +146,12 @@ def architecture_of(backbone: PreTrainedModel, part: str = "encoder") -> Archite
         ValueError: a model type that is not in the table, a part that the model does not have.
     """
     if part not in ("encoder", "decoder"):
-        raise ValueError(f"part must be 'encoder' or 'decoder', got {part!r}")
+        raise UserError(f"part must be 'encoder' or 'decoder', got {part!r}")
     name = backbone.config.model_type + (" decoder" if part == "decoder" else "")
     if name not in ARCHITECTURES:
-        raise ValueError(f"cannot look inside a model of type {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+        raise UserError(f"cannot look inside a model of type {name!r}: expected one of {', '.join(ARCHITECTURES)}")
     if getattr(backbone, "is_fused", False):
-        raise ValueError("a fused model is closed: look inside the model that it was made from")
+        raise UserError("a fused model is closed: look inside the model that it was made from")
     return ARCHITECTURES[name]
 
 

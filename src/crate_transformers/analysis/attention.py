@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .architectures import architecture_of, backbone_of
 from .tracing import trace_batches
 
@@ -41,7 +42,7 @@ def resolve_layer(layer: int, num_layers: int) -> int:
         ValueError: a layer that does not exist.
     """
     if not -num_layers <= layer < num_layers:
-        raise ValueError(
+        raise UserError(
             f"there is no layer {layer}: the model has {num_layers}, numbered 0 to {num_layers - 1} "
             f"(or -1 for the last to -{num_layers})"
         )
@@ -67,11 +68,11 @@ def _query_index(query: str | tuple[int, int], grid: tuple[int, int]) -> int:
     if query == "cls":
         return 0
     if isinstance(query, str):
-        raise ValueError(f"query must be 'cls' or (row, column) of a patch, got {query!r}")
+        raise UserError(f"query must be 'cls' or (row, column) of a patch, got {query!r}")
     row, column = query
     rows, columns = grid
     if not (0 <= row < rows and 0 <= column < columns):
-        raise ValueError(f"there is no patch {tuple(query)}: the image has {rows} rows and {columns} columns of them")
+        raise UserError(f"there is no patch {tuple(query)}: the image has {rows} rows and {columns} columns of them")
     return 1 + row * columns + column
 
 
@@ -101,7 +102,7 @@ def attention_maps(
     batches = []
     for record in trace_batches(model, images, ("attention",), batch_size=batch_size):
         if record.grid is None:
-            raise ValueError("attention maps need images: this model reads text, use token_attention")
+            raise UserError("attention maps need images: this model reads text, use token_attention")
         index = _query_index(query, record.grid)
         rows = [record.layers[i].get("attention")[:, :, index, 1:].float().cpu() for i in chosen]
         batches.append(torch.stack(rows, dim=1).unflatten(-1, record.grid))  # (B, L, K, rows, columns)
@@ -142,7 +143,7 @@ def cluster_heads(attention: AttentionMaps, num_clusters: int = 4) -> HeadCluste
     maps = attention.maps.double()  # (B, L, K, rows, columns)
     layers, heads = maps.shape[1:3]
     if not 1 <= num_clusters <= layers * heads:
-        raise ValueError(f"num_clusters must be in [1, {layers * heads}], the number of heads, got {num_clusters}")
+        raise UserError(f"num_clusters must be in [1, {layers * heads}], the number of heads, got {num_clusters}")
     flat = maps.flatten(3)  # (B, L, K, patches)
     flat = flat - flat.mean(dim=-1, keepdim=True)
     vectors = flat.permute(1, 2, 0, 3).reshape(layers * heads, -1)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..errors import UserError
+
 ModelInputs = Tensor | Mapping[str, Any] | Iterable[Any]
 
 
@@ -22,7 +24,7 @@ def as_arguments(inputs: Tensor | Mapping[str, Any]) -> dict[str, Tensor]:
         return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
     if isinstance(inputs, tuple | list) and inputs and isinstance(inputs[0], Tensor | Mapping):
         return as_arguments(inputs[0])  # (images, labels) of a torchvision loader
-    raise ValueError(
+    raise UserError(
         f"expected a tensor, a dictionary of tensors, or an iterable of those as inputs, got {type(inputs).__name__}"
     )
 
@@ -38,20 +40,20 @@ def model_batches(model: PreTrainedModel, inputs: ModelInputs, batch_size: int) 
         ValueError: inputs of another kind, without a sample, or with nothing that the model takes.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
     taken = set(inspect.signature(model.forward).parameters) - {"labels"}
     stream: Iterable[Any] = [inputs] if isinstance(inputs, Tensor | Mapping) else inputs
     num_samples = 0
     for item in stream:
         arguments = {name: value for name, value in as_arguments(item).items() if name in taken}
         if not arguments:
-            raise ValueError(f"{type(model).__name__} takes none of the given inputs: expected {model.main_input_name}")
+            raise UserError(f"{type(model).__name__} takes none of the given inputs: expected {model.main_input_name}")
         size = next(iter(arguments.values())).shape[0]
         for start in range(0, size, batch_size):
             num_samples += min(batch_size, size - start)
             yield {name: _on(model, value[start : start + batch_size]) for name, value in arguments.items()}
     if num_samples == 0:
-        raise ValueError("there is no sample to look at: the inputs are empty")
+        raise UserError("there is no sample to look at: the inputs are empty")
 
 
 def _on(model: PreTrainedModel, value: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .attention import segmentation_layer
 from .tracing import trace_batches
 
@@ -39,13 +40,13 @@ def patch_features(
     parts, grid = [], None
     for record in trace_batches(model, images, ("projections",), batch_size=batch_size):
         if record.grid is None:
-            raise ValueError("patch features need images: this model reads text")
+            raise UserError("patch features need images: this model reads text")
         grid = record.grid
         projections = record.layers[layer].get("projections")[:, :, 1:].float().cpu()  # (B, K, P, p)
         heads = projections.shape[1]
         if head is not None:
             if not 0 <= head < heads:
-                raise ValueError(f"there is no head {head}: the model has {heads}, numbered 0 to {heads - 1}")
+                raise UserError(f"there is no head {head}: the model has {heads}, numbered 0 to {heads - 1}")
             projections = projections[:, head : head + 1]
         parts.append(projections.transpose(1, 2).flatten(2))
     assert grid is not None

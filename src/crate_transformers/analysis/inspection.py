@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from ..errors import UserError
 from ..objective.coding_rate import RateMode
 from .architectures import unwrap
 from .attention import AttentionMaps, attention_maps, cluster_heads, segmentation_layer
@@ -79,7 +80,7 @@ def measure_with_baseline(
     if baseline is not None:
         other, other_model, other_inputs = baseline
         if other == name:
-            raise ValueError(f"model and baseline are both called {name!r}: rename one of the folders")
+            raise UserError(f"model and baseline are both called {name!r}: rename one of the folders")
         measures[other] = measure_layers(other_model, other_inputs, mode, batch_size=batch_size)
     return measures
 

@@ -23,6 +23,8 @@ from scipy.ndimage import label
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
+from ..errors import UserError
+
 _WEAK = 1e-5  # weight between patches that are not alike: the graph stays connected
 _DENSE = 400  # patches up to which a dense eigensolver is as quick
 
@@ -124,15 +126,13 @@ def mask_cut(
     """
     rows, columns = grid
     if features.ndim != 2 or features.shape[0] != rows * columns:
-        raise ValueError(
-            f"features must be ({rows * columns}, width) for a grid of {grid}, got {tuple(features.shape)}"
-        )
+        raise UserError(f"features must be ({rows * columns}, width) for a grid of {grid}, got {tuple(features.shape)}")
     if not torch.isfinite(features).all():
-        raise ValueError("features hold values that are not finite")
+        raise UserError("features hold values that are not finite")
     if num_masks < 1:
-        raise ValueError(f"num_masks must be at least 1, got {num_masks}")
+        raise UserError(f"num_masks must be at least 1, got {num_masks}")
     if not -1 <= threshold < 1:
-        raise ValueError(f"threshold is a cosine, in [-1, 1), got {threshold}")
+        raise UserError(f"threshold is a cosine, in [-1, 1), got {threshold}")
     weights = similarity_graph(features.detach().cpu(), threshold)
     left = np.ones(rows * columns, dtype=bool)
     masks: list[np.ndarray] = []

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..objective import coding_rate, normalize_tokens, sparsity
 from ..objective.coding_rate import RateMode
 from .architectures import Architecture, architecture_of, backbone_of, unwrap
@@ -98,7 +99,7 @@ def _rates(tokens: Tensor, projections: Tensor, epsilon: float, layer: int) -> t
     except torch.linalg.LinAlgError:
         compressed = rate = tokens.new_full(tokens.shape[:1], torch.nan)
     if not (torch.isfinite(compressed) & torch.isfinite(rate)).all():
-        raise ValueError(
+        raise UserError(
             f"layer {layer} makes values that are not finite ({tokens.isinf().sum()} infinite, {tokens.isnan().sum()} "
             "NaN): run the model in bfloat16 or float32, or look at its weights"
         )
@@ -146,7 +147,7 @@ def _weights(model: Any, part: str) -> tuple[list[Tensor], int, Architecture]:
     architecture = architecture_of(backbone, part)
     recorded = getattr(unwrap(model), "decoder", None) if part == "decoder" else backbone
     if recorded is None:
-        raise ValueError(f"{type(unwrap(model)).__name__} has no decoder: load it as CrateMAEForPreTraining")
+        raise UserError(f"{type(unwrap(model)).__name__} has no decoder: load it as CrateMAEForPreTraining")
     heads = getattr(backbone.config, architecture.heads_field)
     return [architecture.subspaces(layer).detach() for layer in architecture.layers(recorded)], heads, architecture
 
@@ -189,7 +190,7 @@ def measure_layers(
     Source: arXiv 2306.01129, section 3.2 and its figures of layer-wise measures.
     """
     if mode not in ("official", "paper"):
-        raise ValueError(f"mode must be 'official' or 'paper', got {mode!r}")
+        raise UserError(f"mode must be 'official' or 'paper', got {mode!r}")
     weights, heads, _ = _weights(model, part)
     config = backbone_of(model).config
     if sparsity_weight is None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .architectures import architecture_of, backbone_of
 from .attention import num_layers_of, resolve_layer
 from .batches import ModelInputs
@@ -87,7 +88,7 @@ class Neurons:
 def check_neuron(neuron: int, count: int) -> int:
     """The neuron's number, or a ValueError."""
     if not 0 <= neuron < count:
-        raise ValueError(f"there is no neuron {neuron}: the layer has {count}, numbered 0 to {count - 1}")
+        raise UserError(f"there is no neuron {neuron}: the layer has {count}, numbered 0 to {count - 1}")
     return neuron
 
 
@@ -117,13 +118,13 @@ def find_neurons(
     """
     layer = resolve_layer(layer, num_layers_of(model))
     if examples < 1 or context < 0:
-        raise ValueError(f"examples must be >= 1 and context >= 0, got {examples} and {context}")
+        raise UserError(f"examples must be >= 1 and context >= 0, got {examples} and {context}")
     count = 0
     fired = total = squares = torch.zeros(())
     top, around = torch.zeros(()), torch.zeros(())
     for record in trace_batches(model, inputs, ("codes",), batch_size=batch_size):
         if "input_ids" not in record.inputs:
-            raise ValueError("neurons are shown by their tokens: this needs a text model and input_ids")
+            raise UserError("neurons are shown by their tokens: this needs a text model and input_ids")
         ids = record.inputs["input_ids"].cpu()
         codes = record.layers[layer].get("codes").float().clamp(min=0).cpu()  # (B, N, m)
         windows = _windows(ids, context)
@@ -215,7 +216,7 @@ def steer_and_generate(
         ValueError: a model that does not generate; a layer or neuron that does not exist.
     """
     if not hasattr(model, "generate") or not getattr(model, "can_generate", lambda: False)():
-        raise ValueError(f"{type(model).__name__} does not generate text: load a causal language model")
+        raise UserError(f"{type(model).__name__} does not generate text: load a causal language model")
     seed = int(torch.randint(2**31, ()))
 
     def run() -> Tensor:

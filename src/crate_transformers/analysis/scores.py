@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import MissingPackageError, UserError
+
 BACKGROUND, IGNORED = 0, 255
 
 
@@ -27,7 +29,7 @@ def iou(predicted: Tensor, truth: Tensor, counted: Tensor | None = None) -> Tens
         ValueError: masks of different sizes.
     """
     if predicted.shape[-2:] != truth.shape[-2:]:
-        raise ValueError(
+        raise UserError(
             f"masks have different sizes: predicted {tuple(predicted.shape[-2:])}, true {tuple(truth.shape[-2:])}"
         )
     both, either = predicted & truth, predicted | truth
@@ -110,14 +112,16 @@ def average_precision(
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise ImportError("average precision needs pycocotools: pip install 'crate-transformers[coco]'") from error
+        raise MissingPackageError(
+            "average precision needs pycocotools: pip install 'crate-transformers[coco]'"
+        ) from error
 
     images: list[dict] = []
     objects: list[dict] = []
     found: list[dict] = []
     for number, ((masks, scores), truth) in enumerate(zip(predictions, truths, strict=True), start=1):
         if len(masks) and masks.shape[-2:] != truth.shape[-2:]:
-            raise ValueError(
+            raise UserError(
                 f"image {number}: predicted masks are {tuple(masks.shape[-2:])}, true ones {tuple(truth.shape[-2:])}"
             )
         images.append({"id": number, "height": truth.shape[-2], "width": truth.shape[-1]})

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..errors import UserError
+
 Reading = Literal["entries", "mass"]
 
 
@@ -30,7 +32,7 @@ def attention_masks(maps: Tensor, fraction: float = 0.6, reading: Reading = "mas
     "entries" is what the latter's text says.
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"fraction must be in (0, 1], got {fraction}")
+        raise UserError(f"fraction must be in (0, 1], got {fraction}")
     flat = maps.flatten(-2).double()
     values, order = flat.sort(dim=-1, descending=True, stable=True)
     if reading == "entries":
@@ -41,7 +43,7 @@ def attention_masks(maps: Tensor, fraction: float = 0.6, reading: Reading = "mas
         kept = before < fraction * values.sum(dim=-1, keepdim=True) * (1 - 1e-6)
         kept[..., 0] = True
     else:
-        raise ValueError(f"reading must be 'entries' or 'mass', got {reading!r}")
+        raise UserError(f"reading must be 'entries' or 'mass', got {reading!r}")
     return torch.zeros_like(kept).scatter(-1, order, kept).unflatten(-1, maps.shape[-2:])
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import __version__
+from ..errors import UserError
 from .architectures import unwrap
 from .attention import attention_maps, segmentation_layer
 from .features import patch_features
@@ -75,7 +76,7 @@ def segment_sample(model: Any, sample: Sample, settings: SegmentationSettings) -
     """
     size = sample.picture.shape[:2]
     if sample.labels is not None and tuple(sample.labels.shape) != size:
-        raise ValueError(
+        raise UserError(
             f"the mask of {sample.name} is {tuple(sample.labels.shape)} pixels and its image {size}: they must have "
             "one size (height, width)"
         )

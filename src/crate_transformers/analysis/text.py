@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..objective.coding_rate import RateMode
 from .attention import num_layers_of, resolve_layer
 from .batches import ModelInputs, as_arguments
@@ -47,7 +48,7 @@ def token_attention(
         ValueError: more than one sequence; a layer that does not exist.
     """
     if input_ids.ndim != 2 or input_ids.shape[0] != 1:
-        raise ValueError(f"token_attention takes one sequence (1, num_tokens), got shape {tuple(input_ids.shape)}")
+        raise UserError(f"token_attention takes one sequence (1, num_tokens), got shape {tuple(input_ids.shape)}")
     num_layers = num_layers_of(model)
     chosen = tuple(resolve_layer(i, num_layers) for i in (range(num_layers) if layers is None else layers))
     record = trace(model, input_ids, ("attention",))

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..configuration.validation import as_pair
+from ..errors import UserError
 from .architectures import Architecture, architecture_of, backbone_of, declared, unwrap
 from .batches import ModelInputs, model_batches
 
@@ -57,7 +58,7 @@ class LayerTrace:
         """A tensor by its name; a ValueError where it was not recorded."""
         value = getattr(self, name)
         if value is None:
-            raise ValueError(f"{name} was not recorded: ask for it, one of {', '.join(RECORDS)}")
+            raise UserError(f"{name} was not recorded: ask for it, one of {', '.join(RECORDS)}")
         return value
 
 
@@ -134,11 +135,11 @@ def patch_grid(model: PreTrainedModel, pixel_values: Tensor) -> tuple[int, int]:
         ValueError: images that are not 4-d, or smaller than one patch.
     """
     if pixel_values.ndim != 4:
-        raise ValueError(f"images must be (batch, channels, height, width), got shape {tuple(pixel_values.shape)}")
+        raise UserError(f"images must be (batch, channels, height, width), got shape {tuple(pixel_values.shape)}")
     height, width = pixel_values.shape[-2:]
     patch_height, patch_width = as_pair(model.config.patch_size)
     if height < patch_height or width < patch_width:
-        raise ValueError(
+        raise UserError(
             f"an image of {height} x {width} pixels is smaller than one patch of {patch_height} x {patch_width}: "
             "enlarge it"
         )
@@ -195,7 +196,7 @@ def _layers(outputs: Any, num_layers: int, heads: int, architecture: Architectur
 def _flags(records: tuple[str, ...], architecture: Architecture) -> dict[str, bool]:
     unknown = [name for name in records if name not in RECORDS]
     if unknown:
-        raise ValueError(f"unknown record {unknown[0]!r}: expected some of {', '.join(RECORDS)}")
+        raise UserError(f"unknown record {unknown[0]!r}: expected some of {', '.join(RECORDS)}")
     wanted = set(records)
     if ("half_tokens" in wanted and architecture.half_is_increment) or (
         "compression_inputs" in wanted and not architecture.normalises_input
@@ -237,7 +238,7 @@ def trace_batches(
     whole, backbone = unwrap(model), backbone_of(model)
     architecture = architecture_of(backbone, part)
     if part == "decoder" and not hasattr(whole, "decoder"):
-        raise ValueError(f"{type(whole).__name__} has no decoder: load it as CrateMAEForPreTraining")
+        raise UserError(f"{type(whole).__name__} has no decoder: load it as CrateMAEForPreTraining")
     recorded: Any = whole.decoder if part == "decoder" else backbone
     heads = getattr(backbone.config, architecture.heads_field)
     num_layers = len(architecture.layers(recorded))
@@ -275,7 +276,7 @@ def trace(model: Any, inputs: ModelInputs, records: tuple[str, ...] = RECORDS, *
     """
     traces = list(trace_batches(model, inputs, records, part=part, batch_size=2**31))
     if len(traces) != 1:
-        raise ValueError(f"trace takes one batch, got {len(traces)}: use trace_batches to stream over many")
+        raise UserError(f"trace takes one batch, got {len(traces)}: use trace_batches to stream over many")
     return traces[0]
 
 

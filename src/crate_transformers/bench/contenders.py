@@ -29,6 +29,7 @@ from transformers import (
 from ..configuration import CrateConfig, CrateVisionConfig
 from ..configuration.sizes import size_fields
 from ..data import ImageCollator, KeyedImages, LabelledImages, TrainingTransform, load_image
+from ..errors import MissingPackageError, UserError
 from ..interop import fuse
 from ..models import CrateForCausalLM, CrateForImageClassification, CrateModel
 from ..models.image_processing import image_processor_of
@@ -105,8 +106,8 @@ def build(name: str, case: Case, seed: int = 0) -> Work:
     return builders[case.task](name, case)
 
 
-def _unknown(name: str, case: Case) -> ValueError:
-    return ValueError(f"{name!r} is no contender for {case.task}")
+def _unknown(name: str, case: Case) -> UserError:
+    return UserError(f"{name!r} is no contender for {case.task}")
 
 
 def _shape(case: Case) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _in_form(model: Any, form: str) -> Any:
             model.forward = mixed(model.forward)
         elif word in ("int8", "int8-dynamic"):
             if find_spec("torchao") is None:
-                raise ImportError("int8 weights need an extra: pip install 'crate-transformers[quantization]'")
+                raise MissingPackageError("int8 weights need an extra: pip install 'crate-transformers[quantization]'")
             from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
 
             quantize_(model, Int8WeightOnlyConfig() if word == "int8" else Int8DynamicActivationInt8WeightConfig())
@@ -170,7 +171,7 @@ def _in_form(model: Any, form: str) -> Any:
             model.compile()
         else:
             expected = "sdpa, fused, bfloat16, autocast, int8, int8-dynamic or compiled"
-            raise ValueError(f"unknown form {word!r}: expected {expected}")
+            raise UserError(f"unknown form {word!r}: expected {expected}")
     return model
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from ..errors import UserError
 from .contenders import Case
 
 SIZES = ("tiny", "small", "base")
@@ -111,7 +112,7 @@ def contests_of(suite: str, quick: bool = False, only: str = "") -> list[Contest
         ValueError: an unknown suite.
     """
     if suite not in SUITES:
-        raise ValueError(f"unknown suite {suite!r}: expected one of {', '.join(SUITES)}, or all")
+        raise UserError(f"unknown suite {suite!r}: expected one of {', '.join(SUITES)}, or all")
     return [contest for contest in SUITES[suite](quick) if only in contest.case.label]
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import UserError
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -60,7 +62,7 @@ def interleave(
         ValueError: no contender or no repetition.
     """
     if not contenders or repetitions < 1:
-        raise ValueError(f"nothing to time: {len(contenders)} contenders, {repetitions} repetitions")
+        raise UserError(f"nothing to time: {len(contenders)} contenders, {repetitions} repetitions")
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     start = time.perf_counter()
@@ -86,7 +88,7 @@ def ratio(slower: Timing, faster: Timing, draws: int = 2000, seed: int = 0) -> R
     """Median of `slower` over median of `faster`; rounds are drawn together, as they were run together."""
     slow, fast = np.asarray(slower.seconds), np.asarray(faster.seconds)
     if slow.shape != fast.shape:
-        raise ValueError(f"timings of one run have the same rounds, got {slow.size} and {fast.size}")
+        raise UserError(f"timings of one run have the same rounds, got {slow.size} and {fast.size}")
     rounds = np.random.default_rng(seed).integers(0, slow.size, size=(draws, slow.size))
     values = np.median(slow[rounds], axis=1) / np.median(fast[rounds], axis=1)
     low, high = np.quantile(values, (0.025, 0.975))

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import UserError
+
 
 def bench(
     suite: Annotated[
@@ -28,9 +30,9 @@ def bench(
 ) -> None:
     """Measure speed, memory and operations, contenders side by side; ratios count, not seconds."""
     if repetitions < 1 or budget <= 0 or (threads is not None and threads < 1):
-        raise ValueError("--repetitions and --threads must be >= 1, --budget > 0")
+        raise UserError("--repetitions and --threads must be >= 1, --budget > 0")
     if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file: name a folder")
+        raise UserError(f"--output {output} is a file: name a folder")
     if threads is not None:  # before torch is loaded: after torch.set_num_threads its batched LU fails or hangs on the
         os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}  # CPU (pytorch issue 142815)
     import torch
@@ -40,9 +42,9 @@ def bench(
     names = list(SUITES) if suite == "all" else [suite]
     for name in names:
         if not contests_of(name, quick, only):  # a wrong name is told before anything runs
-            raise ValueError(f"no case of suite {name} contains {only!r}")
+            raise UserError(f"no case of suite {name} contains {only!r}")
     if threads is not None and torch.get_num_threads() != threads:
-        raise ValueError(
+        raise UserError(
             f"--threads {threads}: torch takes {torch.get_num_threads()} here, no more than there are cores"
         )
     if (chosen := _device(device)).type != "cpu":
@@ -60,7 +62,7 @@ def _device(name: str | None) -> Any:
     if torch.accelerator.is_available() and (accelerator := torch.accelerator.current_accelerator()) is not None:
         here.append(accelerator.type)
     if name is not None and name not in here:
-        raise ValueError(f"--device {name!r} is not here: expected {' or '.join(here)}")
+        raise UserError(f"--device {name!r} is not here: expected {' or '.join(here)}")
     return torch.device(name or here[-1])
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UserError
 from .settings import parse_settings
 
 
@@ -22,7 +23,7 @@ def convert(
     from ..interop import convert_to_folder
 
     if destination.is_dir() and any(destination.iterdir()) and not overwrite:
-        raise ValueError(f"{destination} is not empty: name another folder, or pass --overwrite to write into it")
+        raise UserError(f"{destination} is not empty: name another folder, or pass --overwrite to write into it")
     conversion = convert_to_folder(source, destination, heads, **parse_settings(settings))
     for note in conversion.notes:
         typer.echo(note)

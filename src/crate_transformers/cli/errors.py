@@ -1,24 +1,33 @@
-"""Which errors are the user's, and how they are told."""
+"""Which errors are told in one line, and how: the user's, and what the machine refuses (a full disk, no permission)."""
 
+import errno
 import sys
 from typing import NoReturn
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from ..errors import UserError
+
+# what a machine says of its own state; every other OSError is a fault of ours and keeps its trace
+_OF_THE_MACHINE = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENAMETOOLONG", "ENOENT",
+        "ENOTDIR", "EISDIR", "ELOOP", "ESTALE",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
 
 
 def exit_with_message(error: Exception) -> NoReturn:
-    """Print what a user can act on as one line and leave with status 2; let everything else show its trace."""
-    if isinstance(error, ValueError | OSError | StrictDataclassError | ImportError) or _is_of_a_file(error):
-        message = str(error).splitlines()[0] if _is_of_a_file(error) else str(error) or type(error).__name__
-        print(f"error: {message}", file=sys.stderr)
+    """Print what a user can act on as one line on stderr and leave with status 2; let everything else show its trace."""
+    if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     raise error
 
 
-def _is_of_a_file(error: Exception) -> bool:
-    """Weights that could not be read or written (a damaged file, a full disk), as safetensors and torch say it."""
-    return isinstance(error, SafetensorError) or (isinstance(error, RuntimeError) and "PytorchStream" in str(error))
+def one_line(error: Exception) -> str:
+    """The message of an error without line breaks; its class where it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
-__all__ = ["exit_with_message"]
+__all__ = ["exit_with_message", "one_line"]

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UserError
+
 
 def export(
     model: Annotated[str, typer.Argument(help="A model's folder or hub name, or a public checkpoint file.")],
@@ -18,11 +20,11 @@ def export(
     if format is None:
         format = "torch" if output.suffix in (".pt2", ".pt") else "onnx"
     if format not in ("torch", "onnx"):
-        raise ValueError(f"--format must be onnx or torch, got {format!r}")
+        raise UserError(f"--format must be onnx or torch, got {format!r}")
     if output.is_dir():
-        raise ValueError(f"--output {output} is a folder: name the file to write")
+        raise UserError(f"--output {output} is a folder: name the file to write")
     if output.exists() and not overwrite:
-        raise ValueError(f"{output} is there already: pass --overwrite to replace it")
+        raise UserError(f"{output} is there already: pass --overwrite to replace it")
     from ..interop.export import export_model
     from . import looking
 

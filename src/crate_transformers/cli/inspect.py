@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UserError
+
 
 def inspect(
     model: Annotated[str, typer.Argument(help="A model's folder or hub name, or a public checkpoint file.")],
@@ -34,11 +36,11 @@ def inspect(
 ) -> None:
     """Look inside a model: rates, sparsity, subspaces, attention, layer by layer, as table, figures and a page."""
     if mode not in ("official", "paper"):
-        raise ValueError(f"--mode must be official or paper, got {mode!r}")
+        raise UserError(f"--mode must be official or paper, got {mode!r}")
     if pictures < 0 or batch_size < 1:
-        raise ValueError(f"--pictures must be >= 0 and --batch-size >= 1, got {pictures} and {batch_size}")
+        raise UserError(f"--pictures must be >= 0 and --batch-size >= 1, got {pictures} and {batch_size}")
     if part == "decoder" and (patch is not None or layer is not None):
-        raise ValueError("--patch and --layer choose maps of the encoder: a decoder is measured alone")
+        raise UserError("--patch and --layer choose maps of the encoder: a decoder is measured alone")
     from ..analysis import inspect_model, inspect_text
     from . import looking
 
@@ -47,13 +49,13 @@ def inspect(
     name = Path(model).name
     if opened.main_input_name == "pixel_values":
         if text is not None:
-            raise ValueError(f"{name} reads images: pass --data, not --text")
+            raise UserError(f"{name} reads images: pass --data, not --text")
         inputs = looking.image_inputs(opened, model, data or "digits", split, limit, batch_size)
         second = None
         if baseline is not None:
             other = looking.open_model(baseline)
             if other.main_input_name != opened.main_input_name:
-                raise ValueError(f"{name} reads images, {Path(baseline).name} does not: no baseline of it")
+                raise UserError(f"{name} reads images, {Path(baseline).name} does not: no baseline of it")
             more = looking.image_inputs(other, baseline, data or "digits", split, limit, batch_size)
             second = (Path(baseline).name, other, looking.with_progress(more.batches, more.count, "measuring"))
         result = inspect_model(
@@ -74,15 +76,15 @@ def inspect(
     else:
         for option, given in (("--part", part != "encoder"), ("--patch", patch is not None)):
             if given:
-                raise ValueError(f"{name} reads text: {option} is of images")
+                raise UserError(f"{name} reads text: {option} is of images")
         if data is not None and data.startswith("text:"):
             text, data = text or data.removeprefix("text:"), None
         if (text is None) == (data is None):
-            raise ValueError(f"{name} reads text: pass --text FILE (or words)")
+            raise UserError(f"{name} reads text: pass --text FILE (or words)")
         tokenizer, second = None, None
         if data is not None:
             if not data.startswith("tensors:"):
-                raise ValueError(f"{name} reads text: pass --text FILE (or words), or --data tensors:FILE.safetensors")
+                raise UserError(f"{name} reads text: pass --text FILE (or words), or --data tensors:FILE.safetensors")
             inputs = looking.tensor_inputs(data.removeprefix("tensors:"), limit)
         else:
             tokenizer = looking.tokenizer_of(model)
@@ -90,7 +92,7 @@ def inspect(
         if baseline is not None:
             other = looking.open_model(baseline)
             if other.main_input_name != opened.main_input_name:
-                raise ValueError(f"{name} reads text, {Path(baseline).name} does not: no baseline of it")
+                raise UserError(f"{name} reads text, {Path(baseline).name} does not: no baseline of it")
             more = inputs
             if tokenizer is not None:  # the same words, in the baseline's own tokens
                 own = looking.tokenizer_of(baseline)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
+
 CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
 
 
@@ -21,12 +23,12 @@ def open_model(source: str) -> Any:
     path = Path(source)
     if path.is_file():
         if path.suffix not in CHECKPOINTS:
-            raise ValueError(f"{path} is not a model: expected a folder, a hub name or a checkpoint file")
+            raise UserError(f"{path} is not a model: expected a folder, a hub name or a checkpoint file")
         return on_device(crate_transformers.convert_checkpoint(path).eval())
     if path.is_dir() and not (path / "config.json").is_file():
-        raise ValueError(f"{path} holds no model: it has no config.json")
+        raise UserError(f"{path} holds no model: it has no config.json")
     if not path.exists() and (path.is_absolute() or source.count("/") > 1):
-        raise ValueError(f"no model at {path}")
+        raise UserError(f"no model at {path}")
     config = transformers.AutoConfig.from_pretrained(source)
     name = (config.architectures or [""])[0]
     kind: Any = getattr(crate_transformers, name, None) or getattr(transformers, name, transformers.AutoModel)
@@ -95,7 +97,7 @@ def image_inputs(
         limit: at most so many images.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be at least 1, got {limit}")
+        raise UserError(f"--limit must be at least 1, got {limit}")
     if data.startswith("tensors:"):
         return tensor_inputs(data.removeprefix("tensors:"), limit)
     from ..data import find_images, load_image, load_image_source
@@ -110,12 +112,12 @@ def image_inputs(
     else:
         splits = load_image_source(data)
         if split not in ("train", "validation", "test"):
-            raise ValueError(f"--split must be train, validation or test, got {split!r}")
+            raise UserError(f"--split must be train, validation or test, got {split!r}")
         part = getattr(splits, split)
         name, count = f"{data.split(':')[0]} {Path(splits.name).name} ({split})", len(part)
         name = f"{splits.name} ({split})" if data == splits.name else name
         if count == 0:
-            raise ValueError(f"{data} has no {split} images: choose another --split")
+            raise UserError(f"{data} has no {split} images: choose another --split")
 
         def read(i: int) -> Any:
             return part.read(i, channels)
@@ -131,12 +133,12 @@ def tensor_inputs(file: str, limit: int | None = None) -> Inputs:
     from safetensors import safe_open
 
     if not Path(file).is_file():
-        raise ValueError(f"no file at {file}")
+        raise UserError(f"no file at {file}")
     names = ("pixel_values", "input_ids", "attention_mask", "token_type_ids", "noise")
     with safe_open(file, framework="pt") as content:
         found = {name: content.get_tensor(name)[:limit] for name in content.keys() if name in names}  # noqa: SIM118
     if not found:
-        raise ValueError(f"{file} holds no tensor named like an input of a model ({', '.join(names)})")
+        raise UserError(f"{file} holds no tensor named like an input of a model ({', '.join(names)})")
     return Inputs(found, Path(file).name, len(next(iter(found.values()))))
 
 
@@ -152,7 +154,7 @@ def read_text(text: str) -> tuple[str, str]:
         is_file = False
     content = Path(text).expanduser().read_text(encoding="utf-8", errors="replace") if is_file else text
     if not content.strip():
-        raise ValueError("there is no text: --text takes a file or words")
+        raise UserError("there is no text: --text takes a file or words")
     return (Path(text).name if is_file else "the given text"), content
 
 
@@ -163,7 +165,7 @@ def tokenizer_of(source: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{source} has no tokenizer, which text needs: save one beside the model") from error
+        raise UserError(f"{source} has no tokenizer, which text needs: save one beside the model") from error
 
 
 class _Tokens:
@@ -195,7 +197,7 @@ def text_inputs(
     context = getattr(config, "max_sequence_length", None) or getattr(config, "max_position_embeddings", None)
     ids = tokenizer(content, add_special_tokens=False, verbose=False)["input_ids"]
     if not ids:
-        raise ValueError("the tokenizer makes no token of the text")
+        raise UserError("the tokenizer makes no token of the text")
     tokens = _Tokens(ids, min(length, context or length), batch_size)
     if limit is not None:
         tokens.stretches = tokens.stretches[:limit]
@@ -229,7 +231,7 @@ def output_folder(output: Path) -> Path:
         ValueError: there is a file of that name.
     """
     if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file: name a folder")
+        raise UserError(f"--output {output} is a file: name a folder")
     output.mkdir(parents=True, exist_ok=True)
     return output
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UserError
+
 
 def neurons(
     model: Annotated[str, typer.Argument(help="A language model's folder or hub name.")],
@@ -32,16 +34,16 @@ def neurons(
     from . import looking
 
     if value is not None and not neuron:
-        raise ValueError("--value needs a --neuron to set")
+        raise UserError("--value needs a --neuron to set")
     if value is None and prompt is not None:
-        raise ValueError("--prompt starts what a steered model writes: pass --neuron and --value")
+        raise UserError("--prompt starts what a steered model writes: pass --neuron and --value")
     if value is not None and not math.isfinite(value):
-        raise ValueError(f"--value must be a finite number, got {value}")
+        raise UserError(f"--value must be a finite number, got {value}")
     if count < 1 or tokens < 1:
-        raise ValueError(f"--count and --tokens must be >= 1, got {count} and {tokens}")
+        raise UserError(f"--count and --tokens must be >= 1, got {count} and {tokens}")
     opened = looking.open_model(model)
     if opened.main_input_name != "input_ids":
-        raise ValueError(f"{Path(model).name} reads {opened.main_input_name}, not text")
+        raise UserError(f"{Path(model).name} reads {opened.main_input_name}, not text")
     tokenizer = looking.tokenizer_of(model)
     inputs = looking.text_inputs(opened, tokenizer, text, limit)
     found = find_neurons(opened, looking.with_progress(inputs.batches, inputs.count, "reading"), layer)

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import UserError
+
 
 def segment(
     model: Annotated[str, typer.Argument(help="An image model's folder or hub name, or a public checkpoint file.")],
@@ -37,12 +39,12 @@ def segment(
 
     opened = looking.open_model(model)
     if opened.main_input_name != "pixel_values":
-        raise ValueError(f"{Path(model).name} reads {opened.main_input_name}, not images")
+        raise UserError(f"{Path(model).name} reads {opened.main_input_name}, not images")
     segmentation_layer(opened, layer)
     paths = find_images(images)
     names = _names(paths)
     if evaluate is not None and names != [path.stem for path in paths]:
-        raise ValueError("--evaluate finds label maps by the images' names, and two images have the same")
+        raise UserError("--evaluate finds label maps by the images' names, and two images have the same")
     truths = [_truth(evaluate, path) for path in paths] if evaluate is not None else None
     processor = looking.processor_of(opened, model)
     samples = (
@@ -84,10 +86,10 @@ def _names(paths: list[Path]) -> list[str]:
 
 def _truth(folder: Path, image: Path) -> Path:
     if not folder.is_dir():
-        raise ValueError(f"--evaluate {folder} is not a folder of label maps")
+        raise UserError(f"--evaluate {folder} is not a folder of label maps")
     found = folder / f"{image.stem}.png"
     if not found.is_file():
-        raise ValueError(f"no label map for {image}: expected {found}")
+        raise UserError(f"no label map for {image}: expected {found}")
     return found
 
 
@@ -106,7 +108,7 @@ def _sample(opened: Any, processor: Any, path: Path, name: str, truth: Path | No
     height, width = as_pair(opened.config.image_size)
     if side is not None:
         if side < max(patch):
-            raise ValueError(f"--side {side} is smaller than a patch of {patch[0]} x {patch[1]} pixels")
+            raise UserError(f"--side {side} is smaller than a patch of {patch[0]} x {patch[1]} pixels")
         scale = side / min(picture.size)
         height, width = (max(p, round(s * scale / p) * p) for s, p in zip(picture.size[::-1], patch, strict=True))
     options = {"do_resize": True, "size": {"height": height, "width": width}, "do_center_crop": False}
@@ -115,7 +117,7 @@ def _sample(opened: Any, processor: Any, path: Path, name: str, truth: Path | No
     if truth is not None:
         with Image.open(truth) as opened_map:
             if opened_map.mode not in ("L", "P", "I", "I;16", "1"):
-                raise ValueError(f"{truth} is not a label map: expected one channel, got mode {opened_map.mode}")
+                raise UserError(f"{truth} is not a label map: expected one channel, got mode {opened_map.mode}")
             labels = torch.from_numpy(np.asarray(opened_map).astype(np.int64))
     return Sample(name, np.asarray(picture.convert("RGB")), pixel_values, labels)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import UserError
 from .settings import parse_settings
 
 DEFAULT_RECIPE = "digits"
@@ -29,7 +30,7 @@ def train(
 ) -> None:
     """Train a model. Without a recipe: the built-in digits, in about a minute."""
     if resume and overwrite:
-        raise ValueError("--resume and --overwrite exclude each other")
+        raise UserError("--resume and --overwrite exclude each other")
     from .. import training
 
     values = parse_settings(settings)

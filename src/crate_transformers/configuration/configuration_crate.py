@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from ..errors import UserError
 from .sizes import size_fields
 from .validation import check_layer, check_positive, check_probability, resolve_head_dim
 
@@ -116,12 +117,12 @@ class CrateConfig(PreTrainedConfig):
         if self.classifier_dropout is not None:
             check_probability(self, "classifier_dropout")
         if self.type_vocab_size < 0 or self.position_offset < 0:
-            raise ValueError(
+            raise UserError(
                 f"type_vocab_size and position_offset must be >= 0, got {self.type_vocab_size} and "
                 f"{self.position_offset}"
             )
         if self.max_sequence_length < 1:
-            raise ValueError(
+            raise UserError(
                 f"max_position_embeddings ({self.max_position_embeddings}) leaves no position after position_offset "
                 f"({self.position_offset})"
             )
@@ -139,7 +140,7 @@ class CrateConfig(PreTrainedConfig):
         """
         shell, _, width = size.rpartition("-")
         if shell not in _SHELLS:
-            raise ValueError(
+            raise UserError(
                 f"unknown size {size!r}: expected SHELL-SIZE with SHELL one of {', '.join(_SHELLS)}, e.g. 'bert-base'"
             )
         return cls(**{**size_fields(width), **_SHELLS[shell], **fields})

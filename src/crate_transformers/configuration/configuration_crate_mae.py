@@ -4,6 +4,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
+from ..errors import UserError
 from .image_config import CrateImageConfig
 from .validation import check_positive
 
@@ -53,18 +54,18 @@ class CrateMAEConfig(CrateImageConfig):
         super().validate_architecture()
         check_positive(self, "decoder_num_hidden_layers", "decoder_num_attention_heads")
         if self.hidden_size % self.decoder_num_attention_heads:
-            raise ValueError(
+            raise UserError(
                 f"hidden_size ({self.hidden_size}) is not a multiple of decoder_num_attention_heads "
                 f"({self.decoder_num_attention_heads})"
             )
         if self.hidden_size % 4:
-            raise ValueError(
+            raise UserError(
                 f"hidden_size must be a multiple of 4 for the 2-d sine-cosine positions, got {self.hidden_size}"
             )
         if not 0 <= self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio must be in [0, 1), got {self.mask_ratio}")
+            raise UserError(f"mask_ratio must be in [0, 1), got {self.mask_ratio}")
         if int(self.num_patches * (1 - self.mask_ratio)) < 1:
-            raise ValueError(
+            raise UserError(
                 f"mask_ratio {self.mask_ratio} leaves none of the {self.num_patches} patches: lower it or use "
                 "smaller patches"
             )

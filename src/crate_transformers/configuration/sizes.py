@@ -3,6 +3,8 @@
 Source: arXiv 2306.01129, Table 1 (tiny, small, base, large); the text models are of size base.
 """
 
+from ..errors import UserError
+
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 384, "num_attention_heads": 6, "num_hidden_layers": 12},
     "small": {"hidden_size": 576, "num_attention_heads": 12, "num_hidden_layers": 12},
@@ -18,7 +20,7 @@ def size_fields(size: str) -> dict[str, int]:
         ValueError: a name that is not in the table.
     """
     if size not in SIZES:
-        raise ValueError(f"unknown size {size!r}: expected one of {', '.join(SIZES)}")
+        raise UserError(f"unknown size {size!r}: expected one of {', '.join(SIZES)}")
     return dict(SIZES[size])
 
 

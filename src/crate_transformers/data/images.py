@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..errors import UserError
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_PIXELS = 178_956_970  # Pillow's own limit for what may be a decompression bomb
 
@@ -25,13 +27,13 @@ def load_image(path: str | Path, num_channels: int = 3) -> Image.Image:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no image file at {path}")
+        raise UserError(f"no image file at {path}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size is checked here, and metadata quirks concern nobody
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(
+                    raise UserError(
                         f"{path} is {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} that are "
                         "read: make it smaller"
                     )
@@ -39,11 +41,11 @@ def load_image(path: str | Path, num_channels: int = 3) -> Image.Image:
                 return to_channels(ImageOps.exif_transpose(image), num_channels)
     except UnidentifiedImageError as error:
         kind = "empty" if path.stat().st_size == 0 else "not an image, or a damaged one"
-        raise ValueError(f"{path} is {kind}") from error
+        raise UserError(f"{path} is {kind}") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} has more than the {MAX_PIXELS:,} pixels that are read: make it smaller") from error
+        raise UserError(f"{path} has more than the {MAX_PIXELS:,} pixels that are read: make it smaller") from error
     except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}") from error
+        raise UserError(f"{path} is truncated or damaged: {error}") from error
 
 
 def to_channels(image: Image.Image, num_channels: int) -> Image.Image:
@@ -53,7 +55,7 @@ def to_channels(image: Image.Image, num_channels: int) -> Image.Image:
         ValueError: a number of channels other than 1 and 3.
     """
     if num_channels not in (1, 3):
-        raise ValueError(f"pictures have 1 or 3 channels, got num_channels={num_channels}")
+        raise UserError(f"pictures have 1 or 3 channels, got num_channels={num_channels}")
     mode = "L" if num_channels == 1 else "RGB"
     if image.mode == mode:
         return image
@@ -79,9 +81,9 @@ def find_images(places: Iterable[str | Path]) -> list[Path]:
         elif place.is_file():
             found.append(place)
         else:
-            raise ValueError(f"no image file or folder at {place}")
+            raise UserError(f"no image file or folder at {place}")
     if not found:
-        raise ValueError(f"no image in {', '.join(map(str, folders_or_files))}")
+        raise UserError(f"no image in {', '.join(map(str, folders_or_files))}")
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..errors import UserError
 from .datasets import Key
 from .text import load_tables
 
@@ -45,17 +46,17 @@ def load_labelled_text(
     """
     kind, _, argument = source.partition(":")
     if kind not in ("csv", "json", "hub") or not argument:
-        raise ValueError(f"{task} reads csv:PATH, json:PATH or hub:NAME, got {source!r}")
+        raise UserError(f"{task} reads csv:PATH, json:PATH or hub:NAME, got {source!r}")
     tables = load_tables(kind, argument)
     if "train" not in tables:
-        raise ValueError(f"{source} has no split named train, has {', '.join(tables)}")
+        raise UserError(f"{source} has no split named train, has {', '.join(tables)}")
     train, validation, test = tables["train"], tables.get("validation"), tables.get("test")
     if test is None and test_fraction:
         train, test = _take(train, test_fraction, seed)
     if validation is None and validation_fraction:
         train, validation = _take(train, validation_fraction, seed + 1)
     if len(train) == 0:
-        raise ValueError(f"{source} has no training row")
+        raise UserError(f"{source} has no training row")
     normalise = {
         "sequence-classification": _sequence_rows,
         "token-classification": _token_rows,
@@ -69,7 +70,7 @@ def load_labelled_text(
         if table is not None and len(table)
     }
     if names.names is not None and len(names.names) < 2:
-        raise ValueError(f"{source} has one class ({', '.join(names.names)}): there is nothing to tell apart")
+        raise UserError(f"{source} has one class ({', '.join(names.names)}): there is nothing to tell apart")
     return LabelledText(parts, names.names)
 
 
@@ -102,17 +103,17 @@ class _ClassNames:
             return value
         if str(value) in self.names:
             return self.names.index(str(value))
-        raise ValueError(f"label {value!r} does not occur in the training part: expected one of {self.names[:10]}")
+        raise UserError(f"label {value!r} does not occur in the training part: expected one of {self.names[:10]}")
 
 
 def _column(table: Any, given: str | None, usual: Sequence[str], what: str) -> str:
     if given is not None:
         if given not in table.column_names:
-            raise ValueError(f"no column {given!r} for the {what}: the data have {', '.join(table.column_names)}")
+            raise UserError(f"no column {given!r} for the {what}: the data have {', '.join(table.column_names)}")
         return given
     found = next((name for name in usual if name in table.column_names), None)
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"no column for the {what}: the data have {', '.join(table.column_names)}; name it with "
             "data.text_column, data.second_text_column or data.label_column"
         )
@@ -150,7 +151,7 @@ def _token_rows(table: Any, columns: dict[str, str | None], names: _ClassNames) 
     tags = _column(table, columns.get("label_column"), _TAGS, "tags")
     for index, row in enumerate(table):
         if not isinstance(row[tokens], list) or not isinstance(row[tags], list) or len(row[tokens]) != len(row[tags]):
-            raise ValueError(f"row {index}: {tokens} and {tags} must be lists of one length, a tag for each word")
+            raise UserError(f"row {index}: {tokens} and {tags} must be lists of one length, a tag for each word")
     names.learn(tags, [tag for row in table[tags] for tag in row])
     return [{"tokens": row[tokens], "tags": [names.index(tag) for tag in row[tags]]} for row in table]
 
@@ -160,16 +161,16 @@ def _choice_rows(table: Any, columns: dict[str, str | None], names: _ClassNames)
     label = _column(table, columns.get("label_column"), ("label", "answer"), "label")
     endings = [name for name in table.column_names if name.startswith(("choice", "ending")) and name[-1].isdigit()]
     if not endings and "choices" not in table.column_names:
-        raise ValueError(f"no choices: expected a column choices or choice0, choice1, ..., have {table.column_names}")
+        raise UserError(f"no choices: expected a column choices or choice0, choice1, ..., have {table.column_names}")
     rows: list[dict[str, Any]] = []
     for index, row in enumerate(table):
         choices = [row[name] for name in endings] if endings else list(row["choices"])
         if not all(isinstance(choice, str) for choice in choices) or not row[question]:
-            raise ValueError(f"row {index} lacks its question or a choice")
+            raise UserError(f"row {index} lacks its question or a choice")
         if rows and len(choices) != len(rows[0]["choices"]):
-            raise ValueError(f"row {index} has {len(choices)} choices, row 0 has {len(rows[0]['choices'])}")
+            raise UserError(f"row {index} has {len(choices)} choices, row 0 has {len(rows[0]['choices'])}")
         if not 0 <= int(row[label]) < len(choices):
-            raise ValueError(f"label {row[label]} is not one of the {len(choices)} choices")
+            raise UserError(f"label {row[label]} is not one of the {len(choices)} choices")
         rows.append({"question": row[question], "choices": choices, "label": int(row[label])})
     return rows
 
@@ -179,11 +180,11 @@ def _question_rows(table: Any, columns: dict[str, str | None], names: _ClassName
         _column(table, name, (name,), name)
     for index, row in enumerate(table):
         if not row["question"] or not row["context"]:
-            raise ValueError(f"row {index} lacks its question or its context")
+            raise UserError(f"row {index} lacks its question or its context")
         answers = row["answers"]
         lists = [answers.get(name) for name in ("text", "answer_start")] if isinstance(answers, dict) else []
         if len({len(one) for one in lists if isinstance(one, list)}) != 1 or None in lists:
-            raise ValueError(
+            raise UserError(
                 f'row {index}: answers must be {{"text": [...], "answer_start": [...]}}, two lists of one length'
             )
     return [{"question": row["question"], "context": row["context"], "answers": row["answers"]} for row in table]
@@ -192,7 +193,7 @@ def _question_rows(table: Any, columns: dict[str, str | None], names: _ClassName
 def _no_missing(table: Any, column: str) -> None:
     for index, value in enumerate(table[column]):
         if value is None or value == "":
-            raise ValueError(f"row {index} has no {column}")
+            raise UserError(f"row {index} has no {column}")
 
 
 class EncodedRows(Dataset):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
+from ..errors import UserError
 from .datasets import keyed_generator
 
 
@@ -21,9 +22,9 @@ class MaskingCollator:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, probability: float, seed: int):
         if tokenizer.mask_token is None:
-            raise ValueError("the tokenizer has no mask token: choose one that was made for masked language models")
+            raise UserError("the tokenizer has no mask token: choose one that was made for masked language models")
         if not 0 < probability < 1:
-            raise ValueError(f"data.mask_probability must be in (0, 1), got {probability}")
+            raise UserError(f"data.mask_probability must be in (0, 1), got {probability}")
         self.mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=probability)
         self.seed = seed
 

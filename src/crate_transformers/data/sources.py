@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import UserError
 from .images import IMAGE_SUFFIXES, load_image, to_channels
 
 _VALIDATION_NAMES = ("val", "validation", "valid")
@@ -80,22 +81,22 @@ def load_image_source(
     """
     for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
-            raise ValueError(f"data.{name} must be in [0, 1), got {fraction}")
+            raise UserError(f"data.{name} must be in [0, 1), got {fraction}")
     kind, _, argument = source.partition(":")
     if kind not in _SOURCES:
         near = difflib.get_close_matches(kind, _SOURCES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown data source {source!r}: expected one of {', '.join(_SOURCES.values())}{hint}")
+        raise UserError(f"unknown data source {source!r}: expected one of {', '.join(_SOURCES.values())}{hint}")
     if kind == "digits" and argument:
-        raise ValueError(f"digits takes no argument, got {source!r}")
+        raise UserError(f"digits takes no argument, got {source!r}")
     if kind != "digits" and not argument:
-        raise ValueError(f"--data {kind} needs a name: {_SOURCES[kind]}")
+        raise UserError(f"--data {kind} needs a name: {_SOURCES[kind]}")
     options = _Options(root, validation_fraction, test_fraction, seed, skip_unreadable)
     splits = {"digits": _digits, "imagefolder": _imagefolder, "torchvision": _torchvision, "hub": _hub}[kind](
         argument, options
     )
     if len(splits.classes) < 2:
-        raise ValueError(f"{source} has one class ({', '.join(splits.classes)}): a classifier needs two or more")
+        raise UserError(f"{source} has one class ({', '.join(splits.classes)}): a classifier needs two or more")
     return splits
 
 
@@ -143,7 +144,7 @@ def _assemble(
         kept, taken = _split(train.labels, options.validation_fraction, options.seed + 1)
         train, validation = train.subset(kept), train.subset(taken)
     if not len(train):
-        raise ValueError(f"{name} has no training image left after the split")
+        raise UserError(f"{name} has no training image left after the split")
     return ImageSplits(name, train, validation, test, classes)
 
 
@@ -167,7 +168,7 @@ def _digits(argument: str, options: _Options) -> ImageSplits:
 def _imagefolder(argument: str, options: _Options) -> ImageSplits:
     root = Path(argument).expanduser()
     if not root.is_dir():
-        raise ValueError(f"no folder at {root}")
+        raise UserError(f"no folder at {root}")
     if not (root / "train").is_dir():
         classes = _class_folders(root)
         images, left_out = _read_folder(root, classes, options.skip_unreadable)
@@ -181,7 +182,7 @@ def _imagefolder(argument: str, options: _Options) -> ImageSplits:
         if folder is not None:
             foreign = sorted(set(_class_folders(folder)) - set(classes))
             if foreign:
-                raise ValueError(f"{folder} has classes that {root / 'train'} lacks: {', '.join(foreign[:5])}")
+                raise UserError(f"{folder} has classes that {root / 'train'} lacks: {', '.join(foreign[:5])}")
             parts[part], more = _read_folder(folder, classes, options.skip_unreadable, part == "train")
             left_out += more
     test = parts.get("test")
@@ -194,7 +195,7 @@ def _imagefolder(argument: str, options: _Options) -> ImageSplits:
 def _class_folders(folder: Path) -> list[str]:
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
-        raise ValueError(f"{folder} has no class folders: expected {folder}/CLASS/IMAGE")
+        raise UserError(f"{folder} has no class folders: expected {folder}/CLASS/IMAGE")
     return classes
 
 
@@ -212,22 +213,22 @@ def _read_folder(
             paths += found
             labels += [label] * len(found)
     if not paths:
-        raise ValueError(f"{folder} holds no image")
+        raise UserError(f"{folder} holds no image")
     present = set(labels)
     empty = [name for label, name in enumerate(classes) if label not in present]
     if empty and is_training and not skip_unreadable:
         others = f" (it has {', '.join(p.name for p in foreign[:3])})" if foreign else ""
-        raise ValueError(f"{folder} has classes without an image: {', '.join(empty[:5])}{others}")
+        raise UserError(f"{folder} has classes without an image: {', '.join(empty[:5])}{others}")
     bad = _unreadable(paths)
     if bad and not skip_unreadable:
         listed = "; ".join(list(bad.values())[:5])
-        raise ValueError(
+        raise UserError(
             f"{len(bad)} of {len(paths)} images in {folder} cannot be read: {listed}. Mend or remove them, or pass "
             "--set data.skip_unreadable=true"
         )
     keep = [i for i, path in enumerate(paths) if path not in bad]
     if not keep:
-        raise ValueError(f"no readable image in {folder}")
+        raise UserError(f"no readable image in {folder}")
     kept = [paths[i] for i in keep]
     images = LabelledImages(
         read=lambda i, channels: load_image(kept[i], channels),
@@ -260,7 +261,7 @@ def _torchvision(argument: str, options: _Options) -> ImageSplits:
     if argument not in available:
         near = difflib.get_close_matches(argument, available, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"torchvision has no data set {argument!r}{hint}")
+        raise UserError(f"torchvision has no data set {argument!r}{hint}")
     root = Path(options.root).expanduser() if options.root else Path.home() / ".cache" / "crate_transformers" / "data"
     parts = [_torchvision_part(getattr(datasets, argument), argument, root, train) for train in (True, False)]
     classes = _torchvision_classes(parts[0])
@@ -279,7 +280,7 @@ def _torchvision_part(dataset: Any, name: str, root: Path, train: bool) -> Any:
         splits = {"OxfordIIITPet": ("trainval", "test"), "Food101": ("train", "test"), "STL10": ("train", "test")}
         arguments = {"split": splits.get(name, ("train", "test"))[0 if train else 1]}
     else:
-        raise ValueError(f"torchvision:{name} has no training and test part: save it as folders, use imagefolder:PATH")
+        raise UserError(f"torchvision:{name} has no training and test part: save it as folders, use imagefolder:PATH")
     try:
         return dataset(root=str(root), **arguments)
     except RuntimeError:
@@ -287,7 +288,7 @@ def _torchvision_part(dataset: Any, name: str, root: Path, train: bool) -> Any:
     try:
         return dataset(root=str(root), download=True, **arguments)
     except Exception as error:
-        raise ValueError(
+        raise UserError(
             f"torchvision:{name} is not in {root} and could not be downloaded ({error}); pass --set data.root=FOLDER"
         ) from error
 
@@ -321,12 +322,12 @@ def _hub(argument: str, options: _Options) -> ImageSplits:
     try:
         parts = load_dataset(argument)
     except Exception as error:
-        raise ValueError(f"the data set {argument} could not be loaded: {error}") from error
+        raise UserError(f"the data set {argument} could not be loaded: {error}") from error
     first = parts[next(iter(parts))]
     image = next((name for name, feature in first.features.items() if isinstance(feature, ImageFeature)), None)
     label = next((name for name, feature in first.features.items() if isinstance(feature, ClassLabel)), None)
     if image is None or label is None:
-        raise ValueError(f"{argument} needs an image column and a class-label column, has {list(first.features)}")
+        raise UserError(f"{argument} needs an image column and a class-label column, has {list(first.features)}")
     classes = list(first.features[label].names)
 
     def wrap(part: Any) -> LabelledImages:
@@ -337,7 +338,7 @@ def _hub(argument: str, options: _Options) -> ImageSplits:
         )
 
     if "train" not in parts:
-        raise ValueError(f"{argument} has no split named train, has {', '.join(parts)}")
+        raise UserError(f"{argument} has no split named train, has {', '.join(parts)}")
     validation = next((wrap(parts[name]) for name in _VALIDATION_NAMES if name in parts), None)
     test = wrap(parts["test"]) if "test" in parts else None
     if test is None and validation is not None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
+
 _PIECE = 1 << 16  # bytes read at a time; tokenizing pieces of 1 MB left the heap in fragments that grew with the text
 _SOURCES = {
     "python-reference": "python-reference",
@@ -85,16 +87,16 @@ def load_text_source(
     if kind not in _SOURCES:
         near = difflib.get_close_matches(kind, _SOURCES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown text source {source!r}: expected one of {', '.join(_SOURCES.values())}{hint}")
+        raise UserError(f"unknown text source {source!r}: expected one of {', '.join(_SOURCES.values())}{hint}")
     for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
         if not 0 < fraction < 1:
-            raise ValueError(f"data.{name} must be in (0, 1), got {fraction}")
+            raise UserError(f"data.{name} must be in (0, 1), got {fraction}")
     if validation_fraction + test_fraction >= 1:
-        raise ValueError("data.validation_fraction and data.test_fraction leave nothing to learn from")
+        raise UserError("data.validation_fraction and data.test_fraction leave nothing to learn from")
     if kind == "python-reference":
         return _in_memory(source, _python_reference(), validation_fraction, test_fraction, seed)
     if not argument:
-        raise ValueError(f"--data {kind} needs a name: {_SOURCES[kind]}")
+        raise UserError(f"--data {kind} needs a name: {_SOURCES[kind]}")
     if kind == "text":
         return _files(Path(argument).expanduser(), validation_fraction, test_fraction)
     return _tables(kind, argument, text_column, validation_fraction, test_fraction, seed, streaming)
@@ -111,11 +113,11 @@ def _in_memory(
 ) -> TextSplits:
     documents = [document for document in documents if document.strip()]
     if not documents:
-        raise ValueError(f"{name} holds no text")
+        raise UserError(f"{name} holds no text")
     order = np.random.default_rng(seed).permutation(len(documents))
     held = [max(1, round(fraction * len(documents))) for fraction in (validation_fraction, test_fraction)]
     if sum(held) >= len(documents):
-        raise ValueError(f"{name} has {len(documents)} documents: too few to hold some out")
+        raise UserError(f"{name} has {len(documents)} documents: too few to hold some out")
     bounds = np.cumsum([0, *held])
     validation, test, train = np.split(order, bounds[1:])
 
@@ -137,10 +139,10 @@ def _files(root: Path, validation_fraction: float, test_fraction: float) -> Text
     else:
         paths = [root]
     if not paths or not all(path.is_file() for path in paths):
-        raise ValueError(f"no text file at {root}")
+        raise UserError(f"no text file at {root}")
     total = sum(path.stat().st_size for path in paths)
     if total == 0:
-        raise ValueError(f"{root} is empty: there is no text to learn from")
+        raise UserError(f"{root} is empty: there is no text to learn from")
     train, validation, test = _cut(paths, 1 - validation_fraction - test_fraction, 1 - test_fraction)
     return TextSplits(str(root), train, validation, test)
 
@@ -197,7 +199,7 @@ def _read_range(path: Path, first: int, last: int) -> Iterator[str]:
                 text = carry + decoder.decode(raw, final=position >= last)
             except UnicodeDecodeError as error:
                 byte = error.object[error.start]
-                raise ValueError(
+                raise UserError(
                     f"{path} is not UTF-8: byte 0x{byte:02x} at offset {before + error.start}; convert it to UTF-8"
                 ) from error
             # cut before the last space, so that no word is split where a tokenizer would not split it
@@ -244,13 +246,13 @@ def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, 
         }
         files = {part: paths for part, paths in files.items() if paths}
         if "train" not in files:
-            raise ValueError(f"no {kind} file at {root}: expected a file, or a folder with train{suffixes[0]}")
+            raise UserError(f"no {kind} file at {root}: expected a file, or a folder with train{suffixes[0]}")
         return dict(load_dataset(kind, data_files=files))
     except ValueError:
         raise
     except Exception as error:
         cause = error.__cause__ or error  # what the library was told, not that it was told something
-        raise ValueError(f"the data set {kind}:{argument} could not be read: {cause}") from error
+        raise UserError(f"the data set {kind}:{argument} could not be read: {cause}") from error
 
 
 def _tables(
@@ -264,10 +266,10 @@ def _tables(
 ) -> TextSplits:
     tables = load_tables(kind, argument, streaming)
     if "train" not in tables:
-        raise ValueError(f"{kind}:{argument} has no split named train, has {', '.join(tables)}")
+        raise UserError(f"{kind}:{argument} has no split named train, has {', '.join(tables)}")
     if text_column is not None and text_column not in (tables["train"].column_names or [text_column]):
         listed = ", ".join(tables["train"].column_names)
-        raise ValueError(f"{kind}:{argument} has no column {text_column!r}, it has {listed}")
+        raise UserError(f"{kind}:{argument} has no column {text_column!r}, it has {listed}")
     column = text_column or _only_text_column(tables["train"], f"{kind}:{argument}")
 
     def part(table: Any) -> TextPart:
@@ -298,7 +300,7 @@ def _only_text_column(table: Any, name: str) -> str:
         return "text"
     if len(columns) == 1:
         return columns[0]
-    raise ValueError(f"{name} has the columns {', '.join(columns)}: say which holds the text, --set data.text_column=")
+    raise UserError(f"{name} has the columns {', '.join(columns)}: say which holds the text, --set data.text_column=")
 
 
 __all__ = ["TextPart", "TextSplits", "load_tables", "load_text_source"]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ..errors import UserError
 from .datasets import Key
 from .text import TextPart
 
@@ -46,7 +47,7 @@ def train_tokenizer(
     specials = DECODER_SPECIALS if is_decoder else ENCODER_SPECIALS
     tokens = list(dict.fromkeys(specials.values()))
     if vocab_size < 256 + len(tokens):
-        raise ValueError(f"data.vocab_size must be at least {256 + len(tokens)}, got {vocab_size}")
+        raise UserError(f"data.vocab_size must be at least {256 + len(tokens)}, got {vocab_size}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -132,7 +133,7 @@ class PackedTokens(Dataset):
 
     def __init__(self, tokens: TokenFile, context_length: int):
         if tokens.num_tokens < context_length:
-            raise ValueError(
+            raise UserError(
                 f"the text has {tokens.num_tokens} tokens, fewer than one context of {context_length}: give more text "
                 "or lower data.context_length"
             )

@@ -8,6 +8,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 from transformers import CLIPImageProcessor
 
+from ..errors import UserError
+
 
 class EvaluationTransform:
     """A picture to (C, H, W), by the model's own image processor: the same numbers as `crate predict`."""
@@ -41,7 +43,7 @@ class TrainingTransform:
         random_erasing: float = 0.0,
     ):
         if crop not in ("random_resized", "pad", "none"):
-            raise ValueError(f"data.crop must be random_resized, pad or none, got {crop!r}")
+            raise UserError(f"data.crop must be random_resized, pad or none, got {crop!r}")
         size = (processor.crop_size["height"], processor.crop_size["width"])
         steps: list[Any] = [v2.PILToTensor()]
         if crop == "random_resized":

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..configuration import heads_of_width
+from ..errors import UserError
 from ..models import CrateModel
 from ..models.image_processing import image_processor_of
 from .imagenet import imagenet_labels
@@ -93,7 +94,7 @@ def convert_to_folder(
 ) -> Conversion:
     """Convert a checkpoint and save it as a Hugging Face folder, an image model with its image processor."""
     if Path(destination).is_file():
-        raise ValueError(f"{destination} is a file: name the folder to write")
+        raise UserError(f"{destination} is a file: name the folder to write")
     conversion = convert(source, num_attention_heads, **config_overrides)
     conversion.model.save_pretrained(destination)
     if conversion.model.main_input_name == "pixel_values":
@@ -112,10 +113,10 @@ def _configure(
     known = {*layout.config_class.__dataclass_fields__, "num_labels", "id2label", "label2id"}
     for name in overrides:
         if name not in known:
-            raise ValueError(f"{layout.config_class.__name__} has no field {name!r}")
+            raise UserError(f"{layout.config_class.__name__} has no field {name!r}")
     for name, tensor in state.items():
         if name.endswith((*layout.sizes_from, layout.subspaces)) and tensor.ndim < 2:
-            raise ValueError(f"misshapen key {name!r}: expected two or more axes, got shape {tuple(tensor.shape)}")
+            raise UserError(f"misshapen key {name!r}: expected two or more axes, got shape {tuple(tensor.shape)}")
     fields = {**layout.fields(state, {**extra, **overrides}), **overrides}
     inner = fields.pop("attention_inner_size")
     heads = heads or overrides.get("num_attention_heads") or fields.get("num_attention_heads")
@@ -125,14 +126,14 @@ def _configure(
     if heads is None:
         heads = heads_of_width(fields["hidden_size"])
         if heads is None:
-            raise ValueError(
+            raise UserError(
                 f"a state dict does not hold the number of heads, and the width {fields['hidden_size']} is not in the "
                 "table of sizes: pass num_attention_heads (crate convert: --heads)"
             )
         notes.append(f"{heads} heads, from the table of sizes (override with num_attention_heads or --heads)")
     if inner % heads:
         key = next(name for name in state if name.endswith(layout.subspaces))
-        raise ValueError(f"{heads} heads do not divide the {inner} rows of {key}: pass another num_attention_heads")
+        raise UserError(f"{heads} heads do not divide the {inner} rows of {key}: pass another num_attention_heads")
     fields.update(num_attention_heads=heads, head_dim=inner // heads)
     if fields.get("num_labels") == 1000 and layout.name == "vision classifier" and "id2label" not in fields:
         fields.update(imagenet_labels())
@@ -153,7 +154,7 @@ def _account_for(
     for target, source in model.all_tied_weights_keys.items():  # one of two tied names is enough
         if target in given and source in given:
             if not torch.equal(given[target], given[source]):
-                raise ValueError(
+                raise UserError(
                     f"{public(target)} and {public(source)} are one tensor in this model, and differ in the "
                     "checkpoint: pass tie_word_embeddings=False to keep both"
                 )
@@ -177,7 +178,7 @@ def _account_for(
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             sizes = [(key, tuple(state[key].shape)) for key in map(public, layout.sizes_from) if key in state]
             read = ", ".join(f"{key} {shape}" for key, shape in sizes)
-            raise ValueError(f"{problem} in the checkpoint: {', '.join(names[:5])}{more}; sizes were read from {read}")
+            raise UserError(f"{problem} in the checkpoint: {', '.join(names[:5])}{more}; sizes were read from {read}")
 
 
 __all__ = ["Conversion", "convert", "convert_checkpoint", "convert_to_folder"]

@@ -21,6 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from ..configuration import CrateConfig
 from ..configuration.validation import as_pair
+from ..errors import MissingPackageError, UserError
 from ..models import CrateForMultipleChoice, CrateForQuestionAnswering, CrateMAEForPreTraining
 from ..models.modeling_base import CratePreTrainedModel
 from .fusion import fuse
@@ -89,7 +90,7 @@ class _TextProgram(_Program):
 
 def _program_of(model: CratePreTrainedModel) -> _Program:
     if not isinstance(model, CratePreTrainedModel):
-        raise ValueError(f"a CRATE model can be exported, not {type(model).__name__}")
+        raise UserError(f"a CRATE model can be exported, not {type(model).__name__}")
     return _TextProgram(model) if isinstance(model.config, CrateConfig) else _ImageProgram(model)
 
 
@@ -123,12 +124,12 @@ def export_model(model: CratePreTrainedModel, path: str | Path, format: ExportFo
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name the file to write")
+        raise UserError(f"{path} is a folder: name the file to write")
     half = path.with_name(f".{path.name}.part.{'pt2' if format == 'torch' else 'onnx'}")
     if format not in ("torch", "onnx"):
-        raise ValueError(f"format must be torch or onnx, got {format!r}")
+        raise UserError(f"format must be torch or onnx, got {format!r}")
     if format == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
-        raise ImportError("export to ONNX needs an extra: pip install 'crate-transformers[export]'")
+        raise MissingPackageError("export to ONNX needs an extra: pip install 'crate-transformers[export]'")
     program = _program_of(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import UserError
 from ..layers import CrateDecoderLayer, CrateLayer, Linear, NormalizedPatchEmbeddings, Sparsification
 from ..models import CrateForImageClassification
 from ..models.modeling_base import CratePreTrainedModel
@@ -102,7 +103,7 @@ def _fold_images(model: CratePreTrainedModel) -> None:
 
 
 def _refuse_to_save(*args: Any, **kwargs: Any) -> None:
-    raise ValueError("a fused model is made to be served, not saved: save the model that it was made from")
+    raise UserError("a fused model is made to be served, not saved: save the model that it was made from")
 
 
 def fuse(model: Model) -> Model:
@@ -125,11 +126,11 @@ def fuse(model: Model) -> Model:
         torch.Size([2, 2])
     """
     if not isinstance(model, CratePreTrainedModel):
-        raise ValueError(f"fuse takes a CRATE model, got {type(model).__name__}")
+        raise UserError(f"fuse takes a CRATE model, got {type(model).__name__}")
     if model.is_fused:
         return deepcopy(model)
     if model.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"fuse folds weights in float32 or wider, got {model.dtype}: call model.float() before")
+        raise UserError(f"fuse folds weights in float32 or wider, got {model.dtype}: call model.float() before")
     copy = deepcopy(model).eval().requires_grad_(False)
     with torch.no_grad():
         _fold_images(copy)

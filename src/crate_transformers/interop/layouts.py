@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration import CrateConfig, CrateMAEConfig, CrateVisionConfig
 from ..configuration.validation import as_pair
+from ..errors import UserError
 from ..layers import sincos_positions
 from ..models import (
     CrateForCausalLM,
@@ -70,7 +71,7 @@ class Layout:
                 continue
             ours = _rename(name, self.names)
             if ours is None:
-                raise ValueError(f"unexpected key {name!r} in a checkpoint of the {self.name} layout")
+                raise UserError(f"unexpected key {name!r} in a checkpoint of the {self.name} layout")
             translated[ours] = tensor.mT.contiguous() if self.transpose(ours, tensor) else tensor
         return translated, notes
 
@@ -109,14 +110,14 @@ def _any_match(state: StateDict, pattern: str) -> bool:
 def _require(state: StateDict, *names: str) -> None:
     for name in names:
         if name not in state:
-            raise ValueError(f"missing key {name!r}: the checkpoint is incomplete")
+            raise UserError(f"missing key {name!r}: the checkpoint is incomplete")
 
 
 def _square_grid(state: StateDict, table: str, overrides: Mapping[str, Any]) -> tuple[int, int]:
     num_patches = state[table].shape[1] - 1
     side = math.isqrt(num_patches)
     if side * side != num_patches and "image_size" not in overrides:
-        raise ValueError(
+        raise UserError(
             f"the {num_patches} patches of {table} do not make a square image: pass image_size and patch_size (--set "
             "image_size=[H,W] --set patch_size=[h,w])"
         )
@@ -130,7 +131,7 @@ def _patch_fields(state: StateDict, overrides: Mapping[str, Any]) -> dict[str, A
     if "patch_size" in overrides:
         height, width = as_pair(overrides["patch_size"])
         if patch_dim % (height * width):
-            raise ValueError(
+            raise UserError(
                 f"a patch of {patch_dim} values (to_patch_embedding.2.weight) is not {height} x {width} pixels of "
                 "whole channels: pass another patch_size"
             )
@@ -140,7 +141,7 @@ def _patch_fields(state: StateDict, overrides: Mapping[str, Any]) -> dict[str, A
         candidates = [channels] if channels else [3, 1]
         square = [c for c in candidates if patch_dim % c == 0 and math.isqrt(patch_dim // c) ** 2 == patch_dim // c]
         if not square:
-            raise ValueError(
+            raise UserError(
                 f"a patch of {patch_dim} values (to_patch_embedding.2.weight) is not a square of "
                 f"{' or '.join(map(str, candidates))} channels: pass patch_size and num_channels"
             )
@@ -225,7 +226,7 @@ def _mae_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
 def _check_mae_positions(state: StateDict, config: PreTrainedConfig) -> None:
     table = sincos_positions(config.hidden_size, config.patch_grid)
     if not torch.allclose(state["decoder_pos_embed"].float(), table, atol=1e-4):
-        raise ValueError(
+        raise UserError(
             "decoder_pos_embed is not the fixed sine-cosine table of this image size: pass the image_size and "
             "patch_size that the model was trained with"
         )
@@ -281,7 +282,7 @@ def _gpt_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
     vocab_size, width = state["transformer.wte.weight"].shape
     atoms = state["transformer.h.0.ista.weight"].shape[0]
     if atoms % width:
-        raise ValueError(
+        raise UserError(
             f"the {atoms} rows of transformer.h.0.ista.weight are no multiple of the width {width} of "
             "transformer.wte.weight"
         )
@@ -415,7 +416,7 @@ def recognise(state: StateDict) -> Layout:
         ValueError: none of ours; CRATE-alpha is refused by name.
     """
     if any(name.endswith("1.fn.D1") for name in state):
-        raise ValueError(
+        raise UserError(
             "this is a CRATE-alpha checkpoint (over-complete decoupled dictionaries D and D1); the alpha family is not "
             "part of this version"
         )
@@ -424,7 +425,7 @@ def recognise(state: StateDict) -> Layout:
             return layout
     sample = ", ".join(list(state)[:6])
     known = ", ".join(layout.name for layout in LAYOUTS)
-    raise ValueError(f"not a CRATE checkpoint: its keys ({sample}, ...) fit none of the layouts {known}")
+    raise UserError(f"not a CRATE checkpoint: its keys ({sample}, ...) fit none of the layouts {known}")
 
 
 __all__ = ["LAYOUTS", "Layout", "recognise"]

@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..errors import UserError
+
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 _PREFIXES = ("module.", "_orig_mod.")
 
@@ -31,7 +33,7 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
     """
     content: Any = source if isinstance(source, Mapping) else _read(Path(source))
     if not isinstance(content, Mapping):
-        raise ValueError(f"not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}")
+        raise UserError(f"not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}")
     extra: dict[str, Any] = {}
     while (inner := next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)) is not None:
         extra.update({key: value for key, value in content.items() if key != inner})
@@ -39,10 +41,10 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
     tensors = {_strip(str(key)): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         keys = ", ".join(map(str, list(content)[:8])) or "none"
-        raise ValueError(f"not a checkpoint: no tensors, and none under {', '.join(_WRAPPERS)}; found keys: {keys}")
+        raise UserError(f"not a checkpoint: no tensors, and none under {', '.join(_WRAPPERS)}; found keys: {keys}")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"the checkpoint is damaged: {name} holds NaN or infinite values")
+            raise UserError(f"the checkpoint is damaged: {name} holds NaN or infinite values")
     return tensors, extra
 
 
@@ -54,7 +56,7 @@ def _strip(key: str) -> str:
 
 def _read(path: Path) -> Any:
     if not path.is_file():
-        raise ValueError(f"no checkpoint file at {path}")
+        raise UserError(f"no checkpoint file at {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -63,13 +65,13 @@ def _read(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise ValueError(
+            raise UserError(
                 f"{path} is a pickle that holds more than tensors and plain values; it was not loaded, because "
                 "loading it would run code. Save its state_dict again, with torch.save or safetensors"
             ) from error
-        raise ValueError(f"{path} is not a checkpoint, or a damaged one ({error})") from error
+        raise UserError(f"{path} is not a checkpoint, or a damaged one ({error})") from error
     except (RuntimeError, EOFError, SafetensorError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is not a checkpoint, or a truncated one ({type(error).__name__}: {error})") from error
+        raise UserError(f"{path} is not a checkpoint, or a truncated one ({type(error).__name__}: {error})") from error
 
 
 __all__ = ["load_state_dict"]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..configuration import CrateVisionConfig
+from ..errors import UserError
 from ..layers import resample_positions
 from ..models.modeling_crate_mae import CrateMAEForPreTraining, CrateMAEModel
 from ..models.modeling_crate_vision import CrateForImageClassification
@@ -69,7 +70,7 @@ def classifier_of_autoencoder(
     """
     backbone = encoder.base_model
     if not isinstance(backbone, CrateMAEModel):
-        raise ValueError(f"expected CrateMAEModel or CrateMAEForPreTraining, got {type(encoder).__name__}")
+        raise UserError(f"expected CrateMAEModel or CrateMAEForPreTraining, got {type(encoder).__name__}")
     config = _vision_config(backbone, fields)
     model = CrateForImageClassification._from_config(config, attn_implementation=backbone.config._attn_implementation)
     model.crate.layers.load_state_dict(backbone.layers.state_dict())
@@ -87,12 +88,12 @@ def _vision_config(backbone: CrateMAEModel, fields: dict[str, Any]) -> CrateVisi
     carried = {name: getattr(backbone.config, name) for name in _CARRIED}
     for name in _SHAPING:
         if name in fields and fields[name] != carried[name]:
-            raise ValueError(
+            raise UserError(
                 f"{name} is {carried[name]} in the encoder's weights, got {fields[name]}: leave it out, or pretrain "
                 "another encoder"
             )
     if fields.get("patch_embedding", "convolution") != "convolution":
-        raise ValueError("patch_embedding must be 'convolution', which is the encoder's: leave it out")
+        raise UserError("patch_embedding must be 'convolution', which is the encoder's: leave it out")
     return CrateVisionConfig(**{**carried, **fields, "patch_embedding": "convolution"})
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from ..configuration.validation import as_pair
+from ..errors import UserError
 from .linear import Linear
 from .positions import resample_positions
 
@@ -41,10 +42,10 @@ def check_image(pixel_values: Tensor, config: PreTrainedConfig, interpolate_pos_
     Of sizes that an exported program leaves free nothing is asked here: the program states what it takes.
     """
     if pixel_values.ndim != 4:
-        raise ValueError(f"pixel_values must be (batch, channels, height, width), got {tuple(pixel_values.shape)}")
+        raise UserError(f"pixel_values must be (batch, channels, height, width), got {tuple(pixel_values.shape)}")
     _, channels, height, width = pixel_values.shape
     if channels != config.num_channels:
-        raise ValueError(
+        raise UserError(
             f"expected {config.num_channels} channels, got {channels}: convert the images, or build the model with "
             f"num_channels={channels}"
         )
@@ -52,12 +53,12 @@ def check_image(pixel_values: Tensor, config: PreTrainedConfig, interpolate_pos_
     if torch.compiler.is_exporting() and interpolate_pos_encoding:
         return height // patch_height, width // patch_width
     if (height, width) != image and not interpolate_pos_encoding:
-        raise ValueError(
+        raise UserError(
             f"expected images of {image[0]} x {image[1]} pixels, got {height} x {width}: resize them, or pass "
             "interpolate_pos_encoding=True to resample the positions"
         )
     if height % patch_height or width % patch_width or height < patch_height or width < patch_width:
-        raise ValueError(
+        raise UserError(
             f"an image of {height} x {width} pixels cannot be cut into patches of {patch_height} x {patch_width}: "
             "resize or pad it to a multiple"
         )

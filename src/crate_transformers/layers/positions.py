@@ -6,6 +6,8 @@ Shapes: G = (rows, columns) patch grid, d width; row 0 of a table belongs to the
 import torch
 from torch import Tensor
 
+from ..errors import UserError
+
 
 def resample_positions(table: Tensor, from_grid: tuple[int, int], to_grid: tuple[int, int]) -> Tensor:
     """Resample a position table to another patch grid (bicubic); the class token's row is kept.
@@ -42,7 +44,7 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
     Source: the masked autoencoder of arXiv 2111.06377, whose table CRATE-MAE (arXiv 2404.02446) keeps.
     """
     if width % 4:
-        raise ValueError(f"width must be a multiple of 4, got {width}")
+        raise UserError(f"width must be a multiple of 4, got {width}")
     rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid)
     frequencies = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
 

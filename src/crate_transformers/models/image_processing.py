@@ -7,6 +7,7 @@ from transformers import CLIPImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
 from ..configuration.validation import as_pair
+from ..errors import UserError
 
 CROP_FRACTION = 224 / 256
 
@@ -42,7 +43,7 @@ def image_processor_of(
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:
     if len(values) not in (1, 3, channels):
-        raise ValueError(f"mean and std need one value or one a channel ({channels}), got {list(values)}")
+        raise UserError(f"mean and std need one value or one a channel ({channels}), got {list(values)}")
     return list(values) if len(values) == channels else [sum(values) / len(values)] * channels
 
 

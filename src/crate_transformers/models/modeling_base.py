@@ -9,6 +9,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder
 
+from ..errors import UserError
 from ..layers import Compression, CrateLayer, SparseCoding, Sparsification, SubspaceAttention
 from ..layers.layer import LinearDictionary, is_watched
 
@@ -47,7 +48,7 @@ def check_labels(labels: Tensor, num_labels: int, ignore_index: int = -100) -> N
         return
     wrong = (labels != ignore_index) & ((labels < 0) | (labels >= num_labels))
     if wrong.any():
-        raise ValueError(
+        raise UserError(
             f"labels must be in [0, {num_labels}) or {ignore_index} (ignored), got {labels[wrong][0].item()}"
         )
 
@@ -96,7 +97,7 @@ def check_finite(model: nn.Module, source: str) -> None:
     """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{source} is damaged: {name} holds NaN or infinite values")
+            raise UserError(f"{source} is damaged: {name} holds NaN or infinite values")
 
 
 def run_layers(

@@ -29,6 +29,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration import CrateConfig
+from ..errors import UserError
 from ..layers import CrateLayer, Linear, TextEmbeddings, kept_step_matrices, store_one_tensor
 from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
 
@@ -67,7 +68,7 @@ def check_token_ids(input_ids: Tensor, vocab_size: int) -> None:
     """
     wrong = _outside(input_ids, vocab_size)
     if wrong is not None:
-        raise ValueError(f"token id {wrong} is outside the vocabulary of {vocab_size} tokens")
+        raise UserError(f"token id {wrong} is outside the vocabulary of {vocab_size} tokens")
 
 
 def _outside(ids: Tensor, count: int) -> int | None:
@@ -89,7 +90,7 @@ def check_padding(attention_mask: Any) -> None:
     if attention_mask.device.type != "cpu" or attention_mask.ndim != 2:
         return
     if attention_mask.numel() and not attention_mask.any():
-        raise ValueError(
+        raise UserError(
             f"the batch is all padding: attention_mask {tuple(attention_mask.shape)} is 0 everywhere; leave such a "
             "batch out"
         )
@@ -198,7 +199,7 @@ class CrateModel(CrateTextPreTrainedModel):
                 that is all padding; a sequence longer than the position table.
         """
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("pass exactly one of input_ids and inputs_embeds")
+            raise UserError("pass exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
             check_token_ids(input_ids, self.config.vocab_size)
         for name, ids, rows in (
@@ -207,7 +208,7 @@ class CrateModel(CrateTextPreTrainedModel):
         ):
             wrong = _outside(ids, rows) if ids is not None and rows else None
             if wrong is not None:
-                raise ValueError(f"{name} holds {wrong}, outside the table of {rows} rows")
+                raise UserError(f"{name} holds {wrong}, outside the table of {rows} rows")
         if attention_mask is not None:
             check_padding(attention_mask)
         if not self.config.is_decoder:
@@ -220,7 +221,7 @@ class CrateModel(CrateTextPreTrainedModel):
         inputs = input_ids if input_ids is not None else inputs_embeds
         assert inputs is not None
         if inputs.shape[1] == 0:
-            raise ValueError("a sequence of no token: pass at least one")
+            raise UserError("a sequence of no token: pass at least one")
         if isinstance(past_length, int) and position_ids is None:
             self._check_length(past_length + inputs.shape[1])
 
@@ -251,7 +252,7 @@ class CrateModel(CrateTextPreTrainedModel):
     def _check_length(self, num_tokens: int) -> None:
         limit = self.config.max_sequence_length
         if num_tokens > limit:
-            raise ValueError(
+            raise UserError(
                 f"a sequence of {num_tokens} tokens is longer than the context of {limit} tokens: truncate it, or "
                 "build the model with a larger max_position_embeddings"
             )
@@ -367,7 +368,7 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         prompt_length = lengths["inputs_tensor"].shape[1] if from_embeddings else lengths["input_ids_length"]
         context = self.config.max_sequence_length
         if prompt_length >= context:
-            raise ValueError(
+            raise UserError(
                 f"a prompt of {prompt_length} tokens leaves no room in the context of {context} tokens: keep its last "
                 f"{context - 1} at most"
             )

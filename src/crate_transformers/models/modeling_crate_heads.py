@@ -20,6 +20,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple
 
 from ..configuration import CrateConfig
+from ..errors import UserError
 from ..layers import Linear
 from .modeling_base import check_labels, num_labels_of, pass_on_records
 from .modeling_crate import CrateModel, CrateTextPreTrainedModel, summary_token
@@ -105,7 +106,7 @@ class CrateForMultipleChoice(CrateTextPreTrainedModel):
     ) -> MultipleChoiceModelOutput:
         """Inputs are (B, choices, T), labels (B,) in [0, choices), logits (B, choices)."""
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("pass exactly one of input_ids and inputs_embeds")
+            raise UserError("pass exactly one of input_ids and inputs_embeds")
         inputs = input_ids if input_ids is not None else inputs_embeds
         assert inputs is not None
         num_choices = inputs.shape[1]

@@ -22,6 +22,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration import CrateMAEConfig
 from ..configuration.validation import as_pair
+from ..errors import UserError
 from ..layers import (
     ConvPatchEmbeddings,
     CrateDecoderLayer,
@@ -174,7 +175,7 @@ class CrateMAEModel(CrateMAEPreTrainedModel):
             ValueError: an image that does not fit, a noise of another shape, a ratio outside [0, 1).
         """
         if pixel_values is None:
-            raise ValueError("pixel_values is required: a (batch, channels, height, width) tensor")
+            raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
         mask = self._choose_mask(pixel_values, noise, mask_ratio, interpolate_pos_encoding)
         tokens = self.embeddings(pixel_values, mask, interpolate_pos_encoding)
         tokens = run_layers(self, tokens, **kwargs)
@@ -187,13 +188,13 @@ class CrateMAEModel(CrateMAEPreTrainedModel):
             return None
         mask_ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
         if not 0 <= mask_ratio < 1:
-            raise ValueError(f"mask_ratio must be in [0, 1), got {mask_ratio}")
+            raise UserError(f"mask_ratio must be in [0, 1), got {mask_ratio}")
         rows, columns = check_image(pixel_values, self.config, interpolate_pos_encoding)
         shape = (pixel_values.shape[0], rows * columns)
         if noise is None:
             noise = torch.rand(shape, device=pixel_values.device)
         elif noise.shape != shape:
-            raise ValueError(f"noise must be (batch, patches) = {shape}, got {tuple(noise.shape)}")
+            raise UserError(f"noise must be (batch, patches) = {shape}, got {tuple(noise.shape)}")
         return mask_of_noise(noise, mask_ratio)
 
 

@@ -19,6 +19,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration import CrateVisionConfig
+from ..errors import UserError
 from ..layers import CrateLayer, Linear, VisionEmbeddings
 from .modeling_base import CratePreTrainedModel, check_labels, num_labels_of, pass_on_records, run_layers
 
@@ -109,7 +110,7 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
             ValueError: no image, or one whose size or channels do not fit.
         """
         if pixel_values is None:
-            raise ValueError("pixel_values is required: a (batch, channels, height, width) tensor")
+            raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
         tokens = self.embeddings(pixel_values, interpolate_pos_encoding)
         tokens = run_layers(self, tokens, num_read=num_read, **kwargs)
         pooled = tokens.mean(dim=1) if self.config.pool == "mean" else tokens[:, 0]

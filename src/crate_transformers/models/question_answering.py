@@ -17,6 +17,8 @@ from transformers import AutoModelForQuestionAnswering, pipelines
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
+from ..errors import UserError
+
 TASK = "question-answering"
 
 
@@ -59,11 +61,11 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         unknown = set(options) - {"top_k", "max_answer_length", "handle_impossible_answer"}
         if unknown:
-            raise ValueError(f"unknown option of {TASK}: {', '.join(sorted(unknown))}")
+            raise UserError(f"unknown option of {TASK}: {', '.join(sorted(unknown))}")
         for name in ("top_k", "max_answer_length"):
             number = options.get(name, 1)
             if not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} must be a whole number >= 1, got {number!r}")
+                raise UserError(f"{name} must be a whole number >= 1, got {number!r}")
         windows = {"max_seq_length": max_seq_length, "doc_stride": doc_stride}
         return {name: value for name, value in windows.items() if value is not None}, {}, options
 
@@ -71,19 +73,19 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         self, pair: dict[str, str], max_seq_length: int | None = None, doc_stride: int | None = None
     ) -> Iterator[dict[str, Any]]:
         if not isinstance(pair, dict):
-            raise ValueError(f"{TASK} takes question=..., context=... or a dictionary of both, got {pair!r}")
+            raise UserError(f"{TASK} takes question=..., context=... or a dictionary of both, got {pair!r}")
         for name in ("question", "context"):
             if not isinstance(pair.get(name), str) or not pair[name].strip():
-                raise ValueError(f"{TASK} needs a {name}, got {pair.get(name)!r}")
+                raise UserError(f"{TASK} needs a {name}, got {pair.get(name)!r}")
         question, context = pair["question"].strip(), pair["context"]
         length = min(max_seq_length or 384, self._context_length())
         asked = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
         room = length - asked - self.tokenizer.num_special_tokens_to_add(pair=True)
         if room < 1:
-            raise ValueError(f"the question leaves no room for its context in windows of {length} tokens")
+            raise UserError(f"the question leaves no room for its context in windows of {length} tokens")
         shared = min(128, room // 2) if doc_stride is None else doc_stride
         if not 0 <= shared < room:
-            raise ValueError(f"doc_stride must be in [0, {room}) beside this question, got {shared}")
+            raise UserError(f"doc_stride must be in [0, {room}) beside this question, got {shared}")
         windows = self.tokenizer(
             question,
             context,

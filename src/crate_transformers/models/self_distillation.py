@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..errors import MissingPackageError, UserError
 from ..objective import coding_rate
 from .modeling_crate_vision import CrateVisionModel
 
@@ -84,7 +85,7 @@ class SelfDistillation(nn.Module):
     ):
         super().__init__()
         if loss not in ("dino", "coding_rate"):
-            raise ValueError(f"loss must be 'dino' or 'coding_rate', got {loss!r}")
+            raise UserError(f"loss must be 'dino' or 'coding_rate', got {loss!r}")
         if getattr(backbone, "pooler", None) is not None:
             backbone.register_module("pooler", None)  # ViT's pooler is not read here, and would have no gradient
         self.kind, self.rate_weight, self.teacher_temperature = loss, rate_weight, 0.04
@@ -158,7 +159,7 @@ class SelfDistillation(nn.Module):
             ValueError: fewer than two global crops.
         """
         if global_crops.ndim != 5 or global_crops.shape[1] < 2:
-            raise ValueError(
+            raise UserError(
                 "self-distillation needs at least two global crops a picture, got global_crops of shape "
                 f"{tuple(global_crops.shape)}: expected (batch, 2 or more, channels, height, width)"
             )
@@ -264,7 +265,7 @@ def _lightly() -> tuple[Any, Any]:
         from lightly.loss import DINOLoss  # an extra, and heavy
         from lightly.models.modules import DINOProjectionHead
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "self-distillation with prototypes needs lightly: pip install 'crate-transformers[ssl]', or choose "
             "train.self_distillation_loss=coding_rate, which needs nothing more"
         ) from error

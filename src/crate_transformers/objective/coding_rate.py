@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..native.coding_rate import can_rate, half_logdet_gram
 from .sparsity import sparsity
 
@@ -79,7 +80,7 @@ def _shifted_gram(tokens: Tensor, scale: float) -> Tensor:
 def _rate(tokens: Tensor, epsilon: float, unit: bool) -> Tensor:
     """The coding rate of tokens (..., N, d), as they are or scaled to unit length."""
     if not epsilon > 0:
-        raise ValueError(f"epsilon must be positive, got {epsilon}")
+        raise UserError(f"epsilon must be positive, got {epsilon}")
     tokens = _at_least_float32(tokens)
     num_tokens, width = tokens.shape[-2:]
     if num_tokens == 0:
@@ -108,7 +109,7 @@ def coding_rate(tokens: Tensor, epsilon: float = 0.1) -> Tensor:
     Source: arXiv 2306.01129, eq. 3.
     """
     if tokens.ndim < 2:
-        raise ValueError(f"tokens must be (..., num_tokens, width), got shape {tuple(tokens.shape)}")
+        raise UserError(f"tokens must be (..., num_tokens, width), got shape {tuple(tokens.shape)}")
     return _rate(tokens, epsilon, unit=False)
 
 
@@ -130,11 +131,11 @@ def subspace_coding_rate(projections: Tensor, epsilon: float = 0.1, mode: RateMo
     Source: arXiv 2306.01129, eq. 5.
     """
     if projections.ndim < 3:
-        raise ValueError(
+        raise UserError(
             f"projections must be (..., num_heads, num_tokens, head_dim), got shape {tuple(projections.shape)}"
         )
     if mode not in ("official", "paper"):
-        raise ValueError(f"mode must be 'official' or 'paper', got {mode!r}")
+        raise UserError(f"mode must be 'official' or 'paper', got {mode!r}")
     return _rate(projections, epsilon, unit=mode == "official").sum(dim=-1)
 
 
@@ -170,7 +171,7 @@ def sparse_rate_reduction(
     Source: arXiv 2306.01129, eq. 1.
     """
     if not (sparsity_weight >= 0 and math.isfinite(sparsity_weight)):
-        raise ValueError(f"sparsity_weight must be finite and >= 0, got {sparsity_weight}")
+        raise UserError(f"sparsity_weight must be finite and >= 0, got {sparsity_weight}")
     nonzero_entries = sparsity(tokens) * (tokens.shape[-2] * tokens.shape[-1])
     return rate_reduction(tokens, projections, epsilon) - sparsity_weight * nonzero_entries
 

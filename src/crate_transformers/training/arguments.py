@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from ..errors import UserError
 from .recipe import Recipe
 
 # what a CRATE run expects where a recipe is silent
@@ -67,7 +68,7 @@ def training_arguments(
     try:
         return TrainingArguments(output_dir=str(output_dir), **values)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the train section of the recipe does not fit: {error}") from error
+        raise UserError(f"the train section of the recipe does not fit: {error}") from error
 
 
 def optimizer_of(recipe: Recipe, arguments: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from ..errors import UserError
 from ..models.modeling_base import check_finite
 from .recipe import Recipe
 
@@ -35,7 +36,7 @@ def build_model(
         config = recipe.family.build_config(recipe.model.get("size"), fields)
         return auto_class.from_config(config, **extra)
     if recipe.model.get("size"):
-        raise ValueError("model.size and model.from exclude each other: a checkpoint has its size")
+        raise UserError("model.size and model.from exclude each other: a checkpoint has its size")
     return _from_checkpoint(str(source), auto_class, recipe, fields, extra, notes)
 
 
@@ -46,9 +47,9 @@ def _from_checkpoint(
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
         hint = "; convert it first: crate convert SOURCE DESTINATION" if Path(source).is_file() else ""
-        raise ValueError(f"model.from: no model at {source}{hint} ({str(error).splitlines()[0]})") from error
+        raise UserError(f"model.from: no model at {source}{hint} ({str(error).splitlines()[0]})") from error
     if config.model_type != recipe.family.name and not _is_encoder_for(config, recipe):
-        raise ValueError(f"model.from: {source} is a {config.model_type}, the recipe asks for {recipe.family.name}")
+        raise UserError(f"model.from: {source} is a {config.model_type}, the recipe asks for {recipe.family.name}")
     if _is_encoder_for(config, recipe):
         return _classifier_from_encoder(source, config, auto_class, recipe, fields, extra, notes)
     old = list(config.id2label.values())
@@ -60,7 +61,7 @@ def _from_checkpoint(
             source, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **extra
         )
     except SafetensorError as error:
-        raise ValueError(f"model.from: the weights in {source} are damaged: {error}") from error
+        raise UserError(f"model.from: the weights in {source} are damaged: {error}") from error
     _explain_loading(source, model, loading, notes)
     check_finite(model, f"model.from: {source}")
     if "id2label" in fields and len(new) != len(old):
@@ -105,7 +106,7 @@ def _classifier_from_encoder(
         encoder = AutoModel.from_pretrained(source, **extra)
         notes.append(f"a classifier on the encoder of the autoencoder {source}: its head is new")
         return classifier_of_autoencoder(encoder, **fields)
-    raise ValueError(f"model.from: {source} is a vit_mae; transformers' ViT does not read it, use a vit checkpoint")
+    raise UserError(f"model.from: {source} is a vit_mae; transformers' ViT does not read it, use a vit checkpoint")
 
 
 def _explain_loading(source: str, model: PreTrainedModel, loading: Any, notes: list[str]) -> None:
@@ -115,7 +116,7 @@ def _explain_loading(source: str, model: PreTrainedModel, loading: Any, notes: l
     prefix = f"{model.base_model_prefix}."
     broken = [name for name in [*missing, *mismatched] if name.startswith(prefix)]
     if broken:
-        raise ValueError(f"model.from: {source} does not fit the model: {', '.join(broken[:4])} missing or misshapen")
+        raise UserError(f"model.from: {source} does not fit the model: {', '.join(broken[:4])} missing or misshapen")
     if missing:
         notes.append(f"new, not in {source}: {', '.join(missing)}")
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from transformers import AutoConfig
 
+from ..errors import UserError
 from .prediction import evaluate_classifier
 from .recipe import DataOptions, Recipe, checked_options, recipe_of
 
@@ -49,13 +50,13 @@ def data_options(recipe: Recipe | None, source: str | None, settings: Mapping[st
     known = {f.name for f in fields(DataOptions)}
     for key in settings:
         if not key.startswith("data.") or key.removeprefix("data.") not in known:
-            raise ValueError(f"unknown setting {key!r}: evaluate takes data.NAME, e.g. data.root")
+            raise UserError(f"unknown setting {key!r}: evaluate takes data.NAME, e.g. data.root")
     values = {f: getattr(recipe.data, f) for f in known} if recipe is not None else {}
     values.update({key.removeprefix("data."): value for key, value in settings.items()})
     if source is not None:
         values["source"] = source
     if "source" not in values:
-        raise ValueError("there is no recipe.yaml beside the model: say what to evaluate on with --data")
+        raise UserError("there is no recipe.yaml beside the model: say what to evaluate on with --data")
     return checked_options(DataOptions, values, "data")
 
 
@@ -63,7 +64,7 @@ def _is_text(folder: str | Path) -> bool:
     try:
         return AutoConfig.from_pretrained(folder).model_type in ("crate", "bert", "gpt2")
     except (OSError, ValueError) as error:
-        raise ValueError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
 
 
 __all__ = ["data_options", "evaluate_model", "recipe_beside"]

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from ..configuration import SIZES, CrateConfig, CrateMAEConfig, CrateVisionConfig
+from ..errors import UserError
 
 _IMAGE = ("image-classification", "self-distillation")
 _TASK_HEADS = ("sequence-classification", "token-classification", "multiple-choice", "question-answering")
@@ -56,7 +57,7 @@ class Family:
         if size is not None:
             width = size.rpartition("-")[2]  # "gpt2-base" names the width of a baseline too
             if width not in SIZES:
-                raise ValueError(f"unknown model.size {size!r}: expected one of {', '.join(SIZES)}")
+                raise UserError(f"unknown model.size {size!r}: expected one of {', '.join(SIZES)}")
             fields = {**SIZES[width], **fields}
         fields = {**self.defaults, **fields}
         fields.setdefault(self.intermediate_field, self.mlp_ratio * fields.get("hidden_size", 768))

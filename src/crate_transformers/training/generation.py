@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from transformers import AutoModelForCausalLM, TextStreamer
 
+from ..errors import UserError
 from .prediction import load_model
 from .tasks.language_modeling import check_vocabulary, load_tokenizer
 from .text_evaluation import is_causal
@@ -51,9 +52,9 @@ def generate_text(
         ValueError: a prompt longer than the context, no causal language model, values out of range.
     """
     if max_new_tokens < 1 or temperature < 0 or top_k < 0 or num_beams < 1:
-        raise ValueError("max_new_tokens and num_beams must be at least 1, temperature and top_k at least 0")
+        raise UserError("max_new_tokens and num_beams must be at least 1, temperature and top_k at least 0")
     if not is_causal(folder):
-        raise ValueError(f"{folder} holds a masked language model, which fills gaps: it does not continue a text")
+        raise UserError(f"{folder} holds a masked language model, which fills gaps: it does not continue a text")
     model, tokenizer = load_model(folder, AutoModelForCausalLM), load_tokenizer(tokenizer_source or folder)
     check_vocabulary(tokenizer, model.config.vocab_size)
     limit = getattr(model.config, "max_sequence_length", None) or model.config.max_position_embeddings
@@ -62,7 +63,7 @@ def generate_text(
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         tokens = torch.tensor([[start]])
     if tokens.shape[1] > limit:
-        raise ValueError(f"the prompt has {tokens.shape[1]} tokens, the context holds {limit}: shorten it")
+        raise UserError(f"the prompt has {tokens.shape[1]} tokens, the context holds {limit}: shorten it")
     tokens = tokens.to(model.device)
     options: dict[str, Any] = {"num_beams": num_beams, "pad_token_id": tokenizer.pad_token_id}
     if temperature > 0 and num_beams == 1:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 
 from ..data import EvaluationTransform, KeyedImages, find_images, load_image, load_image_source
+from ..errors import UserError
 from ..models.modeling_base import check_finite
 from .quiet import quiet_transformers
 
@@ -33,26 +34,26 @@ def load_classifier(folder: str | Path) -> tuple[PreTrainedModel, Any]:
     try:
         processor = AutoImageProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} has no image processor (preprocessor_config.json)") from error
+        raise UserError(f"{folder} has no image processor (preprocessor_config.json)") from error
     return model, processor
 
 
 def load_model(folder: str | Path, auto_class: Any) -> PreTrainedModel:
     """A model by transformers' Auto class, every weight accounted for, in evaluation mode on the best device."""
     if Path(folder).is_file():
-        raise ValueError(f"{folder} is a file: convert it first, crate convert {folder} FOLDER")
+        raise UserError(f"{folder} is a file: convert it first, crate convert {folder} FOLDER")
     try:
         config = AutoConfig.from_pretrained(folder)
         with quiet_transformers():
             model, loading = auto_class.from_pretrained(folder, config=config, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
     except Exception as error:
         if type(error).__name__ != "SafetensorError":
             raise
-        raise ValueError(f"the weights in {folder} are damaged: {error}") from error
+        raise UserError(f"the weights in {folder} are damaged: {error}") from error
     if loading["missing_keys"]:
-        raise ValueError(
+        raise UserError(
             f"{folder} is no {type(model).__name__}: its weights lack {', '.join(sorted(loading['missing_keys'])[:3])}"
         )
     check_finite(model, str(folder))
@@ -98,10 +99,10 @@ def evaluate_classifier(
     """
     splits = load_image_source(source, **options)
     if split not in ("train", "validation", "test"):
-        raise ValueError(f"split must be train, validation or test, got {split!r}")
+        raise UserError(f"split must be train, validation or test, got {split!r}")
     images = getattr(splits, split)
     if not len(images):
-        raise ValueError(f"{source} has no {split} images")
+        raise UserError(f"{source} has no {split} images")
     model, processor = load_classifier(folder)
     _check_classes(model, splits.classes, source)
     data = KeyedImages(images, EvaluationTransform(processor), model.config.num_channels)
@@ -118,12 +119,12 @@ def evaluate_classifier(
 def _check_classes(model: PreTrainedModel, classes: list[str], source: str) -> None:
     known = class_names(model)
     if len(known) != len(classes):
-        raise ValueError(f"the model has {len(known)} classes, {source} has {len(classes)}")
+        raise UserError(f"the model has {len(known)} classes, {source} has {len(classes)}")
     generic = all(name.startswith("LABEL_") for name in known)
     if not generic and known != classes:
         pairs = ((ours, theirs) for ours, theirs in zip(known, classes, strict=True) if ours != theirs)
         ours, theirs = next(pairs)
-        raise ValueError(f"the classes of {source} are not the model's: {theirs!r} where the model has {ours!r}")
+        raise UserError(f"the classes of {source} are not the model's: {theirs!r} where the model has {ours!r}")
 
 
 __all__ = ["Prediction", "evaluate_classifier", "load_classifier", "load_model", "predict_images"]

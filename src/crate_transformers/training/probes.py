@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..analysis import trace_batches
+from ..errors import UserError
 
 POOLS = ("cls", "mean")
 
@@ -59,9 +60,9 @@ def layer_features(model: Any, batches: Any, pool: str, every_layer: bool = Fals
         ValueError: an unknown pool, a model that reads no images.
     """
     if pool not in POOLS:
-        raise ValueError(f"pool must be cls or mean, got {pool!r}")
+        raise UserError(f"pool must be cls or mean, got {pool!r}")
     if model.main_input_name != "pixel_values":
-        raise ValueError(f"a probe needs an image model: {type(model).__name__} reads {model.main_input_name}")
+        raise UserError(f"a probe needs an image model: {type(model).__name__} reads {model.main_input_name}")
     backbone = model.base_model
     norm = getattr(backbone, "norm", None) or getattr(backbone, "layernorm", None) or nn.Identity()
     parts: list[Tensor] = []
@@ -82,13 +83,13 @@ def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
         ValueError: fewer than one, or a class that has not so many.
     """
     if shots < 1:
-        raise ValueError(f"--shots must be at least 1, got {shots}")
+        raise UserError(f"--shots must be at least 1, got {shots}")
     generator = np.random.default_rng(seed)
     chosen: list[np.ndarray] = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < shots:
-            raise ValueError(f"class {label} has {len(members)} training images, fewer than --shots {shots}")
+            raise UserError(f"class {label} has {len(members)} training images, fewer than --shots {shots}")
         chosen.extend(generator.permutation(members)[:shots])
     return np.sort(np.asarray(chosen))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..analysis.output import Plate, write_csv, write_json
 from ..data import EvaluationTransform, KeyedImages, LabelledImages, load_image_source
+from ..errors import UserError
 from .evaluation import data_options, recipe_beside
 from .figures import BLUE, ORANGE
 from .probes import default_pool, layer_features, probe_features, summary
@@ -56,7 +57,7 @@ def probe_model(
         ValueError: no data, an empty part, a model that reads no images, options out of range.
     """
     if seeds < 1 or (limit is not None and limit < 1):
-        raise ValueError(f"--seeds and --limit must be at least 1, got {seeds} and {limit}")
+        raise UserError(f"--seeds and --limit must be at least 1, got {seeds} and {limit}")
     recipe = recipe_beside(folder) if folder is not None else None
     data = data_options(recipe, source, settings or {})
     splits = load_image_source(
@@ -72,7 +73,7 @@ def probe_model(
     for name in ("train", "test"):
         images = getattr(splits, name)
         if not len(images):
-            raise ValueError(f"{splits.name} has no {name} images")
+            raise UserError(f"{splits.name} has no {name} images")
         chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), limit or len(images))).astype(int))
         batches = progress(_batches(images, chosen, model, processor), -(-len(chosen) // _BATCH), f"{name} features")
         features.append(layer_features(model, batches, pool, every_layer))

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ..errors import UserError
 from .families import FAMILIES, Family
 
 TASKS = (
@@ -162,9 +163,9 @@ def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) ->
     for key, value in settings.items():
         section, dot, name = key.partition(".")
         if section not in ("model", "data", "train") or not dot:
-            raise ValueError(f"unknown setting {key!r}: expected model.NAME, data.NAME or train.NAME{_near_key(key)}")
+            raise UserError(f"unknown setting {key!r}: expected model.NAME, data.NAME or train.NAME{_near_key(key)}")
         if not isinstance(content.get(section) or {}, dict):
-            raise ValueError(f"the section {section!r} of a recipe must hold keys and values")
+            raise UserError(f"the section {section!r} of a recipe must hold keys and values")
         content[section] = {**(content.get(section) or {}), name: value}
     return recipe_of(content, Path(name_or_path).stem)
 
@@ -184,7 +185,7 @@ def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         _check_key(section, ("name", "task", "model", "data", "train"), "the recipe")
     for section in ("model", "data", "train"):
         if not isinstance(content.get(section) or {}, dict):
-            raise ValueError(f"the section {section!r} of a recipe must hold keys and values")
+            raise UserError(f"the section {section!r} of a recipe must hold keys and values")
     model, data, train = (dict(content.get(section) or {}) for section in ("model", "data", "train"))
     task = content.get("task", "image-classification")
     _check_value("task", task, TASKS)
@@ -192,9 +193,7 @@ def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     family = FAMILIES[model["family"]]
     if task not in family.tasks:
         alternatives = [name for name, other in FAMILIES.items() if task in other.tasks]
-        raise ValueError(
-            f"model.family {model['family']} does not do {task}: expected one of {', '.join(alternatives)}"
-        )
+        raise UserError(f"model.family {model['family']} does not do {task}: expected one of {', '.join(alternatives)}")
     for key in model:
         _check_key(key, ("family", "size", "from", *family.config_fields), "model")
     data_options = checked_options(DataOptions, data, "data")
@@ -207,13 +206,13 @@ def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         _check_argument(key, value, known[key])
     for key, length in (("rand_augment", 2), ("crop_scale", 2), ("global_crop_scale", 2), ("local_crop_scale", 2)):
         if data.get(key) is not None and len(data[key]) != length:
-            raise ValueError(f"data.{key} must be a list of {length} numbers, got {data[key]!r}")
+            raise UserError(f"data.{key} must be a list of {length} numbers, got {data[key]!r}")
     if arguments.get("label_smoothing_factor") and task != "image-classification":
-        raise ValueError(f"train.label_smoothing_factor is of image-classification, the task is {task}")
+        raise UserError(f"train.label_smoothing_factor is of image-classification, the task is {task}")
     _check_value("train.optimizer", train_options.optimizer, ("adamw", "lion"))
     _check_value("train.self_distillation_loss", train_options.self_distillation_loss, ("dino", "coding_rate"))
     if train_options.ema_decay is not None and not 0 < train_options.ema_decay < 1:
-        raise ValueError(f"train.ema_decay must be in (0, 1), got {train_options.ema_decay}")
+        raise UserError(f"train.ema_decay must be in (0, 1), got {train_options.ema_decay}")
     return Recipe(str(content.get("name", name)), task, model, data_options, train_options, arguments)
 
 
@@ -233,21 +232,21 @@ def _read(name_or_path: str) -> dict[str, Any]:
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
-            raise ValueError(f"no recipe file at {path}")
+            raise UserError(f"no recipe file at {path}")
         text = path.read_text(encoding="utf-8")
     else:
         known = shipped_recipes()
         if name_or_path not in known:
-            raise ValueError(
+            raise UserError(
                 f"unknown recipe {name_or_path!r}{_near(name_or_path, known)}; `crate recipes` lists them all"
             )
         text = (resources.files(__package__) / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     try:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{name_or_path} is not YAML: {error}") from error
+        raise UserError(f"{name_or_path} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{name_or_path} is not a recipe: expected the sections model, data and train")
+        raise UserError(f"{name_or_path} is not a recipe: expected the sections model, data and train")
     return content
 
 
@@ -279,13 +278,13 @@ def _check_argument(key: str, value: Any, annotation: str) -> None:
     """A value of transformers' TrainingArguments; where its type is plain, it must fit."""
     plain = {word.strip() for word in annotation.split("|")} <= {"int", "float", "bool", "str", "None"}
     if plain and not _fits(value, annotation):
-        raise ValueError(f"train.{key} must be {annotation}, got {value!r}")
+        raise UserError(f"train.{key} must be {annotation}, got {value!r}")
     if key in _AT_LEAST and isinstance(value, int | float) and value < _AT_LEAST[key]:
-        raise ValueError(f"train.{key} must be at least {_AT_LEAST[key]}, got {value}")
+        raise UserError(f"train.{key} must be at least {_AT_LEAST[key]}, got {value}")
     if key == "max_steps" and value < 1 and value != -1:
-        raise ValueError(f"train.max_steps must be at least 1, or -1 for whole epochs, got {value}")
+        raise UserError(f"train.max_steps must be at least 1, or -1 for whole epochs, got {value}")
     if key == "num_train_epochs" and not value > 0:
-        raise ValueError(f"train.num_train_epochs must be positive, got {value}")
+        raise UserError(f"train.num_train_epochs must be positive, got {value}")
 
 
 def checked_options(kind: type, values: Mapping[str, Any], section: str) -> Any:
@@ -295,7 +294,7 @@ def checked_options(kind: type, values: Mapping[str, Any], section: str) -> Any:
         _check_key(key, names, section)
         kind_of_value = getattr(names[key].type, "__name__", None) or str(names[key].type)
         if not _fits(value, str(names[key].type)):
-            raise ValueError(f"{section}.{key} must be {kind_of_value}, got {value!r}")
+            raise UserError(f"{section}.{key} must be {kind_of_value}, got {value!r}")
     return kind(**values)
 
 
@@ -317,13 +316,13 @@ def _check_key(key: str, known: Iterable[str], where: str) -> None:
     known = list(known)
     if key not in known:
         prefix = f"{where}." if where in ("model", "data", "train") else ""
-        raise ValueError(f"unknown key {prefix}{key} in {where}{_near(key, known)}")
+        raise UserError(f"unknown key {prefix}{key} in {where}{_near(key, known)}")
 
 
 def _check_value(key: str, value: Any, known: Iterable[str]) -> None:
     known = list(known)
     if value not in known:
-        raise ValueError(f"{key} must be one of {', '.join(known)}, got {value!r}{_near(str(value), known)}")
+        raise UserError(f"{key} must be one of {', '.join(known)}, got {value!r}{_near(str(value), known)}")
 
 
 def _near(word: str, known: Iterable[str]) -> str:

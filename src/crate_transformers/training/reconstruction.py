@@ -18,6 +18,7 @@ from ..analysis.figures import to_pictures
 from ..analysis.output import write_bytes
 from ..configuration.validation import as_pair
 from ..data import find_images, load_image
+from ..errors import UserError
 from ..layers.embeddings import patchify, unpatchify
 from ..models.modeling_crate_mae import mask_of_noise
 
@@ -54,7 +55,7 @@ def target_patches(pixel_values: Tensor, config: Any) -> Tensor:
 def check_decoder(model: nn.Module) -> None:
     """Raise ValueError for a model that cannot rebuild an image."""
     if not hasattr(model, "decoder") or not hasattr(model, "patchify"):
-        raise ValueError(
+        raise UserError(
             f"{type(model).__name__} has no decoder, so it cannot rebuild an image: use a whole autoencoder "
             "(CrateMAEForPreTraining), e.g. one that `crate train mae-digits` made"
         )
@@ -175,11 +176,11 @@ def rebuild_files(
     check_decoder(model)
     if mask_ratio is not None:
         if not 0 <= mask_ratio < 1:
-            raise ValueError(f"--mask-ratio must be in [0, 1), got {mask_ratio}")
+            raise UserError(f"--mask-ratio must be in [0, 1), got {mask_ratio}")
         model.config.mask_ratio = mask_ratio
     patch, shorter = as_pair(model.config.patch_size), side or min(as_pair(model.config.image_size))
     if shorter < max(patch):
-        raise ValueError(f"--side {shorter} is smaller than a patch of {patch[0]} x {patch[1]} pixels")
+        raise UserError(f"--side {shorter} is smaller than a patch of {patch[0]} x {patch[1]} pixels")
     paths = find_images(places)
     names: list[str] = []
     for number, path in enumerate(paths):

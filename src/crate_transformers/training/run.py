@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerState
 from ..analysis import measure_layers
 from ..analysis.figures import layers_figure
 from ..analysis.output import write_bytes, write_json
+from ..errors import UserError
 from .arguments import optimizer_of, training_arguments
 from .callbacks import Ema, GracefulStop, MeasureLayers, ProgressLine, SetEpoch
 from .figures import curves_figure, layer_heat_figure
@@ -261,14 +262,14 @@ def _length(dataset: Any) -> int:
 
 def _prepare_folder(output: Path, resume: bool, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file: name a folder")
+        raise UserError(f"--output {output} is a file: name a folder")
     if output.is_dir() and any(output.iterdir()):
         if not (output / RECIPE_FILE).is_file() and not _is_leftover(output):
-            raise ValueError(f"{output} holds files that are no run of ours: name another folder")
+            raise UserError(f"{output} holds files that are no run of ours: name another folder")
         if overwrite:
             shutil.rmtree(output)
         elif not resume and (output / RECIPE_FILE).is_file():
-            raise ValueError(f"{output} already holds a run: pass --resume to continue it or --overwrite to replace it")
+            raise UserError(f"{output} already holds a run: pass --resume to continue it or --overwrite to replace it")
     output.mkdir(parents=True, exist_ok=True)
 
 
@@ -289,7 +290,7 @@ def _check_same(stored: Recipe, asked: Recipe, output: Path) -> None:
     before, now = _flat(stored.to_dict()), _flat(asked.to_dict())
     for key in sorted(before.keys() | now.keys()):
         if key != "name" and before.get(key) != now.get(key):
-            raise ValueError(
+            raise UserError(
                 f"the run in {output} was started with {key} = {before.get(key)!r}, now it is {now.get(key)!r}: "
                 "resume it with the same settings, or pass --overwrite"
             )

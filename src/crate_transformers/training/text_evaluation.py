@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 from ..data.masking import MaskingCollator
 from ..data.text import load_text_source
 from ..data.tokens import CausalCollator, PackedTokens, pack_tokens
+from ..errors import UserError
 from .prediction import load_model
 from .recipe import DataOptions, Recipe
 from .tasks.language_modeling import check_vocabulary, load_tokenizer, text_metrics, xz_bits_per_byte
@@ -35,7 +36,7 @@ def evaluate_language_model(
             the text source raises.
     """
     if split not in ("train", "validation", "test"):
-        raise ValueError(f"split must be train, validation or test, got {split!r}")
+        raise UserError(f"split must be train, validation or test, got {split!r}")
     causal = is_causal(folder)
     model = load_model(folder, AutoModelForCausalLM if causal else AutoModelForMaskedLM)
     tokenizer = load_tokenizer(tokenizer_source or folder)
@@ -80,13 +81,13 @@ def is_causal(folder: str | Path) -> bool:
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise ValueError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
     names = config.architectures or []
     if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names):
         return False
     if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         return True
-    raise ValueError(f"{folder} holds a {', '.join(names) or config.model_type}, not a language model")
+    raise UserError(f"{folder} holds a {', '.join(names) or config.model_type}, not a language model")
 
 
 __all__ = ["evaluate_language_model", "is_causal"]

@@ -21,12 +21,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data import EpochSampler
+from ..errors import UserError
 from .callbacks import Ema
 
 _STAGING = ".saving"
 
 
-class DivergenceError(ValueError):
+class DivergenceError(UserError):
     """The loss became NaN or infinite."""
 
 

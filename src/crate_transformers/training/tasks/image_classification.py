@@ -12,6 +12,7 @@ from ...data import (
     ImageCollator,
     KeyedImages,
 )
+from ...errors import UserError
 from ..build import build_model
 from ..figures import confusion_matrix_figure, picture_grid_figure
 from ..recipe import Recipe
@@ -36,7 +37,7 @@ class ImageClassification(ImageTask):
         self.model = build_model(recipe, AutoModelForImageClassification, labels, self.notes)
         config = self.model.config
         if config.num_labels != len(self.classes):
-            raise ValueError(f"model.num_labels is {config.num_labels}, the data have {len(self.classes)} classes")
+            raise UserError(f"model.num_labels is {config.num_labels}, the data have {len(self.classes)} classes")
         self.prepare(config)
         self.train_data = self.augmented()
         self.validation_data, self.test_data = (

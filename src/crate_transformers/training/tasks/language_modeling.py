@@ -18,6 +18,7 @@ from transformers import (
 from ...data.masking import MaskingCollator
 from ...data.text import TextPart, load_text_source
 from ...data.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile, pack_tokens, train_tokenizer
+from ...errors import UserError
 from ..build import build_model
 from ..recipe import Recipe
 from ..report import Section
@@ -74,7 +75,7 @@ class LanguageModeling(Task):
             **{f"{name}_token_id": getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")},
         }
         if self.recipe.family.name == "crate" and self.is_causal and not self.recipe.model.get("size"):
-            raise ValueError("a causal CRATE names its shell: set model.size, e.g. gpt2-tiny, and override its fields")
+            raise UserError("a causal CRATE names its shell: set model.size, e.g. gpt2-tiny, and override its fields")
         if self.recipe.data.context_length:
             offset = fields["pad_token_id"] + 1 if self.recipe.family.name == "crate" and not self.is_causal else 0
             name = "n_positions" if self.recipe.family.name == "gpt2" else "max_position_embeddings"
@@ -86,7 +87,7 @@ class LanguageModeling(Task):
         limit = getattr(config, "max_sequence_length", config.max_position_embeddings)
         length = self.recipe.data.context_length or limit
         if not 2 <= length <= limit:
-            raise ValueError(f"data.context_length must be from 2 to the model's {limit} tokens, got {length}")
+            raise UserError(f"data.context_length must be from 2 to the model's {limit} tokens, got {length}")
         return length
 
     def _pack(self, part: str) -> TokenFile:
@@ -192,14 +193,14 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"no tokenizer at {source}: name one with --set data.tokenizer= (crate generate: --tokenizer)"
         ) from error
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
     if len(tokenizer) > vocab_size:
-        raise ValueError(
+        raise UserError(
             f"the tokenizer has {len(tokenizer)} tokens, the model {vocab_size}: they do not fit; use the model's own "
             "tokenizer, or set model.vocab_size"
         )

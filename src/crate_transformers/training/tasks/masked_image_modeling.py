@@ -18,6 +18,7 @@ from ...data import (
     MaskedImages,
     stack_items,
 )
+from ...errors import UserError
 from ..build import build_model
 from ..mirror import measure_mirror
 from ..recipe import Recipe
@@ -41,14 +42,14 @@ class MaskedImageModeling(ImageTask):
     def __init__(self, recipe: Recipe, output: Path):
         super().__init__(recipe)
         if recipe.train.mixup_alpha or recipe.train.cutmix_alpha:
-            raise ValueError("train.mixup_alpha and train.cutmix_alpha mix labels, and an autoencoder has none")
+            raise UserError("train.mixup_alpha and train.cutmix_alpha mix labels, and an autoencoder has none")
         self.output = output
         self.model = build_model(recipe, AutoModelForPreTraining, notes=self.notes)
         config: Any = self.model.config
         (height, width), (h, w) = as_pair(config.image_size), as_pair(config.patch_size)
         self.num_patches = (height // h) * (width // w)
         if config.model_type == "vit_mae" and int(self.num_patches * (1 - config.mask_ratio)) == self.num_patches:
-            raise ValueError(
+            raise UserError(
                 f"model.mask_ratio {config.mask_ratio} hides no patch, and ViT-MAE has no loss then: raise it, or use "
                 "model.family=crate_mae, whose loss is then on all patches"
             )

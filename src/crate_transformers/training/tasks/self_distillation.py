@@ -18,6 +18,7 @@ from ...data import (
     MultiCropImages,
     stack_items,
 )
+from ...errors import UserError
 from ...models.self_distillation import SelfDistillation, pooled
 from ..build import build_model
 from ..figures import picture_grid_figure
@@ -188,7 +189,7 @@ def local_size(config: Any, data: DataOptions) -> tuple[int, int]:
     if data.local_crop_size is not None:
         size = (data.local_crop_size, data.local_crop_size)
         if any(side % p or side < p for side, p in zip(size, patch, strict=True)):
-            raise ValueError(
+            raise UserError(
                 f"data.local_crop_size must be a multiple of the patch {patch[0]} x {patch[1]}, got "
                 f"{data.local_crop_size}"
             )
@@ -207,29 +208,27 @@ def _check(recipe: Recipe) -> None:
     """
     data, train = recipe.data, recipe.train
     if data.global_crops < 2:
-        raise ValueError(
-            f"data.global_crops must be at least 2, got {data.global_crops}: each is compared with another"
-        )
+        raise UserError(f"data.global_crops must be at least 2, got {data.global_crops}: each is compared with another")
     if data.local_crops < 0:
-        raise ValueError(f"data.local_crops must be >= 0, got {data.local_crops}")
+        raise UserError(f"data.local_crops must be >= 0, got {data.local_crops}")
     for name in ("global_crop_scale", "local_crop_scale"):
         scale = getattr(data, name)
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"data.{name} must be [smallest, largest] share of the area in (0, 1], got {scale}")
+            raise UserError(f"data.{name} must be [smallest, largest] share of the area in (0, 1], got {scale}")
     if data.crop != "none" or data.random_erasing:
-        raise ValueError("data.crop and data.random_erasing do not apply: pictures are seen through data.global_crops")
+        raise UserError("data.crop and data.random_erasing do not apply: pictures are seen through data.global_crops")
     if train.ema_decay is not None:
-        raise ValueError("train.ema_decay does not apply: the teacher is the average (train.teacher_momentum)")
+        raise UserError("train.ema_decay does not apply: the teacher is the average (train.teacher_momentum)")
     if train.mixup_alpha or train.cutmix_alpha or recipe.arguments.get("label_smoothing_factor"):
-        raise ValueError("train.mixup_alpha, cutmix_alpha and label_smoothing_factor need labels: leave them out")
+        raise UserError("train.mixup_alpha, cutmix_alpha and label_smoothing_factor need labels: leave them out")
     if not 0 <= train.teacher_momentum <= 1:
-        raise ValueError(f"train.teacher_momentum must be in [0, 1], got {train.teacher_momentum}")
+        raise UserError(f"train.teacher_momentum must be in [0, 1], got {train.teacher_momentum}")
     for name in ("teacher_temperature", "warmup_teacher_temperature", "student_temperature"):
         if getattr(train, name) <= 0:
-            raise ValueError(f"train.{name} must be positive, got {getattr(train, name)}")
+            raise UserError(f"train.{name} must be positive, got {getattr(train, name)}")
     for name in ("prototypes", "head_hidden_size", "head_bottleneck_size"):
         if getattr(train, name) < 1:
-            raise ValueError(f"train.{name} must be at least 1, got {getattr(train, name)}")
+            raise UserError(f"train.{name} must be at least 1, got {getattr(train, name)}")
 
 
 def _picture(crop: Tensor, processor: Any) -> Any:

@@ -19,6 +19,7 @@ from transformers import (
 from ...data.labelled_text import EncodedRows, align_tags, load_labelled_text
 from ...data.text import TextPart
 from ...data.tokens import train_tokenizer
+from ...errors import UserError
 from ..build import build_model
 from ..recipe import Recipe
 from ..report import Section
@@ -107,11 +108,11 @@ class TextHead(Task):
 
     def _check_classes(self) -> None:
         if self.rows.labels is not None and self.model.config.num_labels != len(self.rows.labels):
-            raise ValueError(
+            raise UserError(
                 f"model.num_labels is {self.model.config.num_labels}, the data have {len(self.rows.labels)} classes"
             )
         if len(self.tokenizer) > self.model.config.vocab_size:
-            raise ValueError(
+            raise UserError(
                 f"the tokenizer has {len(self.tokenizer)} tokens, the model {self.model.config.vocab_size}: "
                 "they do not fit"
             )
@@ -141,7 +142,7 @@ class TextHead(Task):
     def _encode_question(self, row: dict[str, Any]) -> dict[str, Any]:
         asked = len(self.tokenizer(row["question"], add_special_tokens=False)["input_ids"])
         if asked + self.tokenizer.num_special_tokens_to_add(pair=True) >= self.limit:
-            raise ValueError(
+            raise UserError(
                 f"a question of {asked} tokens leaves no room for its context within {self.limit} tokens: "
                 f"{row['question'][:60]!r}"
             )
