@@ -23,13 +23,13 @@ def _register_configurations() -> None:
         AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
-_LAYERS = "crate_transformers.layers"
+# transformers keeps its checkpointed layer beside the Auto classes, so these two load them on their way
+_THROUGH = ("transformers.modeling_layers", "crate_transformers.layers")
 _loading: set[str] = set()
 
 
 def _register_models() -> None:
-    # transformers keeps its checkpointed layer beside the Auto classes, so `layers` loads them on its way: wait for it
-    if _LAYERS not in _loading:
+    if not _loading.intersection(_THROUGH):  # else at the end of the last of them
         importlib.import_module("crate_transformers.models")
 
 
@@ -40,7 +40,7 @@ def _register_pipelines() -> None:
 _ON_LOAD: dict[str, Callable[[], None]] = {
     "transformers.models.auto.configuration_auto": _register_configurations,
     "transformers.models.auto.modeling_auto": _register_models,
-    _LAYERS: _register_models,
+    **dict.fromkeys(_THROUGH, _register_models),
     "transformers.pipelines": _register_pipelines,
 }
 

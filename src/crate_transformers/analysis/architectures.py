@@ -14,14 +14,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils.output_capturing import (
-    _CAN_RECORD_REGISTRY,
-    OutputRecorder,
-    maybe_install_capturing_hooks,
-    recursively_install_hooks,
-)
 
 from ..errors import UserError
+from ..upstream import _CAN_RECORD_REGISTRY, OutputRecorder, maybe_install_capturing_hooks, recursively_install_hooks
 
 
 @dataclass(frozen=True)

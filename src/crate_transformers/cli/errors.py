@@ -18,7 +18,7 @@ _OF_THE_MACHINE = frozenset(
 
 
 def exit_with_message(error: Exception) -> NoReturn:
-    """Print what a user can act on as one line on stderr and leave with status 2; let everything else show its trace."""
+    """Print what a user can act on as one line on stderr and leave with status 2; all else shows its trace."""
     if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache
-from transformers.cache_utils import DynamicLayer, StaticLayer
+
+from ..upstream import DynamicLayer, StaticLayer
 
 _GROWTH = 1.25  # a full buffer is enlarged by this factor, so that appending a token seldom copies the past
 

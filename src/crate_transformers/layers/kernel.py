@@ -20,10 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from ..native.mssa import can_mix, mssa
+from ..upstream import sdpa_attention_forward, sdpa_mask
 from .linear import add_product
 
 _MOST_FEATURES = 128

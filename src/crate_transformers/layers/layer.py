@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig
-from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..upstream import GradientCheckpointingLayer
 from .attention import SubspaceAttention
 from .linear import Linear, linear
 from .sparsification import Sparsification

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformers import CLIPImageProcessor
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
 from ..configuration.validation import as_pair
 from ..errors import UserError
+from ..upstream import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
 CROP_FRACTION = 224 / 256
 

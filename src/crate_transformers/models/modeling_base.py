@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
-from transformers.utils.output_capturing import OutputRecorder
 
 from ..errors import UserError
 from ..layers import Compression, CrateLayer, SparseCoding, Sparsification, SubspaceAttention
 from ..layers.layer import LinearDictionary, is_watched
+from ..upstream import ModelOutput, OutputRecorder
 
 # per-layer tensors beyond transformers' two (hidden_states, attentions); ask with output_<name>=True
 WHITE_BOX_RECORDS: dict[str, OutputRecorder] = {

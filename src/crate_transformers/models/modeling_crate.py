@@ -19,18 +19,20 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationConfig, GenerationMixin
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPoolingAndCrossAttentions,
-    CausalLMOutputWithPast,
-    MaskedLMOutput,
-)
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration import CrateConfig
 from ..errors import UserError
 from ..layers import CrateLayer, Linear, TextEmbeddings, kept_step_matrices, store_one_tensor
+from ..upstream import (
+    BaseModelOutputWithPoolingAndCrossAttentions,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    can_return_tuple,
+    capture_outputs,
+    create_bidirectional_mask,
+    create_causal_mask,
+    merge_with_config_defaults,
+)
 from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
 
 logger = logging.getLogger(__name__)

@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import (
-    MultipleChoiceModelOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
-from transformers.utils.generic import can_return_tuple
 
 from ..configuration import CrateConfig
 from ..errors import UserError
 from ..layers import Linear
+from ..upstream import (
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+    can_return_tuple,
+)
 from .modeling_base import check_labels, num_labels_of, pass_on_records
 from .modeling_crate import CrateModel, CrateTextPreTrainedModel, summary_token
 

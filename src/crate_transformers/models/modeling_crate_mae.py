@@ -15,10 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import ModelOutput
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
-from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration import CrateMAEConfig
 from ..configuration.validation import as_pair
@@ -34,6 +30,14 @@ from ..layers import (
 )
 from ..layers.embeddings import check_image, patchify, unpatchify
 from ..layers.layer import Expansion
+from ..upstream import (
+    BaseModelOutput,
+    ModelOutput,
+    OutputRecorder,
+    can_return_tuple,
+    capture_outputs,
+    merge_with_config_defaults,
+)
 from .modeling_base import CratePreTrainedModel, pass_on_records, run_layers
 
 

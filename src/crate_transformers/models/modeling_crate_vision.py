@@ -14,13 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration import CrateVisionConfig
 from ..errors import UserError
 from ..layers import CrateLayer, Linear, VisionEmbeddings
+from ..upstream import (
+    BaseModelOutputWithPooling,
+    ImageClassifierOutput,
+    can_return_tuple,
+    capture_outputs,
+    merge_with_config_defaults,
+)
 from .modeling_base import CratePreTrainedModel, check_labels, num_labels_of, pass_on_records, run_layers
 
 

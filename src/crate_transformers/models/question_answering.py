@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, pipelines
-from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.pipelines.base import ChunkPipeline
 
 from ..errors import UserError
+from ..upstream import PIPELINE_REGISTRY, ChunkPipeline
 
 TASK = "question-answering"
 

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
 from ..errors import MissingPackageError, UserError
 from ..objective import coding_rate
+from ..upstream import ModelOutput
 from .modeling_crate_vision import CrateVisionModel
 
 SelfDistillationLoss = Literal["dino", "coding_rate"]

@@ -13,13 +13,12 @@ import yaml
 from accelerate import PartialState
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from ..analysis import measure_layers
 from ..analysis.figures import layers_figure
 from ..analysis.output import write_bytes, write_json
 from ..errors import UserError
+from ..upstream import TRAINER_STATE_NAME, PrinterCallback, TrainerState
 from .arguments import optimizer_of, training_arguments
 from .callbacks import Ema, GracefulStop, MeasureLayers, ProgressLine, SetEpoch
 from .figures import curves_figure, layer_heat_figure

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Trainer
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..data import EpochSampler
 from ..errors import UserError
+from ..upstream import PREFIX_CHECKPOINT_DIR, TRAINER_STATE_NAME
 from .callbacks import Ema
 
 _STAGING = ".saving"

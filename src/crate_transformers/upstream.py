@@ -1,0 +1,126 @@
+"""The parts of transformers that are not its public API, in one place, with the versions in which each was seen.
+
+transformers changes its inner parts in minor releases: 5.24 renamed the cache argument of `forward`, and text was wrong
+without a word. So whatever is not a top-level name of transformers is imported from here, and nowhere else; the methods
+that we override, and the keywords that transformers passes to a `forward`, are listed here; `tests/test_upstream.py`
+looks for each of them in the version that is installed.
+
+Names are loaded when they are first used: some pull in the whole Trainer, or the pipelines.
+"""
+
+import importlib
+from dataclasses import fields
+from typing import Any
+
+_BOTH = "5.17 to 5.24"  # the oldest and the newest version that the metadata allow
+
+# name -> (module below transformers, versions in which it was seen there)
+SEEN: dict[str, tuple[str, str]] = {
+    # layers
+    "GradientCheckpointingLayer": ("modeling_layers", _BOTH),
+    "DynamicLayer": ("cache_utils", _BOTH),
+    "StaticLayer": ("cache_utils", _BOTH),
+    "sdpa_attention_forward": ("integrations.sdpa_attention", _BOTH),
+    "sdpa_mask": ("masking_utils", _BOTH),
+    # models
+    "create_bidirectional_mask": ("masking_utils", _BOTH),
+    "create_causal_mask": ("masking_utils", _BOTH),
+    "BaseModelOutput": ("modeling_outputs", _BOTH),
+    "BaseModelOutputWithPooling": ("modeling_outputs", _BOTH),
+    "BaseModelOutputWithPoolingAndCrossAttentions": ("modeling_outputs", _BOTH),
+    "CausalLMOutputWithPast": ("modeling_outputs", _BOTH),
+    "ImageClassifierOutput": ("modeling_outputs", _BOTH),
+    "MaskedLMOutput": ("modeling_outputs", _BOTH),
+    "MultipleChoiceModelOutput": ("modeling_outputs", _BOTH),
+    "QuestionAnsweringModelOutput": ("modeling_outputs", _BOTH),
+    "SequenceClassifierOutput": ("modeling_outputs", _BOTH),
+    "TokenClassifierOutput": ("modeling_outputs", _BOTH),
+    "ModelOutput": ("utils", _BOTH),
+    "can_return_tuple": ("utils.generic", _BOTH),
+    "merge_with_config_defaults": ("utils.generic", _BOTH),
+    "TransformersKwargs": ("utils.generic", _BOTH),
+    "OutputRecorder": ("utils.output_capturing", _BOTH),
+    "capture_outputs": ("utils.output_capturing", _BOTH),
+    "maybe_install_capturing_hooks": ("utils.output_capturing", _BOTH),
+    "recursively_install_hooks": ("utils.output_capturing", _BOTH),
+    "_CAN_RECORD_REGISTRY": ("utils.output_capturing", _BOTH),
+    "IMAGENET_DEFAULT_MEAN": ("image_utils", _BOTH),
+    "IMAGENET_DEFAULT_STD": ("image_utils", _BOTH),
+    "PILImageResampling": ("image_utils", _BOTH),
+    "PIPELINE_REGISTRY": ("pipelines", _BOTH),
+    "ChunkPipeline": ("pipelines.base", _BOTH),
+    # training
+    "PREFIX_CHECKPOINT_DIR": ("trainer_utils", _BOTH),
+    "PrinterCallback": ("trainer_callback", _BOTH),
+    "TRAINER_STATE_NAME": ("trainer", _BOTH),
+    "TrainerState": ("trainer_callback", _BOTH),
+    "transformers_logging": ("utils.logging", _BOTH),
+}
+
+# what we override or call that begins with an underscore: class -> attributes; seen in 5.17 to 5.24
+OVERRIDDEN: dict[str, tuple[str, ...]] = {
+    "PreTrainedModel": (
+        "_can_compile_fullgraph",
+        "_can_record_outputs",
+        "_from_config",
+        "_init_weights",
+        "_no_split_modules",
+        "_supports_attention_backend",
+        "_supports_flash_attn",
+        "_supports_flex_attn",
+        "_supports_sdpa",
+        "_tied_weights_keys",
+    ),
+    "GenerationMixin": ("_prepare_generated_length", "_prepare_position_ids_for_generation"),
+    "Trainer": (
+        "_determine_best_metric",
+        "_get_output_dir",
+        "_get_train_sampler",
+        "_load_from_checkpoint",
+        "_save_checkpoint",
+    ),
+}
+
+# keywords that transformers passes to a forward of its own accord, beside those of `TransformersKwargs`
+_OF_CALLERS = frozenset({"return_dict", "use_cache", "output_hidden_states", "output_attentions"})
+_OF_TEXT = frozenset(
+    {
+        "mm_encoder_outputs",  # generate: an empty dictionary for models of text alone
+        "shift_labels",  # Trainer, with context parallelism
+        "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx",  # packed sequences
+        "block_table", "cache_position", "logits_indices", "max_seqlen_q", "max_seqlen_k",  # continuous batching
+        "read_index", "write_index",
+    }
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in SEEN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    place = f"transformers.{SEEN[name][0]}"
+    module = importlib.import_module(place)
+    value = module if name == "transformers_logging" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def cache_name() -> str:
+    """What this version of transformers calls the cache, as a keyword of `forward` and a field of its outputs."""
+    outputs = __getattr__("CausalLMOutputWithPast")
+    return "cache" if "cache" in {field.name for field in fields(outputs)} else "past_key_values"
+
+
+def known_keywords(model: Any) -> frozenset[str]:
+    """Keywords beside its signature that the `forward` of a backbone takes: what transformers passes, and records."""
+    recorded = {f"output_{name}" for name in __getattr__("_CAN_RECORD_REGISTRY").get(record_key(model)) or ()}
+    common = _OF_CALLERS | {"num_items_in_batch", "output_router_logits", "is_causal"} | recorded
+    reads_text = getattr(model, "main_input_name", "input_ids") == "input_ids"
+    return common | frozenset(__getattr__("TransformersKwargs").__annotations__) | _OF_TEXT if reads_text else common
+
+
+def record_key(model: Any) -> Any:
+    """The key of a model's class in transformers' registry of recorders: older versions want its text."""
+    return model if type(__getattr__("_CAN_RECORD_REGISTRY")) is not dict else str(model.__class__)
+
+
+__all__ = ["OVERRIDDEN", "SEEN", "cache_name", "known_keywords", "record_key"]
