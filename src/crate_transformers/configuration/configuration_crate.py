@@ -69,7 +69,7 @@ class CrateConfig(PreTrainedConfig):
     """
 
     model_type = "crate"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 (the parent's declaration)
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]  # noqa: RUF012 (the parent's declaration)
 
     vocab_size: int = 50265
     hidden_size: int = 768

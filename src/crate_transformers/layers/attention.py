@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig
 
+from .cache import extend
 from .kernel import ATTENTION_FUNCTIONS
 from .linear import Linear
 
@@ -32,18 +33,25 @@ def eager_subspace_attention(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
+    is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """Attention by its definition, in the signature of transformers' attention interface.
 
     Args:
-        query: (B, K, N, p). key, value: (B, K, M, p). attention_mask: additive, broadcastable to (B, K, N, M).
+        query: (B, K, N, p). key, value: (B, K, M, p). attention_mask: broadcastable to (B, K, N, M), additive, or bool
+            with True for what is seen. is_causal: without a mask, token i sees j <= i; None is the module's.
 
     Returns:
         mixed tokens (B, N, K, p) and the attention (B, K, N, M), whose rows sum to 1.
     """
     scores = query @ key.mT * scaling  # (B, K, N, M)
-    if attention_mask is not None:
+    causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    if attention_mask is None and causal and query.shape[2] > 1:
+        attention_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask
     attention = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     attention = nn.functional.dropout(attention, p=dropout, training=module.training)
@@ -84,7 +92,7 @@ class SubspaceAttention(nn.Module):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         num_queries: int | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
@@ -93,14 +101,15 @@ class SubspaceAttention(nn.Module):
         Args:
             hidden_states: (B, N, d), after LayerNorm.
             attention_mask: what the attention operator takes (see transformers' masking_utils), or None.
-            past_key_values: the cache; one tensor a layer (see layers/cache.py).
+            cache: the cache; one tensor a layer (see layers/cache.py).
             num_queries: mix only so many tokens, the first ones, with all of them; None: every token.
+            kwargs: attn_implementation, instead of the configuration's; what the attention operator takes.
 
         Returns:
             (B, N, d), and the attention (B, K, N, M) where the operator gives it (eager), else None; N is num_queries
             where that is given.
         """
-        if num_queries is not None and past_key_values is None and self._can_absorb(hidden_states, attention_mask):
+        if num_queries is not None and cache is None and self._can_absorb(hidden_states, attention_mask):
             return self._mix_first(hidden_states, attention_mask, num_queries, **kwargs)
         batch, num_tokens, _ = hidden_states.shape
         projected = self.subspaces(hidden_states).view(batch, num_tokens, self.num_heads, self.head_dim)
@@ -110,14 +119,17 @@ class SubspaceAttention(nn.Module):
             queries = projected[:, :, :num_queries]
             if isinstance(attention_mask, Tensor) and attention_mask.ndim == 4:
                 attention_mask = attention_mask[:, :, :num_queries]
-        if past_key_values is not None:
-            keys, values = past_key_values.update(projected, projected, self.layer_idx)  # (B, K, M, p)
+        if cache is not None:
+            keys, values = extend(cache, projected, self.layer_idx, kwargs)  # (B, K, M, p)
 
         mixed, attention = self._attend(queries, keys, values, attention_mask, **kwargs)
         return self.output(mixed.flatten(2)), attention
 
-    def _attend(self, *tokens_and_mask: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        attend = ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_subspace_attention)
+    def _attend(
+        self, *tokens_and_mask: Any, attn_implementation: str | None = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        name = attn_implementation or self.config._attn_implementation
+        attend = ATTENTION_FUNCTIONS.get_interface(name, eager_subspace_attention)
         dropout = self.attention_dropout if self.training else 0.0
         return attend(self, *tokens_and_mask, dropout=dropout, scaling=self.scaling, **kwargs)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from ..upstream import DynamicLayer, StaticLayer
+from ..upstream import DynamicLayer, StaticLayer, cache_name
 
 _GROWTH = 1.25  # a full buffer is enlarged by this factor, so that appending a token seldom copies the past
 
@@ -95,6 +95,25 @@ class SubspaceStaticLayer(_OneTensor, StaticLayer):
         return self.keys, self.keys
 
 
+def extend(cache: Any, tokens: Tensor, layer_idx: int, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Append projected tokens (B, K, N, p) to a layer of a cache.
+
+    Args:
+        cache: transformers' Cache, or the paged one of its continuous batching.
+        options: what the attention operator is given besides. A paged cache reads its places there and may change it;
+            before transformers 5.24 it is the operator itself that appends, and finds the cache there.
+
+    Returns:
+        keys and values (B, K, M, p) to attend to.
+    """
+    if isinstance(cache, Cache):
+        return cache.update(tokens, tokens, layer_idx)
+    if cache_name() == "cache":
+        return cache.update(tokens, tokens, layer_idx, kwargs=options)
+    options["cache"] = cache
+    return tokens, tokens
+
+
 def store_one_tensor(cache: Cache) -> Cache:
     """Let a dynamic or static cache of transformers store one tensor a layer, in place.
 
@@ -104,6 +123,8 @@ def store_one_tensor(cache: Cache) -> Cache:
     Returns:
         the same cache.
     """
+    if not isinstance(cache, Cache):
+        return cache  # paged: its blocks are its own
     if cache.layer_class_to_replicate is DynamicLayer:
         cache.layer_class_to_replicate = SubspaceDynamicLayer
     for index, layer in enumerate(cache.layers):
@@ -114,4 +135,4 @@ def store_one_tensor(cache: Cache) -> Cache:
     return cache
 
 
-__all__ = ["SubspaceDynamicLayer", "SubspaceStaticLayer", "store_one_tensor"]
+__all__ = ["SubspaceDynamicLayer", "SubspaceStaticLayer", "extend", "store_one_tensor"]

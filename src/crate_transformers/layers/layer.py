@@ -68,11 +68,11 @@ class CrateLayer(GradientCheckpointingLayer):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Z_next (B, N, d) of Z (B, N, d); attention_mask, past_key_values, num_queries as in SubspaceAttention."""
-        half_hidden_states = self.compression(hidden_states, attention_mask, past_key_values=past_key_values, **kwargs)
+        """Z_next (B, N, d) of Z (B, N, d); attention_mask, cache, num_queries as in SubspaceAttention."""
+        half_hidden_states = self.compression(hidden_states, attention_mask, cache=cache, **kwargs)
         return self.sparsification(half_hidden_states)
 
 

@@ -1,5 +1,10 @@
 """What every CRATE model shares: what transformers may do with it, what can be recorded, how layers start."""
 
+import difflib
+import inspect
+import logging
+from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import torch
@@ -10,7 +15,9 @@ from transformers import initialization as init
 from ..errors import UserError
 from ..layers import Compression, CrateLayer, SparseCoding, Sparsification, SubspaceAttention
 from ..layers.layer import LinearDictionary, is_watched
-from ..upstream import ModelOutput, OutputRecorder
+from ..upstream import ModelOutput, OutputRecorder, known_keywords
+
+logger = logging.getLogger(__name__)
 
 # per-layer tensors beyond transformers' two (hidden_states, attentions); ask with output_<name>=True
 WHITE_BOX_RECORDS: dict[str, OutputRecorder] = {
@@ -21,6 +28,51 @@ WHITE_BOX_RECORDS: dict[str, OutputRecorder] = {
 
 
 _Outputs = TypeVar("_Outputs", bound=ModelOutput)
+
+
+def backbone_forward(forward: Callable[..., _Outputs]) -> Callable[..., _Outputs]:
+    """The outermost decorator of a backbone's forward; heads pass their keywords on to it.
+
+    * A keyword that it does not know is refused: it may be another version's name of something that counts.
+    * Attention that is asked for is made by the eager form, which alone has it, for this call.
+    * A record that is asked for and comes back empty is an error.
+    """
+    named = frozenset(inspect.signature(forward).parameters)
+
+    @wraps(forward)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _check_keywords(self, named, kwargs)
+        wants_attention = kwargs.get("output_attentions", getattr(self.config, "output_attentions", False))
+        if wants_attention and self.config._attn_implementation != "eager":
+            _tell_eager(type(self).__name__, self.config._attn_implementation)
+            kwargs["attn_implementation"] = "eager"
+        outputs = forward(self, *args, **kwargs)
+        if isinstance(outputs, ModelOutput):
+            for name in ("hidden_states", "attentions", *WHITE_BOX_RECORDS):
+                if outputs.get(name) == ():
+                    what = "is closed: ask the model that it was made from" if self.is_fused else "makes none"
+                    raise UserError(f"output_{name}=True: this {type(self).__name__} {what}")
+        return outputs
+
+    return checked
+
+
+def _check_keywords(model: Any, named: frozenset[str], given: dict[str, Any]) -> None:
+    unknown = [name for name in given if name not in named]
+    if unknown and (wrong := sorted(set(unknown) - known_keywords(model))):
+        near = difflib.get_close_matches(wrong[0], [*named, *known_keywords(model)], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"{type(model).__name__} does not know the keyword {wrong[0]!r}{hint}")
+
+
+@cache
+def _tell_eager(model: str, implementation: str) -> None:
+    logger.warning(
+        "%s: attention was asked for, and %r does not give it: the eager form is used in such calls "
+        "(set_attn_implementation('eager') uses it in all)",
+        model,
+        implementation,
+    )
 
 
 def pass_on_records(outputs: _Outputs, base_outputs: ModelOutput) -> _Outputs:
@@ -122,6 +174,7 @@ def run_layers(
 __all__ = [
     "WHITE_BOX_RECORDS",
     "CratePreTrainedModel",
+    "backbone_forward",
     "check_finite",
     "check_labels",
     "num_labels_of",

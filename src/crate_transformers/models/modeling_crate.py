@@ -11,7 +11,7 @@ Source: arXiv 2311.13110, sections on CRATE-BERT and CRATE-GPT2; the layout of t
 
 import logging
 from contextlib import nullcontext
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,14 @@ from ..upstream import (
     BaseModelOutputWithPoolingAndCrossAttentions,
     CausalLMOutputWithPast,
     MaskedLMOutput,
+    cache_name,
     can_return_tuple,
     capture_outputs,
     create_bidirectional_mask,
     create_causal_mask,
     merge_with_config_defaults,
 )
-from .modeling_base import CratePreTrainedModel, check_labels, pass_on_records, run_layers
+from .modeling_base import CratePreTrainedModel, backbone_forward, check_labels, pass_on_records, run_layers
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ PUBLIC_ENCODER_KEYS: dict[str, str] = {
 class CrateModelOutput(BaseModelOutputWithPoolingAndCrossAttentions):
     """Outputs of the backbone.
 
-    last_hidden_state (B, T, d), pooler_output (B, d) where there is a pooler, past_key_values where there is a cache.
+    last_hidden_state (B, T, d), pooler_output (B, d) where there is a pooler, the cache where there is one.
     On request, a tuple with an entry a layer: hidden_states (L + 1), attentions ((B, K, T, T), eager only),
     half_hidden_states, subspace_projections, codes.
     """
@@ -96,6 +97,20 @@ def check_padding(attention_mask: Any) -> None:
             f"the batch is all padding: attention_mask {tuple(attention_mask.shape)} is 0 everywhere; leave such a "
             "batch out"
         )
+
+
+def one_cache(cache: Any, past_key_values: Any) -> Any:
+    """The cache, by whichever of its two names it was given.
+
+    Raises:
+        UserError: both names, or what is no cache.
+    """
+    if cache is not None and past_key_values is not None:
+        raise UserError("the cache came twice, as cache and as past_key_values: pass one of them")
+    cache = past_key_values if cache is None else cache
+    if cache is not None and not hasattr(cache, "update"):
+        raise UserError(f"the cache must be one of transformers', e.g. DynamicCache(), got {type(cache).__name__}")
+    return cache
 
 
 class CrateTextPreTrainedModel(CratePreTrainedModel):
@@ -170,6 +185,7 @@ class CrateModel(CrateTextPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.embeddings.word_embeddings = value
 
+    @backbone_forward
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -179,6 +195,7 @@ class CrateModel(CrateTextPreTrainedModel):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         num_read: int | None = None,
@@ -190,7 +207,8 @@ class CrateModel(CrateTextPreTrainedModel):
             input_ids: (B, T), or inputs_embeds (B, T, d).
             attention_mask: (B, past + T), 1 for a token and 0 for padding, on either side; or a prepared 4-d mask.
             token_type_ids: (B, T). position_ids: (B, T), rows of the position table (see CrateConfig.position_offset).
-            past_key_values, use_cache: the cache of a decoder; it stores one tensor a layer.
+            cache, use_cache: the cache of a decoder; it stores one tensor a layer. past_key_values: its other name, of
+                transformers before 5.24.
             num_read: how many of the last layer's tokens are read, the first ones; an encoder makes no other, unless
                 records are asked for or a hook is in the backbone. None: all.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
@@ -198,8 +216,10 @@ class CrateModel(CrateTextPreTrainedModel):
 
         Raises:
             ValueError: both or neither of input_ids and inputs_embeds; a token outside the vocabulary; a batch
-                that is all padding; a sequence longer than the position table.
+                that is all padding; a sequence longer than the position table; an encoder that is given a cache; a
+                keyword that is not known.
         """
+        cache = one_cache(cache, past_key_values)
         if (input_ids is None) == (inputs_embeds is None):
             raise UserError("pass exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
@@ -214,42 +234,55 @@ class CrateModel(CrateTextPreTrainedModel):
         if attention_mask is not None:
             check_padding(attention_mask)
         if not self.config.is_decoder:
-            use_cache, past_key_values = False, None
-        elif use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+            if cache is not None:
+                raise UserError(f"{type(self).__name__} is an encoder (config.is_decoder is false): it has no cache")
+            use_cache = False
+        elif use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        is_paged = cache is not None and not isinstance(cache, Cache)  # continuous batching: it counts and masks
         past_length: int | Tensor = 0
-        if past_key_values is not None:
-            past_length = store_one_tensor(past_key_values).get_seq_length()
+        if cache is not None and not is_paged:
+            past_length = store_one_tensor(cache).get_seq_length()
         inputs = input_ids if input_ids is not None else inputs_embeds
         assert inputs is not None
         if inputs.shape[1] == 0:
             raise UserError("a sequence of no token: pass at least one")
+        if is_paged and position_ids is not None:
+            position_ids = position_ids + self.config.position_offset  # transformers counts from zero
         if isinstance(past_length, int) and position_ids is None:
             self._check_length(past_length + inputs.shape[1])
 
         hidden_states = self.embeddings(
             input_ids, inputs_embeds, position_ids, token_type_ids, attention_mask, past_length
         )
-        mask_arguments = {
-            "config": self.config,
-            "inputs_embeds": hidden_states,
-            "attention_mask": attention_mask,
-        }
-        if self.config.is_decoder:
-            mask = create_causal_mask(**mask_arguments, past_key_values=past_key_values)
-        else:
-            mask = create_bidirectional_mask(**mask_arguments)
+        mask = attention_mask if is_paged else self._mask(hidden_states, attention_mask, cache, **kwargs)
         read = None if self.config.is_decoder else num_read
-        hidden_states = run_layers(self, hidden_states, mask, read, past_key_values=past_key_values, **kwargs)
+        hidden_states = run_layers(self, hidden_states, mask, read, cache=cache, **kwargs)
         hidden_states = self.norm(hidden_states)
         pooled = None
         if self.pooler is not None:
             pooled = self.pooler(summary_token(hidden_states, self.config, input_ids, attention_mask))
         return CrateModelOutput(
-            last_hidden_state=hidden_states,
-            pooler_output=pooled,
-            past_key_values=past_key_values if use_cache else None,
+            last_hidden_state=hidden_states, pooler_output=pooled, **{cache_name(): cache if use_cache else None}
         )
+
+    def _mask(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None,
+        cache: Cache | None,
+        attn_implementation: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The mask in the form that the attention operator takes."""
+        config = self.config
+        if attn_implementation is not None:
+            config = copy(config)
+            config._attn_implementation = attn_implementation
+        given = {"config": config, "inputs_embeds": hidden_states, "attention_mask": attention_mask}
+        if config.is_decoder:
+            return create_causal_mask(**given, **{cache_name(): cache})
+        return create_bidirectional_mask(**given)
 
     def _check_length(self, num_tokens: int) -> None:
         limit = self.config.max_sequence_length
@@ -345,11 +378,15 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
     def generate(
         self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """As in transformers. The matrices of the ISTA steps are built once a call where that pays."""
+        """As in transformers, with a cache by either name. The matrices of the ISTA steps are built once a call, where
+        that pays."""
         given = generation_config or self.generation_config
         assert given is not None
         lengths = [kwargs.get("max_new_tokens"), kwargs.get("max_length"), given.max_new_tokens, given.max_length]
         new_tokens = next((length for length in lengths if length is not None), self.config.max_sequence_length)
+        given_cache = one_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
+        if given_cache is not None:
+            kwargs[cache_name()] = given_cache
         # d^3 products once, against d^2 weights that each new token need not read: even at about d / 32 tokens
         pays = new_tokens >= self.config.hidden_size // 16
         with kept_step_matrices(self) if pays else nullcontext():
@@ -388,6 +425,7 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
@@ -404,7 +442,7 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
             token_type_ids,
             position_ids,
             inputs_embeds,
-            past_key_values=past_key_values,
+            cache=one_cache(cache, past_key_values),
             use_cache=use_cache,
             **kwargs,
         )
@@ -414,7 +452,7 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         if labels is not None:
             check_labels(labels, self.config.vocab_size)
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-        result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+        result = CausalLMOutputWithPast(loss=loss, logits=logits, **{cache_name(): outputs.get(cache_name())})
         return pass_on_records(result, outputs)
 
 

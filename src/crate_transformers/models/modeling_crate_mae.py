@@ -38,7 +38,7 @@ from ..upstream import (
     capture_outputs,
     merge_with_config_defaults,
 )
-from .modeling_base import CratePreTrainedModel, pass_on_records, run_layers
+from .modeling_base import CratePreTrainedModel, backbone_forward, pass_on_records, run_layers
 
 
 @dataclass
@@ -156,6 +156,7 @@ class CrateMAEModel(CrateMAEPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.patch_embeddings
 
+    @backbone_forward
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -221,6 +222,7 @@ class CrateMAEDecoder(CrateMAEPreTrainedModel):
         self.prediction = Linear(config.hidden_size, patch_height * patch_width * config.num_channels)
         self.post_init()
 
+    @backbone_forward
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> BaseModelOutput:
@@ -292,7 +294,7 @@ class CrateMAEForPreTraining(CrateMAEPreTrainedModel):
             "output_attentions": output_decoder_attentions,
         }
         encoded = self.crate(pixel_values, noise, mask_ratio, interpolate_pos_encoding, **kwargs)
-        decoded = self.decoder(encoded.last_hidden_state, **{**kwargs, **decoder_records})
+        decoded = self.decoder(encoded.last_hidden_state, **decoder_records)
         prediction = decoded.last_hidden_state
         assert pixel_values is not None  # or the encoder had raised
         outputs = CrateMAEForPreTrainingOutput(

@@ -25,7 +25,14 @@ from ..upstream import (
     capture_outputs,
     merge_with_config_defaults,
 )
-from .modeling_base import CratePreTrainedModel, check_labels, num_labels_of, pass_on_records, run_layers
+from .modeling_base import (
+    CratePreTrainedModel,
+    backbone_forward,
+    check_labels,
+    num_labels_of,
+    pass_on_records,
+    run_layers,
+)
 
 
 @dataclass
@@ -90,6 +97,7 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.patch_embeddings
 
+    @backbone_forward
     @merge_with_config_defaults
     @capture_outputs
     def forward(
