@@ -81,41 +81,48 @@ OVERRIDDEN: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# keywords that transformers passes to a forward of its own accord, beside those of `TransformersKwargs`
-_OF_CALLERS = frozenset({"return_dict", "use_cache", "output_hidden_states", "output_attentions"})
+# keywords that transformers passes to a forward of its own accord; of a text model also those of `TransformersKwargs`
+_COMMON = frozenset(
+    {"return_dict", "use_cache", "output_hidden_states", "output_attentions", "output_router_logits", "is_causal",
+     "num_items_in_batch"}
+)  # fmt: skip
 _OF_TEXT = frozenset(
     {
         "mm_encoder_outputs",  # generate: an empty dictionary for models of text alone
         "shift_labels",  # Trainer, with context parallelism
         "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx",  # packed sequences
-        "block_table", "cache_position", "logits_indices", "max_seqlen_q", "max_seqlen_k",  # continuous batching
-        "read_index", "write_index",
+        "block_table", "logits_indices", "logits_processor_args", "max_seqlen_q", "max_seqlen_k", "read_index",
+        "write_index",  # continuous batching, 5.17 to 5.24
     }
 )  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in SEEN:
+    if name in _COMPUTED:
+        value = _COMPUTED[name]()
+    elif name in SEEN:
+        module = importlib.import_module(f"transformers.{SEEN[name][0]}")
+        value = module if name == "transformers_logging" else getattr(module, name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    place = f"transformers.{SEEN[name][0]}"
-    module = importlib.import_module(place)
-    value = module if name == "transformers_logging" else getattr(module, name)
     globals()[name] = value
     return value
 
 
-def cache_name() -> str:
-    """What this version of transformers calls the cache, as a keyword of `forward` and a field of its outputs."""
-    outputs = __getattr__("CausalLMOutputWithPast")
-    return "cache" if "cache" in {field.name for field in fields(outputs)} else "past_key_values"
+def _cache_name() -> str:
+    names = {field.name for field in fields(__getattr__("CausalLMOutputWithPast"))}
+    return "cache" if "cache" in names else "past_key_values"
 
 
-def known_keywords(model: Any) -> frozenset[str]:
-    """Keywords beside its signature that the `forward` of a backbone takes: what transformers passes, and records."""
-    recorded = {f"output_{name}" for name in __getattr__("_CAN_RECORD_REGISTRY").get(record_key(model)) or ()}
-    common = _OF_CALLERS | {"num_items_in_batch", "output_router_logits", "is_causal"} | recorded
-    reads_text = getattr(model, "main_input_name", "input_ids") == "input_ids"
-    return common | frozenset(__getattr__("TransformersKwargs").__annotations__) | _OF_TEXT if reads_text else common
+def _text_keywords() -> frozenset[str]:
+    return _COMMON | _OF_TEXT | frozenset(__getattr__("TransformersKwargs").__annotations__)
+
+
+_COMPUTED = {
+    "CACHE": _cache_name,  # what this version calls the cache: a keyword of `forward`, a field of outputs
+    "IMAGE_KEYWORDS": lambda: _COMMON,
+    "TEXT_KEYWORDS": _text_keywords,
+}
 
 
 def record_key(model: Any) -> Any:
@@ -123,4 +130,9 @@ def record_key(model: Any) -> Any:
     return model if type(__getattr__("_CAN_RECORD_REGISTRY")) is not dict else str(model.__class__)
 
 
-__all__ = ["OVERRIDDEN", "SEEN", "cache_name", "known_keywords", "record_key"]
+def recorded_names(model: Any) -> set[str]:
+    """Names of the records that a model's class declares; `output_NAME=True` asks for one."""
+    return set(__getattr__("_CAN_RECORD_REGISTRY").get(record_key(model)) or ())
+
+
+__all__ = ["OVERRIDDEN", "SEEN", "record_key", "recorded_names"]

@@ -211,7 +211,7 @@ def test_half_the_cache_of_gpt2():
 def test_streaming(model):
     class Tokens:
         def decode(self, ids, **_):
-            return " ".join(map(str, ids)) + "\n"
+            return " ".join(map(str, [ids] if isinstance(ids, int) else ids)) + "\n"
 
     streamer = TextIteratorStreamer(Tokens(), timeout=30)
     expected = generate(model, token_ids(1), streamer=streamer)

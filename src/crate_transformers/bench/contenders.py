@@ -34,7 +34,7 @@ from ..interop import fuse
 from ..models import CrateForCausalLM, CrateForImageClassification, CrateModel
 from ..models.image_processing import image_processor_of
 from ..objective import subspace_coding_rate
-from ..upstream import cache_name
+from ..upstream import CACHE
 from .public_formulation import from_library, public_coding_rate
 
 Task = Literal["vision", "encoder", "decoding", "rates", "loading"]
@@ -218,7 +218,7 @@ def cache_bytes(name: str, case: Case) -> int:
     """Bytes that the cache holds after `case.tokens` tokens; one tensor under two names counts once."""
     model = _decoder(name.partition(" ")[0], case).eval()  # a form changes weights, not the cache
     with torch.no_grad():
-        cache = model(torch.ones(case.batch, case.tokens, dtype=torch.long), use_cache=True)[cache_name()]
+        cache = model(torch.ones(case.batch, case.tokens, dtype=torch.long), use_cache=True)[CACHE]
     tensors = {t.data_ptr(): t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values)}
     return sum(tensors.values())
 

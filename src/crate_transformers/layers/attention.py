@@ -53,7 +53,8 @@ def eager_subspace_attention(
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:
         scores = scores + attention_mask
-    attention = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    wide = torch.promote_types(scores.dtype, torch.float32)  # half precision is widened, float64 stays
+    attention = torch.softmax(scores, dim=-1, dtype=wide).to(query.dtype)
     attention = nn.functional.dropout(attention, p=dropout, training=module.training)
     return (attention @ value).transpose(1, 2).contiguous(), attention
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from ..upstream import DynamicLayer, StaticLayer, cache_name
+from ..upstream import CACHE, DynamicLayer, StaticLayer
 
 _GROWTH = 1.25  # a full buffer is enlarged by this factor, so that appending a token seldom copies the past
 
@@ -108,7 +108,7 @@ def extend(cache: Any, tokens: Tensor, layer_idx: int, options: dict[str, Any]) 
     """
     if isinstance(cache, Cache):
         return cache.update(tokens, tokens, layer_idx)
-    if cache_name() == "cache":
+    if CACHE == "cache":
         return cache.update(tokens, tokens, layer_idx, kwargs=options)
     options["cache"] = cache
     return tokens, tokens

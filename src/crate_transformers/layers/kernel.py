@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 
+from ..native.attention_gradient import FusedAttention, can_fuse
 from ..native.mssa import can_mix, mssa
 from ..upstream import sdpa_attention_forward, sdpa_mask
 from .linear import add_product
@@ -63,7 +64,18 @@ def sdpa_attention(
             return SubspaceFlashAttention.apply(query, *_scaling_and_causal(module, query, **kwargs)), None
         if can_mix(query):
             return mssa(query, *_scaling_and_causal(module, query, **kwargs))[0], None
+    scaling, causal = _scaling_and_causal(module, query, **kwargs)
+    causal = causal and attention_mask is None and query.shape[2] > 1
+    if not dropout and can_fuse((query, key, value), attention_mask, causal):
+        return FusedAttention.apply(query, key, value, _additive(attention_mask, query), scaling, causal), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
+
+
+def _additive(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """A mask of truth values (True: seen) as numbers to add to the scores; one of numbers as it is."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(~mask, float("-inf"))
 
 
 def mssa_attention(module: nn.Module, *tokens: Any, **kwargs: Any) -> tuple[Tensor, None]:

@@ -15,7 +15,7 @@ from transformers import initialization as init
 from ..errors import UserError
 from ..layers import Compression, CrateLayer, SparseCoding, Sparsification, SubspaceAttention
 from ..layers.layer import LinearDictionary, is_watched
-from ..upstream import ModelOutput, OutputRecorder, known_keywords
+from ..upstream import IMAGE_KEYWORDS, TEXT_KEYWORDS, ModelOutput, OutputRecorder, recorded_names
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +58,12 @@ def backbone_forward(forward: Callable[..., _Outputs]) -> Callable[..., _Outputs
 
 
 def _check_keywords(model: Any, named: frozenset[str], given: dict[str, Any]) -> None:
-    unknown = [name for name in given if name not in named]
-    if unknown and (wrong := sorted(set(unknown) - known_keywords(model))):
-        near = difflib.get_close_matches(wrong[0], [*named, *known_keywords(model)], n=1)
+    passed = TEXT_KEYWORDS if model.main_input_name == "input_ids" else IMAGE_KEYWORDS
+    wrong = [name for name in given if name not in named and name not in passed]
+    wrong = [name for name in wrong if name.removeprefix("output_") not in recorded_names(model)] if wrong else []
+    if wrong:
+        known = [*named, *passed, *(f"output_{name}" for name in recorded_names(model))]
+        near = difflib.get_close_matches(wrong[0], known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UserError(f"{type(model).__name__} does not know the keyword {wrong[0]!r}{hint}")
 

@@ -24,10 +24,10 @@ from ..configuration import CrateConfig
 from ..errors import UserError
 from ..layers import CrateLayer, Linear, TextEmbeddings, kept_step_matrices, store_one_tensor
 from ..upstream import (
+    CACHE,
     BaseModelOutputWithPoolingAndCrossAttentions,
     CausalLMOutputWithPast,
     MaskedLMOutput,
-    cache_name,
     can_return_tuple,
     capture_outputs,
     create_bidirectional_mask,
@@ -237,6 +237,12 @@ class CrateModel(CrateTextPreTrainedModel):
             if cache is not None:
                 raise UserError(f"{type(self).__name__} is an encoder (config.is_decoder is false): it has no cache")
             use_cache = False
+        elif self._recomputes():
+            if cache is not None:
+                logger.warning(
+                    "layers are recomputed in the backward pass, which would fill the cache twice: none is kept"
+                )
+            use_cache, cache = False, None
         elif use_cache and cache is None:
             cache = DynamicCache(config=self.config)
         is_paged = cache is not None and not isinstance(cache, Cache)  # continuous batching: it counts and masks
@@ -263,8 +269,13 @@ class CrateModel(CrateTextPreTrainedModel):
         if self.pooler is not None:
             pooled = self.pooler(summary_token(hidden_states, self.config, input_ids, attention_mask))
         return CrateModelOutput(
-            last_hidden_state=hidden_states, pooler_output=pooled, **{cache_name(): cache if use_cache else None}
+            last_hidden_state=hidden_states, pooler_output=pooled, **{CACHE: cache if use_cache else None}
         )
+
+    def _recomputes(self) -> bool:
+        """Whether the backward pass of this forward runs the layers again (gradient checkpointing)."""
+        recomputed = any(layer.gradient_checkpointing for layer in self.layers)
+        return recomputed and self.training and torch.is_grad_enabled()
 
     def _mask(
         self,
@@ -281,7 +292,7 @@ class CrateModel(CrateTextPreTrainedModel):
             config._attn_implementation = attn_implementation
         given = {"config": config, "inputs_embeds": hidden_states, "attention_mask": attention_mask}
         if config.is_decoder:
-            return create_causal_mask(**given, **{cache_name(): cache})
+            return create_causal_mask(**given, **{CACHE: cache})
         return create_bidirectional_mask(**given)
 
     def _check_length(self, num_tokens: int) -> None:
@@ -386,7 +397,7 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         new_tokens = next((length for length in lengths if length is not None), self.config.max_sequence_length)
         given_cache = one_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
         if given_cache is not None:
-            kwargs[cache_name()] = given_cache
+            kwargs[CACHE] = given_cache
         # d^3 products once, against d^2 weights that each new token need not read: even at about d / 32 tokens
         pays = new_tokens >= self.config.hidden_size // 16
         with kept_step_matrices(self) if pays else nullcontext():
@@ -452,7 +463,7 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         if labels is not None:
             check_labels(labels, self.config.vocab_size)
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-        result = CausalLMOutputWithPast(loss=loss, logits=logits, **{cache_name(): outputs.get(cache_name())})
+        result = CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: outputs.get(CACHE)})
         return pass_on_records(result, outputs)
 
 

@@ -1,8 +1,9 @@
-"""MSSA on a CPU as an operator of torch, `crate::mssa`, differentiable once; mssa.cpp says what it computes and how.
+"""MSSA on a CPU as an operator of torch, `crate::mssa`; mssa.cpp says what it computes and how.
 
 An operator, so that compilation, counting of operations and shape inference treat it like torch's own. Where the
 tokens are too far apart in length for the form of mssa.cpp, or not finite, torch's fused attention does the work.
 Tokens in half precision are widened, and the result is rounded once: scores, weights and sums are float32 throughout.
+A graph of the gradient (`create_graph=True`, a gradient penalty) is that of the definition.
 
 Shapes: B batch, K heads, N tokens, p features.
 """
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from .attention_gradient import sum_of_gradients
 from .build import load
 from .tensors import at, heads_of, is_plain, threads
 
@@ -94,6 +96,9 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
 
 
 def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        w = ctx.saved_tensors[0]
+        return sum_of_gradients(gradient, (w, w, w), None, ctx.scaling, ctx.causal), None, None
     grad = torch.ops.crate.mssa_backward(gradient, *ctx.saved_tensors, ctx.scaling, ctx.causal)
     return grad.transpose(1, 2), None, None
 
