@@ -50,6 +50,7 @@ SEEN: dict[str, tuple[str, str]] = {
     "PIPELINE_REGISTRY": ("pipelines", _BOTH),
     "ChunkPipeline": ("pipelines.base", _BOTH),
     # training
+    "INTEGRATION_TO_CALLBACK": ("integrations", _BOTH),
     "PREFIX_CHECKPOINT_DIR": ("trainer_utils", _BOTH),
     "PrinterCallback": ("trainer_callback", _BOTH),
     "TRAINER_STATE_NAME": ("trainer", _BOTH),
