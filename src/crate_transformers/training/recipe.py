@@ -3,10 +3,7 @@
 model: what to train    data: what on    train: how (transformers' TrainingArguments names, and a few of ours)
 """
 
-import difflib
-import math
-from collections.abc import Iterable, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -16,19 +13,27 @@ import yaml
 
 from ..errors import UserError
 from .families import FAMILIES, Family
-
-TASKS = (
-    "image-classification",
-    "masked-image-modeling",
-    "self-distillation",
-    "masked-language-modeling",
-    "causal-language-modeling",
-    "sequence-classification",
-    "token-classification",
-    "multiple-choice",
-    "question-answering",
+from .recipe_checks import (
+    TASKS,
+    RecipeError,
+    argument_types,
+    check_argument,
+    check_channels,
+    check_choice,
+    check_is_read,
+    check_key,
+    check_kind,
+    check_range,
+    is_finite,
+    near,
+    not_set_here,
+    shown,
+    type_text,
 )
+from .recipe_text import is_number_text, read_yaml, read_yaml_file
 
+_SECTIONS = ("model", "data", "train")
+_TEXT_TAG, _NUMBER_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:float"
 _DEFAULT_FAMILY = "crate_vision"  # where a recipe names none
 
 
@@ -126,25 +131,32 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """As written in YAML; reading it again gives the same recipe."""
-        defaults_data, defaults_train = DataOptions(), TrainOptions()
-        return {
-            "name": self.name,
-            "task": self.task,
-            "model": deepcopy(self.model),
-            "data": {
-                f.name: getattr(self.data, f.name)
-                for f in fields(self.data)
-                if f.name == "source" or getattr(self.data, f.name) != getattr(defaults_data, f.name)
-            },
-            "train": {
-                **deepcopy(self.arguments),
-                **{
-                    f.name: getattr(self.train, f.name)
-                    for f in fields(self.train)
-                    if f.name == "optimizer" or getattr(self.train, f.name) != getattr(defaults_train, f.name)
+        return _copied(
+            {
+                "name": self.name,
+                "task": self.task,
+                "model": self.model,
+                "data": {"source": self.data.source, **_changed(vars(self.data), self.data)},
+                "train": {
+                    **self.arguments,
+                    "optimizer": self.train.optimizer,
+                    **_changed(vars(self.train), self.train),
                 },
-            },
-        }
+            }
+        )
+
+    def to_yaml(self) -> str:
+        """The text of a file that `load_recipe` reads as this recipe."""
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around every text that we would read as something else (1e-4: yaml itself reads it as text)."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        tag = super().resolve(kind, value, implicit)
+        is_number = kind is yaml.ScalarNode and implicit[0] and tag == _TEXT_TAG and is_number_text(value)
+        return _NUMBER_TAG if is_number else tag
 
 
 def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) -> Recipe:
@@ -154,20 +166,25 @@ def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) ->
     (`pool`, `ista_lambda`, ...).
 
     Raises:
-        ValueError: an unknown recipe, section, key or value, with the nearest good one.
+        UserError: an unknown recipe, section, key or value, with the nearest good one; what stands in the file is
+            named with its line and column.
     """
-    content = _read(name_or_path)
+    content, places = _read(name_or_path)
     settings = settings or {}
     if "model.family" in settings and isinstance(content.get("model"), dict):
         content["model"] = _shared_with(settings["model.family"], content["model"])
     for key, value in settings.items():
         section, dot, name = key.partition(".")
-        if section not in ("model", "data", "train") or not dot:
+        if section not in _SECTIONS or not dot:
             raise UserError(f"unknown setting {key!r}: expected model.NAME, data.NAME or train.NAME{_near_key(key)}")
-        if not isinstance(content.get(section) or {}, dict):
-            raise UserError(f"the section {section!r} of a recipe must hold keys and values")
-        content[section] = {**(content.get(section) or {}), name: value}
-    return recipe_of(content, Path(name_or_path).stem)
+        content[section] = {**_section(content, section), name: value}
+        places.pop(key, None)
+    try:
+        return recipe_of(content, Path(name_or_path).stem)
+    except RecipeError as error:
+        if error.key in places:
+            raise UserError(f"{places[error.key]}: {error}") from error
+        raise
 
 
 def _shared_with(family: Any, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,40 +197,113 @@ def _shared_with(family: Any, model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
-    """Check a recipe given as nested dictionaries."""
+    """Check a recipe given as nested dictionaries.
+
+    Raises:
+        RecipeError: a key or a value that does not fit, or that the task does not read.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"a recipe holds the sections model, data and train, got {shown(content)}")
+    content = _copied(content)
     for section in content:
-        _check_key(section, ("name", "task", "model", "data", "train"), "the recipe")
-    for section in ("model", "data", "train"):
-        if not isinstance(content.get(section) or {}, dict):
-            raise UserError(f"the section {section!r} of a recipe must hold keys and values")
-    model, data, train = (dict(content.get(section) or {}) for section in ("model", "data", "train"))
-    task = content.get("task", "image-classification")
-    _check_value("task", task, TASKS)
-    _check_value("model.family", model.setdefault("family", _DEFAULT_FAMILY), FAMILIES)
+        check_key("", section, ("name", "task", *_SECTIONS))
+    name, task = _folder_name(content.get("name", name)), content.get("task", "image-classification")
+    check_choice("task", task, TASKS)
+    model, data, train = (_section(content, section) for section in _SECTIONS)
+    _check_model(model, task)
+    data_options = checked_options(DataOptions, data, "data")
+    check_channels(data, model)
+    check_is_read("data", _changed(data, data_options), task)
+    ours = {f.name for f in fields(TrainOptions)}
+    train_options = checked_options(TrainOptions, {k: v for k, v in train.items() if k in ours}, "train")
+    if train_options.ema_decay is not None and not 0 < train_options.ema_decay < 1:
+        raise RecipeError("train.ema_decay", f"train.ema_decay must be in (0, 1), got {train_options.ema_decay}")
+    arguments = {key: value for key, value in train.items() if key not in ours}
+    for key, value in arguments.items():
+        check_key("train", key, (*argument_types(), *not_set_here(), *ours))
+        check_argument(key, value)
+    check_is_read("train", {**_changed(train, train_options), **{k: v for k, v in arguments.items() if v}}, task)
+    _check_optimizer(train_options, arguments)
+    return Recipe(name, task, model, data_options, train_options, arguments)
+
+
+def _copied(value: Any) -> Any:
+    """A copy in which nothing is shared, with lists for tuples: as it would be read from YAML."""
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _section(content: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """A section of a recipe; one that is empty or missing holds nothing.
+
+    Raises:
+        RecipeError: a section that is a list or a value.
+    """
+    values = content.get(section)
+    if values is not None and not isinstance(values, Mapping):
+        raise RecipeError(
+            section, f"the section {section!r} of a recipe must hold keys and values, got {shown(values)}"
+        )
+    return dict(values or {})
+
+
+def _folder_name(name: Any) -> str:
+    """The name of a recipe, which names the folder of its runs."""
+    text = str(name) if isinstance(name, str | int | float) and not isinstance(name, bool) else ""
+    if not text or text == ".." or Path(text).name != text:
+        raise RecipeError("name", f"name must be a text that can name a folder, got {shown(name)}")
+    return text
+
+
+def _check_model(model: dict[str, Any], task: str) -> None:
+    """The model section: a family that does the task, and fields of the kinds that its configuration wants."""
+    check_choice("model.family", model.setdefault("family", _DEFAULT_FAMILY), FAMILIES)
     family = FAMILIES[model["family"]]
     if task not in family.tasks:
         alternatives = [name for name, other in FAMILIES.items() if task in other.tasks]
-        raise UserError(f"model.family {model['family']} does not do {task}: expected one of {', '.join(alternatives)}")
-    for key in model:
-        _check_key(key, ("family", "size", "from", *family.config_fields), "model")
-    data_options = checked_options(DataOptions, data, "data")
-    ours = {f.name for f in fields(TrainOptions)}
-    train_options = checked_options(TrainOptions, {k: v for k, v in train.items() if k in ours}, "train")
-    arguments = {key: value for key, value in train.items() if key not in ours}
-    known = _training_argument_names()
-    for key, value in arguments.items():
-        _check_key(key, (*known, *ours), "train")
-        _check_argument(key, value, known[key])
-    for key, length in (("rand_augment", 2), ("crop_scale", 2), ("global_crop_scale", 2), ("local_crop_scale", 2)):
-        if data.get(key) is not None and len(data[key]) != length:
-            raise UserError(f"data.{key} must be a list of {length} numbers, got {data[key]!r}")
-    if arguments.get("label_smoothing_factor") and task != "image-classification":
-        raise UserError(f"train.label_smoothing_factor is of image-classification, the task is {task}")
-    _check_value("train.optimizer", train_options.optimizer, ("adamw", "lion"))
-    _check_value("train.self_distillation_loss", train_options.self_distillation_loss, ("dino", "coding_rate"))
-    if train_options.ema_decay is not None and not 0 < train_options.ema_decay < 1:
-        raise UserError(f"train.ema_decay must be in (0, 1), got {train_options.ema_decay}")
-    return Recipe(str(content.get("name", name)), task, model, data_options, train_options, arguments)
+        raise RecipeError(
+            "model.family",
+            f"model.family {model['family']} does not do {task}: expected one of {', '.join(alternatives)}",
+        )
+    names: dict[str, str] = {}
+    for key, value in model.items():
+        check_key("model", key, ("family", "size", "from", *family.config_fields))
+        other = names.setdefault(family.own_name(key), key)
+        if other != key:
+            raise RecipeError(f"model.{key}", f"model.{key} and model.{other} are one field: leave one out")
+        if key in ("size", "from"):
+            check_kind(f"model.{key}", value, "str | None")
+        elif key != "family":
+            _check_numbers(f"model.{key}", value)
+            problem = family.problem_of_field(key, value)
+            if problem is not None:
+                raise RecipeError(f"model.{key}", f"model.{key} {problem}, got {shown(value)}")
+
+
+def _check_numbers(key: str, value: Any) -> None:
+    """Numbers, also those inside lists and mappings, must be finite."""
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_numbers(key, item)
+    if isinstance(value, int | float) and not is_finite(value):
+        raise RecipeError(key, f"{key} must be a finite number, got {shown(value)}")
+
+
+def _changed(given: Mapping[str, Any], options: Any) -> dict[str, Any]:
+    """Those of the given options that differ from what they are by themselves."""
+    usual = vars(type(options)())
+    return {name: value for name, value in given.items() if name in usual and value != usual[name]}
+
+
+def _check_optimizer(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
+    """Names of Adam's numbers are refused where they would not be read."""
+    for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
+        if name not in arguments:
+            continue
+        if options.optimizer != "adamw":
+            raise RecipeError(f"train.{name}", f"train.{name} is of adamw, train.optimizer is {options.optimizer}")
+        if name != "adam_epsilon" and options.optimizer_betas is not None:
+            raise RecipeError(f"train.{name}", f"train.{name} and train.optimizer_betas exclude each other")
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -228,115 +318,44 @@ def shipped_recipes() -> dict[str, str]:
     return found
 
 
-def _read(name_or_path: str) -> dict[str, Any]:
+def _read(name_or_path: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a recipe holds, and the place of every key."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             raise UserError(f"no recipe file at {path}")
-        text = path.read_text(encoding="utf-8")
+        content, places = read_yaml_file(path)
     else:
         known = shipped_recipes()
         if name_or_path not in known:
             raise UserError(
-                f"unknown recipe {name_or_path!r}{_near(name_or_path, known)}; `crate recipes` lists them all"
+                f"unknown recipe {shown(name_or_path)}{near(name_or_path[:80], known)}; `crate recipes` lists them all"
             )
         text = (resources.files(__package__) / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{name_or_path} is not YAML: {error}") from error
+        content, places = read_yaml(text, name_or_path)
     if not isinstance(content, dict):
-        raise UserError(f"{name_or_path} is not a recipe: expected the sections model, data and train")
-    return content
-
-
-def _training_argument_names() -> dict[str, str]:
-    """Name -> its type, as it is written."""
-    from transformers import TrainingArguments  # heavy: it pulls in the whole Trainer
-
-    refused = {"output_dir", "resume_from_checkpoint", "logging_dir", "optim", "optim_args"}
-    found = TrainingArguments.__dataclass_fields__
-    return {name: getattr(f.type, "__name__", str(f.type)) for name, f in found.items() if name not in refused}
-
-
-_AT_LEAST = {
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "eval_steps": 1,
-    "save_steps": 1,
-    "logging_steps": 1,
-    "dataloader_num_workers": 0,
-    "warmup_steps": 0,
-    "learning_rate": 0,
-    "weight_decay": 0,
-    "max_grad_norm": 0,
-}
-
-
-def _check_argument(key: str, value: Any, annotation: str) -> None:
-    """A value of transformers' TrainingArguments; where its type is plain, it must fit."""
-    plain = {word.strip() for word in annotation.split("|")} <= {"int", "float", "bool", "str", "None"}
-    if plain and not _fits(value, annotation):
-        raise UserError(f"train.{key} must be {annotation}, got {value!r}")
-    if key in _AT_LEAST and isinstance(value, int | float) and value < _AT_LEAST[key]:
-        raise UserError(f"train.{key} must be at least {_AT_LEAST[key]}, got {value}")
-    if key == "max_steps" and value < 1 and value != -1:
-        raise UserError(f"train.max_steps must be at least 1, or -1 for whole epochs, got {value}")
-    if key == "num_train_epochs" and not value > 0:
-        raise UserError(f"train.num_train_epochs must be positive, got {value}")
+        what = "is empty" if content is None else f"holds {shown(content)}"
+        raise UserError(f"{name_or_path} {what}, which is no recipe: expected the sections model, data and train")
+    return content, places
 
 
 def checked_options(kind: type, values: Mapping[str, Any], section: str) -> Any:
-    """Options of a section; a key or a value that does not fit is a ValueError that names it."""
+    """Options of a section; a key or a value that does not fit is a RecipeError that names it."""
     names = {f.name: f for f in fields(kind)}
     for key, value in values.items():
-        _check_key(key, names, section)
-        kind_of_value = getattr(names[key].type, "__name__", None) or str(names[key].type)
-        if not _fits(value, str(names[key].type)):
-            raise UserError(f"{section}.{key} must be {kind_of_value}, got {value!r}")
+        check_key(section, key, names)
+        check_kind(f"{section}.{key}", value, type_text(names[key].type))
+        check_range(f"{section}.{key}", value)
     return kind(**values)
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    if value is None:
-        return "None" in annotation
-    if "list" in annotation:
-        return isinstance(value, list) and all(isinstance(x, int | float) for x in value)
-    if "bool" in annotation:
-        return isinstance(value, bool)
-    if "str" in annotation:
-        return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) and ("float" in annotation or isinstance(value, int))
-
-
-def _check_key(key: str, known: Iterable[str], where: str) -> None:
-    known = list(known)
-    if key not in known:
-        prefix = f"{where}." if where in ("model", "data", "train") else ""
-        raise UserError(f"unknown key {prefix}{key} in {where}{_near(key, known)}")
-
-
-def _check_value(key: str, value: Any, known: Iterable[str]) -> None:
-    known = list(known)
-    if value not in known:
-        raise UserError(f"{key} must be one of {', '.join(known)}, got {value!r}{_near(str(value), known)}")
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def _near_key(key: str) -> str:
     name = key.rpartition(".")[2]
     choices = [f"data.{f.name}" for f in fields(DataOptions)] + [f"train.{f.name}" for f in fields(TrainOptions)]
-    choices += [f"train.{argument}" for argument in _training_argument_names()]
+    choices += [f"train.{argument}" for argument in argument_types()]
     choices += [f"model.{f}" for family in FAMILIES.values() for f in family.config_fields]
     exact = next((choice for choice in choices if choice.partition(".")[2] == name), None)
-    return f"; did you mean {exact!r}?" if exact else _near(key, choices)
+    return f"; did you mean {exact!r}?" if exact else near(key[:80], choices)
 
 
 __all__ = [
