@@ -1,12 +1,20 @@
-"""From the `train` section of a recipe to transformers' TrainingArguments and an optimizer."""
+"""From the `train` section of a recipe to transformers' TrainingArguments and an optimizer.
 
+The warm-up, in one rule. `warmup_epochs`, which a recipe writes for a run of its own length, counts epochs of the
+loader's batches; where it would last as long as the run or longer, the rate would never get high, so it is shortened to
+a tenth of the run. `warmup_steps` (a number of steps, or below 1 a share of the run) goes before it, and is refused
+where it is longer than the run. Either is said.
+"""
+
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import TrainingArguments, get_scheduler
 
-from ..errors import UserError
+from ..errors import MissingPackageError, UserError
+from ..upstream import INTEGRATION_TO_CALLBACK
 from .recipe import Recipe
 
 # what a CRATE run expects where a recipe is silent
@@ -30,29 +38,68 @@ _DEFAULTS: dict[str, Any] = {
     "logging_nan_inf_filter": False,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
+_NO_WARM_UP = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules that read no warm-up
+_SHARE_OF_WARM_UP = 0.1  # of a run that the recipe's warm-up does not fit into
+
+
+def steps_per_epoch(samples: int | None, batch: int, accumulation: int, drop_last: bool) -> int | None:
+    """Optimizer steps of an epoch, as the Trainer counts them.
+
+    Args:
+        samples: of the training part; None for a stream, which has no length.
+        batch: samples that all processes take together. accumulation: batches a step. drop_last: whether a last batch
+            that is not full is left out.
+
+    Returns:
+        at least 1; None for a stream.
+
+    Raises:
+        UserError: no batch is full, and those that are not are to be left out.
+
+    Example:
+        >>> steps_per_epoch(100, 32, 1, drop_last=True), steps_per_epoch(100, 32, 1, drop_last=False)
+        (3, 4)
+    """
+    if samples is None:
+        return None
+    batches = samples // batch if drop_last else math.ceil(samples / batch)
+    if batches == 0:
+        raise UserError(
+            f"train.dataloader_drop_last leaves no batch: {samples} training samples, {batch} a batch; lower "
+            "train.per_device_train_batch_size, or leave train.dataloader_drop_last out"
+        )
+    return math.ceil(batches / accumulation)
 
 
 def training_arguments(
-    recipe: Recipe, output_dir: Path, steps_per_epoch: int, metric: str | None, greater_is_better: bool
+    recipe: Recipe,
+    output_dir: Path,
+    steps_per_epoch: int | None,
+    metric: str | None,
+    greater_is_better: bool,
+    notes: list[str] | None = None,
 ) -> TrainingArguments:
     """The arguments of a run.
 
     Args:
-        steps_per_epoch: optimizer steps, to turn `warmup_epochs` into steps.
+        steps_per_epoch: optimizer steps, to turn epochs into steps; None for a stream.
         metric: of the validation part, which picks the best model; None where there is no validation part.
+        notes: receives a line for everything that is decided otherwise than the recipe says.
 
     Raises:
-        ValueError: a value that TrainingArguments refuses.
+        UserError: values that TrainingArguments refuses, or that do not fit the length of the run.
     """
+    notes = notes if notes is not None else []
     given = dict(recipe.arguments)
     values = {**_DEFAULTS, **given}
-    if recipe.train.warmup_epochs is not None and "warmup_steps" not in given:
-        values["warmup_steps"] = round(recipe.train.warmup_epochs * steps_per_epoch)
+    _check_reporters(values["report_to"])
+    steps = _steps_of_run(recipe, steps_per_epoch, notes)
+    values["warmup_steps"] = _warm_up(recipe, values["lr_scheduler_type"], steps, steps_per_epoch, notes)
     if metric is None:
-        values.update(eval_strategy="no", load_best_model_at_end=False)
-    else:
-        values.setdefault("metric_for_best_model", metric)
-        values.setdefault("greater_is_better", greater_is_better)
+        values.update(eval_strategy="no", load_best_model_at_end=False, eval_on_start=False)
+        _say_what_needs_validation(given, notes)
+    elif values.setdefault("metric_for_best_model", metric).removeprefix("eval_") == metric.removeprefix("eval_"):
+        values.setdefault("greater_is_better", greater_is_better)  # of another metric transformers goes by its name
     if "eval_steps" in given and "eval_strategy" not in given and metric is not None:
         values["eval_strategy"] = "steps"
     if "save_steps" in given and "save_strategy" not in given:
@@ -65,10 +112,115 @@ def training_arguments(
             values["save_strategy"] = values["eval_strategy"]
         if values["save_strategy"] == "steps" and "eval_steps" in given:
             values.setdefault("save_steps", given["eval_steps"])
+    if values.get("dataloader_persistent_workers") and not values.get("dataloader_num_workers"):
+        values["dataloader_persistent_workers"] = False
+        notes.append("train.dataloader_persistent_workers is not used: train.dataloader_num_workers is 0")
     try:
-        return TrainingArguments(output_dir=str(output_dir), **values)
-    except (TypeError, ValueError) as error:
+        arguments = TrainingArguments(output_dir=str(output_dir), **values)
+    except (TypeError, ValueError, ImportError, OSError, NotImplementedError) as error:
         raise UserError(f"the train section of the recipe does not fit: {error}") from error
+    _check_schedule(arguments, steps)
+    return arguments
+
+
+def _steps_of_run(recipe: Recipe, steps_per_epoch: int | None, notes: list[str]) -> int:
+    """Optimizer steps of the whole run, as the Trainer counts them."""
+    steps, epochs = recipe.arguments.get("max_steps", -1), recipe.arguments.get("num_train_epochs")
+    if steps > 0:
+        if epochs is not None:
+            length = f" ({steps / steps_per_epoch:.3g} epochs)" if steps_per_epoch else ""
+            notes.append(
+                f"the run is train.max_steps = {steps} steps long{length}, and not train.num_train_epochs = {epochs:g}"
+            )
+        return steps
+    if steps_per_epoch is None:
+        raise UserError(
+            "a stream has no epochs: set train.max_steps, the length of the run, instead of train.num_train_epochs"
+        )
+    return math.ceil((3.0 if epochs is None else epochs) * steps_per_epoch)  # 3: what transformers takes
+
+
+def _warm_up(recipe: Recipe, schedule: str, steps: int, steps_per_epoch: int | None, notes: list[str]) -> int:
+    """Steps of the warm-up, see the top of this file."""
+    epochs, asked = recipe.train.warmup_epochs, recipe.arguments.get("warmup_steps")
+    if (epochs or asked) and schedule in _NO_WARM_UP:
+        notes.append(f"train.lr_scheduler_type = {schedule} has no warm-up: that of the recipe is not used")
+        return 0
+    if asked is not None:
+        if epochs is not None:
+            notes.append(f"train.warmup_steps = {asked:g} is the warm-up, and not train.warmup_epochs = {epochs:g}")
+        warm_up = int(asked) if asked >= 1 else math.ceil(asked * steps)
+        if warm_up > steps:
+            raise UserError(
+                f"train.warmup_steps = {asked:g} is longer than the run of {steps} steps, so the rate would never be "
+                "reached: lower it, or write a share of the run, e.g. train.warmup_steps=0.1"
+            )
+    elif epochs:
+        warm_up = _warm_up_of_epochs(epochs, steps, steps_per_epoch, notes)
+    else:
+        return 0
+    if 2 * warm_up > steps:
+        notes.append(f"the warm-up takes {warm_up} of the {steps} steps of the run: the rate is low for most of it")
+    return warm_up
+
+
+def _warm_up_of_epochs(epochs: float, steps: int, steps_per_epoch: int | None, notes: list[str]) -> int:
+    if steps_per_epoch is None:
+        raise UserError(
+            f"a stream has no epochs, and train.warmup_epochs is {epochs:g}: set train.warmup_steps, and "
+            "train.warmup_epochs=null"
+        )
+    warm_up = round(epochs * steps_per_epoch)
+    if warm_up < steps:
+        return warm_up
+    shortened = int(_SHARE_OF_WARM_UP * steps)
+    notes.append(
+        f"train.warmup_epochs = {epochs:g} is {warm_up} steps and the run is {steps}: the warm-up is shortened to a "
+        f"tenth of the run, {shortened} steps (train.warmup_steps sets another)"
+    )
+    return shortened
+
+
+def _say_what_needs_validation(given: dict[str, Any], notes: list[str]) -> None:
+    names = ("eval_strategy", "eval_steps", "eval_on_start", "load_best_model_at_end", "metric_for_best_model")
+    asked = [f"train.{name}" for name in names if given.get(name) not in (None, False, "no")]
+    if asked:
+        notes.append(f"there is no validation part: {', '.join(asked)} not used, and the last model is kept")
+
+
+def _check_reporters(names: Any) -> None:
+    """Refuse a tool that transformers does not know, or that is not installed, before it is asked for."""
+    for name in names if isinstance(names, list) else [names]:
+        if name in (None, "none", "all"):
+            continue
+        if name not in list(INTEGRATION_TO_CALLBACK):
+            raise UserError(
+                f"train.report_to must be none, all, or of {', '.join(INTEGRATION_TO_CALLBACK)}, got {name!r}"
+            )
+        try:
+            INTEGRATION_TO_CALLBACK[name]()
+        except (ImportError, RuntimeError) as error:
+            raise MissingPackageError(f"train.report_to = {name}: {error} Or set train.report_to=none") from error
+
+
+def _check_schedule(arguments: TrainingArguments, steps: int) -> None:
+    """Make the schedule once, for an optimizer of nothing, and ask it for its first and last rate."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=arguments.learning_rate)
+    try:
+        schedule = get_scheduler(
+            arguments.lr_scheduler_type,
+            optimizer,
+            arguments.get_warmup_steps(steps),
+            steps,
+            arguments.lr_scheduler_kwargs,
+        )
+        for rate in getattr(schedule, "lr_lambdas", ()):
+            rate(steps)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(
+            f"train.lr_scheduler_kwargs ({arguments.lr_scheduler_kwargs}) do not fit train.lr_scheduler_type = "
+            f"{arguments.lr_scheduler_type.value}: {error}"
+        ) from error
 
 
 def optimizer_of(recipe: Recipe, arguments: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
@@ -83,4 +235,4 @@ def optimizer_of(recipe: Recipe, arguments: TrainingArguments) -> tuple[type[tor
     return torch.optim.AdamW, {**keywords, "betas": adam_betas, "eps": arguments.adam_epsilon}
 
 
-__all__ = ["optimizer_of", "training_arguments"]
+__all__ = ["optimizer_of", "steps_per_epoch", "training_arguments"]

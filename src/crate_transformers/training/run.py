@@ -1,6 +1,5 @@
 """One training run: a recipe and a folder in, a model, metrics and a report out."""
 
-import math
 import shutil
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from ..analysis.figures import layers_figure
 from ..analysis.output import write_bytes, write_json
 from ..errors import UserError
 from ..upstream import TRAINER_STATE_NAME, PrinterCallback, TrainerState
-from .arguments import optimizer_of, training_arguments
+from .arguments import optimizer_of, steps_per_epoch, training_arguments
 from .callbacks import Ema, GracefulStop, MeasureLayers, ProgressLine, SetEpoch
 from .figures import curves_figure, layer_heat_figure
 from .quiet import quiet_transformers
@@ -75,8 +74,6 @@ def train(
     with quiet_transformers():
         task = task_of(recipe, output)
         if state.is_main_process:
-            for note in task.notes:
-                say(note)
             write_bytes(output / RECIPE_FILE, yaml.safe_dump(recipe.to_dict(), sort_keys=False).encode())
         state.wait_for_everyone()
         return _run(recipe, task, output, say)
@@ -84,6 +81,9 @@ def train(
 
 def _run(recipe: Recipe, task: Task, output: Path, say: Callable[[str], None]) -> RunResult:
     trainer, ema = _build_trainer(recipe, task, output)
+    if trainer.is_world_process_zero():
+        for note in task.notes:
+            say(note)
     checkpoints = checkpoints_in(output / CHECKPOINTS)
     if checkpoints:
         say(f"continuing from {checkpoints[-1].name}")
@@ -133,13 +133,14 @@ def _train(trainer: CrateTrainer, checkpoint: Path | None) -> dict[str, float]:
 
 
 def _build_trainer(recipe: Recipe, task: Task, output: Path) -> tuple[CrateTrainer, Ema | None]:
-    batch = int(recipe.arguments.get("per_device_train_batch_size", 8)) * PartialState().num_processes
-    accumulate = int(recipe.arguments.get("gradient_accumulation_steps", 1))
-    steps_per_epoch = max(1, math.ceil(_length(task.train_data) / (batch * accumulate)))
+    samples = len(task.train_data) if hasattr(task.train_data, "__len__") else None
+    batch = recipe.arguments.get("per_device_train_batch_size", 8) * PartialState().num_processes
+    enough = samples is not None and samples >= batch  # of fewer samples than a batch, dropping would leave none
+    drop_last = recipe.arguments.get("dataloader_drop_last", enough)
+    steps = steps_per_epoch(samples, batch, recipe.arguments.get("gradient_accumulation_steps", 1), drop_last)
     metric = task.metric if task.validation_data is not None else None
-    arguments = training_arguments(recipe, output / CHECKPOINTS, steps_per_epoch, metric, task.greater_is_better)
-    if "dataloader_drop_last" not in recipe.arguments and _length(task.train_data) < batch:
-        arguments.dataloader_drop_last = False  # fewer samples than a batch: dropping would leave none
+    arguments = training_arguments(recipe, output / CHECKPOINTS, steps, metric, task.greater_is_better, task.notes)
+    arguments.dataloader_drop_last = drop_last
     arguments.label_names = list(task.label_names)
     ema = Ema(task.model, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None
     trainer = CrateTrainer(
@@ -250,10 +251,6 @@ def _readable(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _length(dataset: Any) -> int:
-    return len(dataset) if hasattr(dataset, "__len__") else 1
 
 
 # -- the folder -------------------------------------------------------------------------------------------------------
