@@ -1,10 +1,18 @@
 """Configurations: the published sizes, the derived fields, a round trip, and errors that say what to change."""
 
 import pytest
+import torch
 from transformers import AutoConfig
 
-from crate_transformers import CrateConfig, CrateMAEConfig, CrateVisionConfig
+from crate_transformers import (
+    CrateConfig,
+    CrateForCausalLM,
+    CrateMAEConfig,
+    CrateVisionConfig,
+    CrateVisionModel,
+)
 from crate_transformers.configuration import SIZES, heads_of_width
+from crate_transformers.errors import UserError
 
 
 @pytest.mark.parametrize("config_class", [CrateVisionConfig, CrateMAEConfig])
@@ -62,8 +70,65 @@ def test_a_saved_configuration_comes_back(config, tmp_path):
         (lambda: CrateConfig(max_position_embeddings=2), "leaves no position"),
         (lambda: CrateConfig(vocab_size=0), "vocab_size"),
         (lambda: CrateConfig.from_size("base"), "SHELL-SIZE"),
+        (lambda: CrateConfig(vocab_size=7, pad_token_id=7), "pad_token_id must be of the vocabulary, from 0 to 6"),
+        (lambda: CrateConfig(initializer_range=-0.1), "initializer_range"),
+        (lambda: CrateConfig(layer_norm_eps=float("nan")), "layer_norm_eps must be positive"),
+        (lambda: CrateVisionConfig(block_layer_norm_eps=float("inf")), "block_layer_norm_eps must be .*finite"),
+        (lambda: CrateMAEConfig(initializer_range=float("nan")), "initializer_range must be a finite number"),
+        (lambda: CrateVisionConfig(num_labels=-1), "num_labels must be a whole number from 0"),
+        (lambda: CrateVisionConfig(num_labels="3"), "num_labels must be a whole number"),
+        (lambda: CrateVisionConfig(num_labels=True), "num_labels must be a whole number"),
+        (lambda: CrateVisionConfig(id2label=["cat"]), "id2label must be a table"),
+        (
+            lambda: CrateVisionConfig(id2label={"cat": 0}),
+            "id2label must have the numbers of classes as keys, got 'cat'",
+        ),
+        (lambda: CrateVisionConfig(label2id=7), "label2id must be a table"),
     ],
 )
 def test_what_does_not_fit_is_an_error(build, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    ("config_class", "fields", "message"),
+    [
+        (CrateVisionConfig, {"num_hidden_layers": 10**8}, "100000000 layers: at most 10,000"),
+        (CrateMAEConfig, {"decoder_num_hidden_layers": 10**9}, "1000000012 layers: at most 10,000"),
+        (CrateConfig, {"num_hidden_layers": 10**9}, "1000000000 layers"),
+        (CrateVisionConfig, {"hidden_size": 12 * 10**9}, "more than .* parameters: hidden_size 12000000000"),
+        (CrateVisionConfig, {"hidden_size": 12 * 10**300}, "more than .* parameters"),
+        (CrateVisionConfig, {"head_dim": 10**12}, "more than .* parameters: .*heads x head_dim 12000000000000"),
+        (CrateVisionConfig, {"image_size": 16 * 10**6}, "more than .* parameters: .*patches 1000000000000"),
+        (CrateVisionConfig, {"num_channels": 10**12}, "more than .* parameters"),
+        (CrateVisionConfig, {"dictionary_ratio": 10**9}, "more than .* parameters"),
+        (CrateVisionConfig, {"num_labels": 10**9}, "num_labels must be a whole number from 0 to 10,000,000"),
+        (CrateVisionConfig, {"ista_steps": 10**9}, "ista_steps must be at most 10,000"),
+        (CrateConfig, {"vocab_size": 10**12}, "more than .* parameters: .*vocab_size 1000000000000"),
+        (CrateConfig, {"max_position_embeddings": 10**12}, "more than .* parameters"),
+        (CrateConfig, {"type_vocab_size": 10**12}, "more than .* parameters"),
+    ],
+)
+def test_sizes_beyond_any_model_are_refused_at_once(config_class, fields, message):
+    with pytest.raises(UserError, match=message):
+        config_class(**fields)
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config"),
+    [
+        # 1.5e10 parameters: wider and deeper than any published CRATE, an over-complete dictionary decoded by another
+        (
+            CrateVisionModel,
+            CrateVisionConfig(
+                hidden_size=8192, num_hidden_layers=24, num_attention_heads=64, dictionary_ratio=4, tie_dictionary=False
+            ),
+        ),
+        (CrateForCausalLM, CrateConfig.from_size("gpt2-large", hidden_size=16384, head_dim=256, vocab_size=256_000)),
+    ],
+)
+def test_sizes_of_research_can_be_built_without_memory(model_class, config):
+    with torch.device("meta"):
+        model = model_class(config)
+    assert model.num_parameters() > 1e10

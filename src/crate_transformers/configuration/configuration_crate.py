@@ -7,7 +7,15 @@ from transformers import PreTrainedConfig
 
 from ..errors import UserError
 from .sizes import size_fields
-from .validation import check_layer, check_positive, check_probability, resolve_head_dim
+from .validation import (
+    check_labels,
+    check_layer,
+    check_not_negative,
+    check_positive,
+    check_probability,
+    check_size,
+    resolve_head_dim,
+)
 
 # what turns the defaults (the RoBERTa-like encoder of CRATE-BERT) into the nanoGPT-like decoder of CRATE-GPT2
 _DECODER_SHELL: dict[str, Any] = {
@@ -104,6 +112,7 @@ class CrateConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = 2
 
     def __post_init__(self, **kwargs: Any):
+        check_labels(self, kwargs.get("num_labels"))
         resolve_head_dim(self)
         if self.position_offset is None:
             self.position_offset = 0 if self.pad_token_id is None else self.pad_token_id + 1
@@ -114,6 +123,7 @@ class CrateConfig(PreTrainedConfig):
         """Raise ValueError where sizes do not fit each other."""
         check_layer(self)
         check_positive(self, "vocab_size", "max_position_embeddings")
+        check_not_negative(self, "initializer_range")
         if self.classifier_dropout is not None:
             check_probability(self, "classifier_dropout")
         if self.type_vocab_size < 0 or self.position_offset < 0:
@@ -126,6 +136,17 @@ class CrateConfig(PreTrainedConfig):
                 f"max_position_embeddings ({self.max_position_embeddings}) leaves no position after position_offset "
                 f"({self.position_offset})"
             )
+        if self.position_offset and self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise UserError(
+                f"pad_token_id must be of the vocabulary, from 0 to {self.vocab_size - 1}, got {self.pad_token_id}"
+            )
+        check_size(
+            self,
+            self.num_hidden_layers,
+            vocab_size=self.vocab_size,
+            max_position_embeddings=self.max_position_embeddings,
+            type_vocab_size=self.type_vocab_size,
+        )
 
     @classmethod
     def from_size(cls, size: str, **fields: Any) -> "CrateConfig":

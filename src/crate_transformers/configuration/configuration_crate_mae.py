@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 
 from ..errors import UserError
 from .image_config import CrateImageConfig
-from .validation import check_positive
+from .validation import check_not_negative, check_positive
 
 
 @strict
@@ -53,6 +53,7 @@ class CrateMAEConfig(CrateImageConfig):
         """Raise ValueError where sizes do not fit each other."""
         super().validate_architecture()
         check_positive(self, "decoder_num_hidden_layers", "decoder_num_attention_heads")
+        check_not_negative(self, "initializer_range")
         if self.hidden_size % self.decoder_num_attention_heads:
             raise UserError(
                 f"hidden_size ({self.hidden_size}) is not a multiple of decoder_num_attention_heads "
@@ -69,6 +70,10 @@ class CrateMAEConfig(CrateImageConfig):
                 f"mask_ratio {self.mask_ratio} leaves none of the {self.num_patches} patches: lower it or use "
                 "smaller patches"
             )
+
+    @property
+    def _all_layers(self) -> int:
+        return self.num_hidden_layers + (self.decoder_num_hidden_layers or 0)
 
 
 __all__ = ["CrateMAEConfig"]

@@ -4,7 +4,9 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
+from ..errors import UserError
 from .image_config import CrateImageConfig
+from .validation import as_pair
 
 
 @strict
@@ -52,6 +54,16 @@ class CrateVisionConfig(CrateImageConfig):
     layer_norm_eps: float = 1e-5
     embedding_dropout_prob: float | int = 0.0
     ista_lambda: float | int = 0.1
+
+    def validate_architecture(self):
+        """Raise UserError where sizes do not fit each other, or a patch has nothing that its LayerNorm would leave."""
+        super().validate_architecture()
+        height, width = as_pair(self.patch_size)
+        if self.patch_embedding == "normalized" and self.num_channels * height * width == 1:
+            raise UserError(
+                "a patch of one value (patch_size 1, num_channels 1) is normalised to zero whatever it shows, so every "
+                'picture gives the same tokens: set patch_embedding="convolution", or a larger patch_size'
+            )
 
 
 __all__ = ["CrateVisionConfig"]

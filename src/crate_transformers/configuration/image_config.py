@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .sizes import size_fields
-from .validation import as_pair, check_layer, check_patches, resolve_head_dim
+from .validation import as_pair, check_labels, check_layer, check_patches, check_size, resolve_head_dim
 
 Config = TypeVar("Config", bound="CrateImageConfig")
 
@@ -34,6 +34,7 @@ class CrateImageConfig(PreTrainedConfig):
     tie_dictionary: bool = True
 
     def __post_init__(self, **kwargs: Any):
+        check_labels(self, kwargs.get("num_labels"))
         resolve_head_dim(self)
         if self.attention_output_projection is None:
             self.attention_output_projection = not (self.num_attention_heads == 1 and self.head_dim == self.hidden_size)
@@ -44,6 +45,14 @@ class CrateImageConfig(PreTrainedConfig):
         """Raise ValueError where sizes do not fit each other."""
         check_layer(self)
         check_patches(self)
+        height, width = as_pair(self.patch_size)
+        check_size(
+            self, self._all_layers, patches=self.num_patches, values_of_a_patch=self.num_channels * height * width
+        )
+
+    @property
+    def _all_layers(self) -> int:
+        return self.num_hidden_layers
 
     @classmethod
     def from_size(cls: type[Config], size: str, **fields: Any) -> Config:

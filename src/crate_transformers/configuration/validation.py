@@ -1,9 +1,22 @@
-"""Checks that the three configurations share."""
+"""Checks that the three configurations share.
+
+Beside sizes that do not fit each other, sizes beyond any model are refused, so that a slip of the hand or a damaged
+config.json ends in a message and not in a full memory: more layers than MOST_LAYERS, more numbers in the matrices than
+MOST_NUMBERS, more classes than MOST_LABELS, more ISTA steps in a layer than MOST_STEPS.
+"""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+
 from ..errors import UserError
+
+MOST_LAYERS = 10_000
+MOST_NUMBERS = 10**12
+MOST_LABELS = 10_000_000
+MOST_STEPS = 10_000
 
 
 def as_pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
@@ -15,11 +28,20 @@ def as_pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
+def field_message(error: StrictDataclassError) -> str:
+    """What a configuration says of a value of the wrong type: field, type expected, value."""
+    return str(error.__cause__ or error).splitlines()[0]
+
+
+def _is_finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
+
+
 def check_positive(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if value is not None and value <= 0:
-            raise UserError(f"{name} must be positive, got {value}")
+        if value is not None and not (value > 0 and _is_finite(value)):
+            raise UserError(f"{name} must be positive{' and finite' if value > 0 else ''}, got {value}")
 
 
 def check_probability(config: Any, *names: str) -> None:
@@ -29,6 +51,31 @@ def check_probability(config: Any, *names: str) -> None:
             raise UserError(f"{name} must be in [0, 1), got {value}")
 
 
+def check_not_negative(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not (value >= 0 and _is_finite(value)):
+            raise UserError(f"{name} must be a finite number >= 0, got {value}")
+
+
+def check_labels(config: Any, num_labels: Any) -> None:
+    """The names of classes, before a configuration fills them in.
+
+    Args:
+        num_labels: as it was passed; None where it was not.
+    """
+    is_number = isinstance(num_labels, int) and not isinstance(num_labels, bool)
+    if num_labels is not None and not (is_number and 0 <= num_labels <= MOST_LABELS):
+        raise UserError(f"num_labels must be a whole number from 0 to {MOST_LABELS:,}, got {num_labels!r}")
+    for name in ("id2label", "label2id"):
+        value = getattr(config, name)
+        if value is not None and not isinstance(value, Mapping):
+            raise UserError(f"{name} must be a table, got {value!r}")
+    wrong = [key for key in config.id2label or () if not str(key).isdecimal()]
+    if wrong:
+        raise UserError(f"id2label must have the numbers of classes as keys, got {wrong[0]!r}")
+
+
 def check_layer(config: Any) -> None:
     """The fields of a CRATE layer: heads that divide the width, a usable dictionary and step."""
     check_positive(
@@ -36,16 +83,34 @@ def check_layer(config: Any) -> None:
     )
     check_positive(config, "layer_norm_eps", "block_layer_norm_eps", "ista_step_size")
     check_probability(config, "attention_probs_dropout_prob", "hidden_dropout_prob")
-    for name in ("ista_step_size", "ista_lambda"):
-        if not math.isfinite(getattr(config, name)):
-            raise UserError(f"{name} must be a finite number, got {getattr(config, name)}")
-    if config.ista_lambda < 0:
-        raise UserError(f"ista_lambda must be >= 0, got {config.ista_lambda}")
+    check_not_negative(config, "ista_lambda")
+    if config.ista_steps > MOST_STEPS:
+        raise UserError(f"ista_steps must be at most {MOST_STEPS:,}, got {config.ista_steps}")
     if config.dictionary_ratio == 1 and not config.tie_dictionary:
         raise UserError(
             "tie_dictionary=False needs an over-complete dictionary (dictionary_ratio > 1): "
             "with dictionary_ratio=1 the code itself is the output and nothing is decoded"
         )
+
+
+def check_size(config: Any, layers: int, **rows: int) -> None:
+    """No more layers and numbers than any model has.
+
+    Args:
+        layers: of encoder and decoder together.
+        rows: how many vectors of hidden_size each table outside the layers holds (words, positions, ...).
+
+    Raises:
+        UserError: more than MOST_LAYERS, or than MOST_NUMBERS in the matrices.
+    """
+    if layers > MOST_LAYERS:
+        raise UserError(f"a model of {layers} layers: at most {MOST_LAYERS:,} can be built")
+    width, inner = config.hidden_size, config.num_attention_heads * config.head_dim
+    dictionaries = config.dictionary_ratio * (1 if config.tie_dictionary else 2)
+    if layers * width * (2 * inner + dictionaries * width) + width * sum(rows.values()) > MOST_NUMBERS:
+        sizes = {"hidden_size": width, "layers": layers, "heads x head_dim": inner, **rows}
+        told = ", ".join(f"{name} {value}" for name, value in sizes.items())
+        raise UserError(f"these sizes make more than {MOST_NUMBERS:,} parameters: {told}")
 
 
 def resolve_head_dim(config: Any) -> None:
@@ -75,4 +140,16 @@ def check_patches(config: Any) -> None:
             )
 
 
-__all__ = ["as_pair", "check_layer", "check_patches", "check_positive", "check_probability", "resolve_head_dim"]
+__all__ = [
+    "MOST_LABELS",
+    "as_pair",
+    "check_labels",
+    "check_layer",
+    "check_not_negative",
+    "check_patches",
+    "check_positive",
+    "check_probability",
+    "check_size",
+    "field_message",
+    "resolve_head_dim",
+]
