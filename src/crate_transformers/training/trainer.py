@@ -4,6 +4,7 @@
 * a checkpoint is written beside its place and renamed into it, so that a cut-off save destroys nothing
 * soft labels (MixUp, CutMix) meet a soft cross-entropy
 * a loss that is not finite stops the run before it reaches the weights
+* weight decay leaves every scale alone
 * the time that a step waited for data is measured
 """
 
@@ -24,6 +25,7 @@ from ..upstream import PREFIX_CHECKPOINT_DIR, TRAINER_STATE_NAME
 from .callbacks import Ema
 
 _STAGING = ".saving"
+_MAGNITUDES = (".weight_g", ".parametrizations.weight.original0")  # of torch's older and newer weight norm
 
 
 class DivergenceError(UserError):
@@ -81,6 +83,19 @@ class CrateTrainer(Trainer):
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.data_collator, self.args.dataloader_drop_last = kept
+
+    # -- optimizer ----------------------------------------------------------------------------------------------------
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Names of the parameters that weight decay shrinks.
+
+        As the Trainer does, every parameter but biases and those of norms, by name and of LayerNorm: maps and
+        dictionaries decay, embeddings, class and mask tokens and position tables too. Beyond that no parameter of one
+        dimension (the scale of a BatchNorm, which goes by no name) and no magnitude of a weight norm: a scale is not
+        a direction, and shrinking it is no regularisation.
+        """
+        scales = {name for name, p in model.named_parameters() if p.ndim < 2 or name.endswith(_MAGNITUDES)}
+        return [name for name in super().get_decay_parameter_names(model) if name not in scales]
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 
