@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from ...configuration.validation import as_pair
 from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source
 from ...models.image_processing import image_processor_of
 from ..recipe import Recipe
 from .base import Task
+
+_FEW_VALUES = 16  # of a patch, below which a LayerNorm over them leaves too little
 
 
 def spread(length: int, count: int) -> list[int]:
@@ -34,8 +37,16 @@ class ImageTask(Task):
             self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
 
     def prepare(self, config: Any) -> None:
-        """Take image size and channels from the model's configuration."""
+        """Take image size and channels from the model's configuration, and say what its patches lose."""
         data = self.recipe.data
+        height, width = as_pair(config.patch_size)
+        values = height * width * config.num_channels
+        if getattr(config, "patch_embedding", None) == "normalized" and values < _FEW_VALUES:
+            self.notes.append(
+                f"each patch of {values} values is normalised by itself, so its mean and contrast are lost (digits in "
+                "patches of 2 x 2: 93 % right, 97 % with the other embedding); model.patch_embedding=convolution keeps "
+                "them"
+            )
         self.num_channels: int = config.num_channels
         self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
 
