@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from crate_transformers.native import build
-from crate_transformers.native.mssa import can_mix
-from crate_transformers.objective import coding_rate
+from crate_transformers.native.mssa import can_mix, mssa
+from crate_transformers.objective import coding_rate, subspace_coding_rate
 
 
 @pytest.fixture
@@ -30,21 +30,75 @@ def test_compiled_once_and_kept(own_cache, monkeypatch):
 
 
 @pytest.mark.compiler
-def test_a_damaged_file_is_made_again(own_cache):
+@pytest.mark.parametrize(
+    "damage", [lambda whole: b"cut off", lambda whole: whole[: len(whole) // 2], lambda whole: b""]
+)
+def test_a_damaged_file_is_made_again(own_cache, damage):
     assert build.load("coding_rate") is not None
     (stored,) = own_cache.iterdir()
     whole = stored.read_bytes()
-    stored.unlink()
-    stored.write_bytes(b"cut off")
+    stored.unlink()  # not written over: this process has it mapped
+    stored.write_bytes(damage(whole))
     build.load.cache_clear()
     assert build.load("coding_rate") is not None
-    assert stored.read_bytes() == whole
+    (again,) = own_cache.iterdir()
+    assert build._digest(again.read_bytes()) in again.name
+
+
+@pytest.mark.compiler
+def test_a_library_without_its_functions_is_made_again(own_cache, tmp_path):
+    assert build.load("coding_rate") is not None
+    (stored,) = own_cache.iterdir()
+    empty = tmp_path / "empty.cpp"
+    empty.write_text("")
+    subprocess.run([*build._compiler(), "-shared", "-fPIC", str(empty), "-o", str(tmp_path / "empty.so")], check=True)
+    content = (tmp_path / "empty.so").read_bytes()
+    stored.unlink()
+    (own_cache / f"{stored.stem.rpartition('-')[0]}-{build._digest(content)}.so").write_bytes(content)
+    build.load.cache_clear()
+    assert build.load("coding_rate") is not None
 
 
 @pytest.mark.compiler
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, own_cache):
     own_cache.write_text("a file where the folder should be")
     assert build.load("coding_rate") is not None
+
+
+@pytest.mark.compiler
+def test_a_user_without_a_home(tmp_path, monkeypatch, own_cache):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(build.Path, "home", no_home)
+    monkeypatch.setattr(build, "gettempdir", lambda: str(tmp_path))
+    assert build.load("coding_rate") is not None
+    (folder,) = tmp_path.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(list(folder.iterdir())) == 1
+    folder.chmod(0o777)  # somebody else may have written there
+    assert build.cache_folder() is None
+    build.load.cache_clear()
+    assert build.load("coding_rate") is not None
+
+
+def test_a_full_temporary_folder(own_cache, monkeypatch):
+    def full(**_):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(build, "TemporaryDirectory", full)
+    assert build.load("mssa") is None
+    assert not can_mix(torch.ones(3, 3, 5, 4))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 1), (2, 3, 5, 1), (1, 2, 1, 1)])
+def test_heads_of_one_feature_in_any_order_in_memory(shape):
+    w = torch.randn(*reversed(shape)).permute(3, 2, 1, 0)
+    exact = torch.softmax(w @ w.mT, dim=-1) @ w
+    if can_mix(w):
+        torch.testing.assert_close(mssa(w, 1.0, False)[0], exact.transpose(1, 2))
+    torch.testing.assert_close(subspace_coding_rate(w), subspace_coding_rate(w.contiguous().clone()))
 
 
 @pytest.mark.parametrize(("name", "value"), [("CXX", "no-such-compiler"), ("CXX", "false"), ("CRATE_NATIVE", "0")])

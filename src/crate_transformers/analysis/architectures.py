@@ -7,7 +7,7 @@ baseline. Tensors are recorded by transformers' own `OutputRecorder`s, addressed
 Shapes: d hidden_size, K heads, p head_dim.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -151,28 +151,41 @@ def architecture_of(backbone: PreTrainedModel, part: str = "encoder") -> Archite
 
 
 @contextmanager
-def declared(model: PreTrainedModel, architecture: Architecture):
-    """Let a model record the extra tensors of its architecture, by `output_<name>=True`, within the scope."""
-    recorders = {
-        name: OutputRecorder(target_class=None, class_name=suffix)  # type: ignore[arg-type]
-        for name, suffix in architecture.recorders.items()
-    }
-    # hidden_states may end with the final norm's output: a layer's own is recorded beside it
-    recorders["layer_outputs"] = OutputRecorder(type(architecture.layers(model)[0]))
-    registry, key = (
-        _CAN_RECORD_REGISTRY,
-        str(model.__class__),
-    )  # newer versions take the model for a key, older the text
-    own = dict.get(registry, key) or {}
-    maybe_install_capturing_hooks(model)
-    if not getattr(model, "_white_box_recorders_installed", False):  # once a model: they sleep outside of this scope
-        recursively_install_hooks(model, "", list(recorders.items()))
-        vars(model)["_white_box_recorders_installed"] = True
-    dict.__setitem__(registry, key, {**own, **recorders})
+def _hooks_removed(model: PreTrainedModel) -> Iterator[None]:
+    """Forward hooks that come to a model within the scope leave with it: transformers' stay, and cannot be pickled."""
+    before = {part: set(part._forward_hooks) for part in model.modules()}
+    unmarked = [part for part in model.modules() if _INSTALLED not in vars(part)]
     try:
         yield
     finally:
-        dict.__setitem__(registry, key, own)
+        for part, kept in before.items():
+            for number in set(part._forward_hooks) - kept:
+                del part._forward_hooks[number]
+        for part in unmarked:
+            vars(part).pop(_INSTALLED, None)
+
+
+_INSTALLED = "_output_capturing_hooks_installed"  # transformers' mark on a model that has its hooks
+
+
+@contextmanager
+def declared(model: PreTrainedModel, architecture: Architecture) -> Iterator[None]:
+    """Let a model record the extra tensors of its architecture, by `output_<name>=True`, within the scope."""
+    recorders = {
+        name: OutputRecorder(target_class=None, class_name=suffix) for name, suffix in architecture.recorders.items()
+    }
+    # hidden_states may end with the final norm's output: a layer's own is recorded beside it
+    recorders["layer_outputs"] = OutputRecorder(type(architecture.layers(model)[0]))
+    registry, key = _CAN_RECORD_REGISTRY, str(model.__class__)
+    own = dict.get(registry, key) or {}
+    with _hooks_removed(model):
+        maybe_install_capturing_hooks(model)
+        recursively_install_hooks(model, "", list(recorders.items()))
+        dict.__setitem__(registry, key, {**own, **recorders})
+        try:
+            yield
+        finally:
+            dict.__setitem__(registry, key, own)
 
 
 __all__ = ["ARCHITECTURES", "Architecture", "architecture_of", "backbone_of", "declared", "unwrap"]

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from ..configuration.validation import as_pair
 from ..errors import UserError
+from ..upstream import recorded_names
 from .architectures import Architecture, architecture_of, backbone_of, declared, unwrap
 from .batches import ModelInputs, model_batches
 
@@ -256,10 +257,11 @@ def trace_batches(
             if "output_attentions" in flags:
                 stack.enter_context(eager_attention(whole))
             extra = {"use_cache": False} if "input_ids" in arguments or "inputs_embeds" in arguments else {}
+            made = {flag: True for flag in flags if flag.removeprefix("output_") in recorded_names(recorded)}
             if part == "decoder":
-                outputs = recorded(backbone(**arguments).last_hidden_state, **flags)
+                outputs = recorded(backbone(**arguments).last_hidden_state, **made)
             else:
-                outputs = recorded(**arguments, **extra, **flags)
+                outputs = recorded(**arguments, **extra, **made)
         yield Trace(
             layers=_layers(outputs, num_layers, heads, architecture),
             is_token=None if is_token is None or is_token.ndim != 2 or is_token.bool().all() else is_token.bool(),

@@ -45,6 +45,11 @@ class _OneTensor:
             self.keys = self.keys.repeat_interleave(repeats, dim=0)
 
 
+def _is_sealed(tensor: Tensor) -> bool:
+    """Whether a tensor was made in inference mode, which was left since: nothing may be written into it any more."""
+    return tensor.is_inference() and not torch.is_inference_mode_enabled()
+
+
 class SubspaceDynamicLayer(_OneTensor, DynamicLayer):
     """A growing cache layer. `keys` (B, K, M, p) is the filled part of a buffer with room for more tokens."""
 
@@ -66,7 +71,12 @@ class SubspaceDynamicLayer(_OneTensor, DynamicLayer):
 
     def _append(self, keys: Tensor, key_states: Tensor, past: int, total: int) -> Tensor:
         # `keys` may have been reordered or cropped since: only the view that this layer made may grow in place
-        if self._buffer is None or keys is not self._filled or total > self._buffer.shape[-2]:
+        if (
+            self._buffer is None
+            or keys is not self._filled
+            or total > self._buffer.shape[-2]
+            or _is_sealed(self._buffer)
+        ):
             shape = list(keys.shape)
             shape[-2] = int(total * _GROWTH) + 16
             self._buffer = key_states.new_empty(shape)
@@ -88,9 +98,13 @@ class SubspaceStaticLayer(_OneTensor, StaticLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        if _is_sealed(self.cumulative_length):
+            self.cumulative_length = self.cumulative_length.clone()
         position = torch.arange(key_states.shape[-2], device=self.device) + self.cumulative_length
         self.cumulative_length.add_(key_states.shape[-2])
         assert self.keys is not None
+        if _is_sealed(self.keys):
+            self.keys = self.keys.clone()
         self.keys.index_copy_(2, position, key_states)
         return self.keys, self.keys
 

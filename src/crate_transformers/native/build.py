@@ -1,9 +1,10 @@
 """C++ sources of this folder to a shared library, by the machine's own compiler, once a machine.
 
-What is compiled is kept in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`, in `crate_transformers`), under a
-name made of the sources, the processor's vectors and the compiler. Without a compiler, or on a processor whose vectors
-are not known here, there is no library and torch's own operators do the work. `CRATE_NATIVE=0` in the environment asks
-for that.
+What is compiled is kept in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`, in `crate_transformers`; without a
+home, a folder of the user's own among the temporary files). Its name holds a digest of the sources, the processor's
+vectors and the compiler, and one of the file itself, which is checked before the file is loaded: a library that was cut
+off would end the process. Without a compiler, or on a processor whose vectors are not known here, there is no library
+and torch's own operators do the work. `CRATE_NATIVE=0` in the environment asks for that.
 """
 
 import ctypes
@@ -12,12 +13,13 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import torch
 
@@ -46,16 +48,56 @@ def _compiler() -> list[str] | None:
     return [found] if found else None
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crate_transformers"
+def cache_folder() -> Path | None:
+    """The folder of this library among the user's cached files; None where the user has no home and no such folder."""
+    with suppress(RuntimeError):  # no home
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crate_transformers"
+    with suppress(OSError, AttributeError):
+        folder = Path(gettempdir()) / f"crate_transformers-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+            return folder  # nobody else can have put a library there
+    return None
 
 
-def _keep(built: Path, stored: Path) -> None:
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()[:16]
+
+
+def _keep(built: Path, folder: Path, key: str) -> None:
     """Copy under a name of its own, then rename: another process sees the whole file or none."""
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    partial = stored.with_suffix(f".{os.getpid()}")
-    shutil.copy(built, partial)
-    partial.replace(stored)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{key}.{os.getpid()}"
+    try:
+        shutil.copy(built, partial)
+        partial.replace(folder / f"{key}-{_digest(built.read_bytes())}.so")
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _open(file: Path, symbols: tuple[str, ...]) -> ctypes.CDLL | None:
+    """A library that holds what it is loaded for, else None."""
+    library = ctypes.CDLL(str(file))
+    return library if all(hasattr(library, symbol) for symbol in symbols) else None
+
+
+def _stored(folder: Path, key: str, symbols: tuple[str, ...]) -> ctypes.CDLL | None:
+    """A whole library of the folder; what is no longer whole is removed."""
+    for file in folder.glob(f"{key}-*.so"):
+        if file.stem.rpartition("-")[2] != _digest(file.read_bytes()):
+            file.unlink()
+        elif (library := _open(file, symbols)) is not None:
+            return library
+    return None
+
+
+# library -> the functions that it is loaded for
+_SYMBOLS = {
+    "coding_rate": ("half_logdet_gram",),
+    "descent_matrix": ("descent_matrix",),
+    "mssa": ("mssa_forward", "mssa_backward"),
+}
 
 
 @cache
@@ -69,24 +111,27 @@ def load(name: str) -> ctypes.CDLL | None:
         return None
     source = _SOURCES / f"{name}.cpp"
     command = [*compiler, *_OPTIONS, *vectors]
-    texts = [path.read_text() for path in (source, *sorted(_SOURCES.glob("*.h")))]
-    key = sha256("\0".join([*command, platform.machine(), *texts]).encode()).hexdigest()[:16]
-    stored = _cache_folder() / f"{name}-{key}.so"
-    with suppress(OSError):
-        return ctypes.CDLL(str(stored))
+    texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(_SOURCES.glob("*.h")))]
+    key = f"{name}-{_digest(chr(0).join([*command, platform.machine(), *texts]).encode())}"
+    folder = cache_folder()
+    if folder is not None:
+        with suppress(OSError):
+            if (library := _stored(folder, key, _SYMBOLS[name])) is not None:
+                return library
     try:
-        with TemporaryDirectory() as folder:
-            built = Path(folder) / stored.name
+        with TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+            built = Path(temporary) / f"{key}.so"
             subprocess.run(
                 [*command, str(source), "-o", str(built)], check=True, capture_output=True, timeout=_PATIENCE_S
             )
-            with suppress(OSError):
-                _keep(built, stored)
-            return ctypes.CDLL(str(built))
+            if folder is not None:
+                with suppress(OSError):
+                    _keep(built, folder, key)
+            return _open(built, _SYMBOLS[name])
     except (OSError, subprocess.SubprocessError) as error:
         details = (getattr(error, "stderr", None) or b"").decode(errors="replace")[-2000:]
         logger.info("%s was not compiled, torch's operators are used: %s %s", source.name, error, details)
         return None
 
 
-__all__ = ["load"]
+__all__ = ["cache_folder", "load"]

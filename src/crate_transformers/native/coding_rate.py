@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .build import load
-from .tensors import at, heads_of, is_plain, threads
+from .tensors import at, heads_of, is_plain, threads, without_gaps
 
 _MOST_FEATURES = 128  # as coding_rate.cpp; wider matrices are LAPACK's
 
@@ -24,7 +24,7 @@ def half_logdet_gram(w: Tensor, scale: float, unit: bool) -> Tensor:
     Raises:
         torch.linalg.LinAlgError: a matrix beside which float32 rounds the identity away.
     """
-    w = w if w.stride(-1) == 1 else w.contiguous()
+    w = without_gaps(w)
     rates = w.new_empty(w.shape[:2])
     library = load("coding_rate")
     assert library is not None

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from .attention_gradient import sum_of_gradients
 from .build import load
-from .tensors import at, heads_of, is_plain, threads
+from .tensors import at, heads_of, is_plain, threads, without_gaps
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _fused_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -52,8 +52,7 @@ def mssa(w: Tensor, scaling: float, causal: bool) -> tuple[Tensor, Tensor, Tenso
 
 def _widened(w: Tensor) -> Tensor:
     """As C++ reads it: float32, the last axis without gaps."""
-    wide = w.float()
-    return wide if wide.stride(-1) == 1 else wide.contiguous()
+    return without_gaps(w.float())
 
 
 @mssa.register_fake

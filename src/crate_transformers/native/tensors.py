@@ -12,9 +12,14 @@ def at(tensor: Tensor) -> c_void_p:
     return c_void_p(tensor.data_ptr())
 
 
+def without_gaps(w: Tensor) -> Tensor:
+    """A tensor whose last axis lies without gaps; an axis of one entry has none, whatever its stride is said to be."""
+    return w if w.shape[-1] == 1 or w.stride(-1) == 1 else w.contiguous()
+
+
 def heads_of(w: Tensor) -> list[Any]:
     """A tensor (B, K, N, p), the last axis without gaps: place, shape, the strides of the other axes."""
-    assert w.stride(-1) == 1
+    assert w.shape[-1] == 1 or w.stride(-1) == 1
     return [at(w), *map(c_int64, w.shape), *map(c_int64, w.stride()[:3])]
 
 
@@ -30,4 +35,4 @@ def is_plain(tensor: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,))
     return tensor.device.type == "cpu" and tensor.dtype in dtypes
 
 
-__all__ = ["at", "heads_of", "is_plain", "threads"]
+__all__ = ["at", "heads_of", "is_plain", "threads", "without_gaps"]
