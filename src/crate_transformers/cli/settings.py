@@ -21,7 +21,7 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
             raise UserError(f"--set takes key=value, got {setting!r}")
         if key in parsed:
             raise UserError(f"--set {key} is given twice: leave one out")
-        parsed[key], _ = read_yaml(value, f"--set {key}", comments=False)
+        parsed[key], _ = read_yaml(value, f"--set {key}", is_value=True)
     return parsed
 
 

@@ -1,16 +1,15 @@
 """The model families a recipe can name: CRATE's three and transformers' baselines, each by its configuration."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AttentionInterface
 
 from ..configuration import SIZES, CrateConfig, CrateMAEConfig, CrateVisionConfig
-from ..configuration.validation import check_patches, check_positive
 from ..errors import UserError
+from .model_fields import NOT_SET_HERE, check_baseline, expected_kind
 from .recipe_checks import type_text
 
 _IMAGE = ("image-classification", "self-distillation")
@@ -41,7 +40,7 @@ class Family:
     @cached_property
     def config_fields(self) -> tuple[str, ...]:
         """Names that the `model` section may hold."""
-        names = [name for name in self.config_class.__dataclass_fields__ if not name.startswith("_")]
+        names = [f.name for f in fields(self.config_class) if not f.name.startswith("_") and f.name not in NOT_SET_HERE]
         attributes = list(getattr(self.config_class, "attribute_map", {}))
         return tuple(dict.fromkeys([*names, *attributes, *self.extra_fields]))
 
@@ -49,8 +48,8 @@ class Family:
         """What the configuration itself calls a field: GPT-2 calls `hidden_size` n_embd."""
         return getattr(self.config_class, "attribute_map", {}).get(name, name)
 
-    def _own_names(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return {self.own_name(name): value for name, value in fields.items()}
+    def _own_names(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {self.own_name(name): value for name, value in values.items()}
 
     @property
     def is_baseline(self) -> bool:
@@ -58,91 +57,65 @@ class Family:
 
     def problem_of_field(self, name: str, value: Any) -> str | None:
         """What is wrong with the kind of one field's value ("must be int"); None where nothing is."""
-        if name == "attn_implementation":
-            return _problem_of_attention(value)
-        if name == "num_labels":
-            is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-            return None if is_count else "must be an integer above 0"
+        kind = expected_kind(name, value)
+        if kind is not None:
+            return f"must be {kind}"
+        known = self.config_class.__dataclass_fields__.get(self.own_name(name))
+        if known is None:  # num_labels, attn_implementation
+            return None
         try:
             setattr(self.config_class(), name, value)
-        except (StrictDataclassError, TypeError, ValueError) as error:
-            known = self.config_class.__dataclass_fields__
-            own = self.own_name(name)
-            return f"must be {type_text(known[own].type)}" if own in known else _first_line(error)
+        except (StrictDataclassError, TypeError, ValueError):
+            return f"must be {type_text(known.type)}"
         return None
 
-    def build_config(self, size: str | None, fields: dict[str, Any]) -> Any:
+    def build_config(self, size: str | None, values: dict[str, Any]) -> Any:
         """The configuration of a size with fields overridden.
 
         Raises:
-            UserError: an unknown size, or fields that do not fit, with the one to change.
+            UserError: an unknown size, or fields that do not fit: named are those without which all others fit, else
+                those that the reason names and depends on.
         """
+        problem = self._problem(size, values)
+        if problem is None:
+            return self._configuration(size, values)
+        without = {name: (size, {k: v for k, v in values.items() if k != name}) for name in values}
+        if size is not None:
+            without["size"] = (None, values)
+        left = {name: self._problem(*others) for name, others in without.items()}
+        culprits = [name for name in left if left[name] is None]
+        culprits = culprits or [name for name in left if left[name] != problem and name in problem]
+        named = ", ".join(f"model.{name}" for name in culprits) or "the model section of the recipe"
+        raise UserError(f"{named}: {problem}")
+
+    def _problem(self, size: str | None, values: dict[str, Any]) -> str | None:
+        """Why a configuration cannot be made; None where it can."""
         try:
-            return self._configuration(size, fields)
+            self._configuration(size, values)
         except (StrictDataclassError, TypeError, ValueError) as error:
-            raise UserError(f"{self._culprit(size, fields)}: {_first_line(error)}") from error
+            return next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
+        return None
 
-    def _culprit(self, size: str | None, fields: dict[str, Any]) -> str:
-        """The first part of the model section without which the configuration can be made."""
-        attempts = {"size": (None, fields)} if size is not None else {}
-        attempts |= {name: (size, {k: v for k, v in fields.items() if k != name}) for name in fields}
-        for name, (other_size, others) in attempts.items():
-            try:
-                self._configuration(other_size, others)
-            except (StrictDataclassError, TypeError, ValueError):
-                continue
-            return f"model.{name}"
-        return "the model section of the recipe does not fit"
-
-    def _configuration(self, size: str | None, fields: dict[str, Any]) -> Any:
+    def _configuration(self, size: str | None, values: dict[str, Any]) -> Any:
         if not self.is_baseline:
             if size is None:
-                return self.config_class(**fields)
-            return self.config_class.from_size(self._size_name(size), **fields)
+                return self.config_class(**values)
+            return self.config_class.from_size(self._size_name(size), **values)
         if size is not None:
             width = size.rpartition("-")[2]  # "gpt2-base" names the width of a baseline too
             if width not in SIZES:
                 raise UserError(f"unknown model.size {size!r}: expected one of {', '.join(SIZES)}")
-            fields = {**self._own_names(SIZES[width]), **self._own_names(fields)}
-        fields = {**self.defaults, **self._own_names(fields)}
-        fields.setdefault(self.intermediate_field, self.mlp_ratio * fields.get(self.own_name("hidden_size"), 768))
-        config = self.config_class(**fields)
-        _check_baseline(config)
+            values = {**self._own_names(SIZES[width]), **self._own_names(values)}
+        values = {**self.defaults, **self._own_names(values)}
+        values.setdefault(self.intermediate_field, self.mlp_ratio * values.get(self.own_name("hidden_size"), 768))
+        config = self.config_class(**values)
+        check_baseline(config)
         return config
 
     def _size_name(self, size: str) -> str:
         if self.size_prefix and "-" not in size:
             return f"{self.size_prefix}-{size}"
         return size
-
-
-def _problem_of_attention(name: Any) -> str | None:
-    """An attention of transformers, or one from a repository of kernels ("owner/name")."""
-    known = ("eager", *AttentionInterface().valid_keys())
-    is_known = name is None or (isinstance(name, str) and ("/" in name or name in known))
-    return None if is_known else f"must be one of {', '.join(known)}"
-
-
-def _check_baseline(config: Any) -> None:
-    """What our own configurations check too: sizes above zero, heads that divide the width, patches the image."""
-    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "n_inner")
-    for prefix in ("", "decoder_"):
-        names = [prefix + name for name in (*sizes, "max_position_embeddings") if hasattr(config, prefix + name)]
-        check_positive(config, *names)
-        if not names:
-            continue
-        width, heads = (getattr(config, f"{prefix}{name}") for name in ("hidden_size", "num_attention_heads"))
-        if width % heads:
-            raise UserError(
-                f"{prefix}hidden_size ({width}) is not a multiple of {prefix}num_attention_heads ({heads}): change one "
-                "of them"
-            )
-    if hasattr(config, "patch_size"):
-        check_patches(config)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error.__cause__ or error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _transformers(name: str) -> Callable[[], type]:

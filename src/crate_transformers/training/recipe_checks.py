@@ -31,11 +31,11 @@ _READ_BY: dict[str, frozenset[str]] = {
     **dict.fromkeys(
         (
             "data.root", "data.skip_unreadable", "data.center_crop", "data.flip", "data.rand_augment", "data.mean",
-            "data.std", "data.crop", "data.random_erasing", "train.mixup_alpha", "train.cutmix_alpha",
-        ),  # the last four: two tasks on pictures refuse them, each with its reason
+            "data.std",
+        ),
         _IMAGE,
     ),
-    "data.crop_scale": _IMAGE - {"self-distillation"},
+    **dict.fromkeys(("data.crop", "data.crop_scale", "data.random_erasing"), _IMAGE - {"self-distillation"}),
     **dict.fromkeys(
         (
             "data.global_crops", "data.local_crops", "data.global_crop_scale", "data.local_crop_scale",
@@ -54,8 +54,12 @@ _READ_BY: dict[str, frozenset[str]] = {
     **dict.fromkeys(("data.streaming", "data.cache_dir"), _LANGUAGE),
     "data.mask_probability": frozenset({"masked-language-modeling"}),
     "train.sample_every": frozenset({"causal-language-modeling"}),
-    "train.label_smoothing_factor": frozenset({"image-classification"}),
+    **dict.fromkeys(
+        ("train.mixup_alpha", "train.cutmix_alpha", "train.label_smoothing_factor"), frozenset({"image-classification"})
+    ),
 }  # fmt: skip
+# refused with a reason of its own by the tasks on pictures that do not read it
+_REFUSED_BY_TASK = ("data.crop", "data.random_erasing", "train.mixup_alpha", "train.cutmix_alpha")
 
 # arguments of transformers that a run decides itself, or never reads -> what to do instead
 _NOT_SET_HERE = {
@@ -157,10 +161,11 @@ def check_choice(key: str, value: Any, known: Iterable[str]) -> None:
 def check_is_read(section: str, values: Mapping[str, Any], task: str) -> None:
     """An option that the task does not read is refused: it would be ignored."""
     for name in values:
-        readers = _READ_BY.get(f"{section}.{name}", frozenset(TASKS))
-        if task not in readers:
+        key = f"{section}.{name}"
+        readers = _READ_BY.get(key, frozenset(TASKS))
+        if task not in readers and not (key in _REFUSED_BY_TASK and task in _IMAGE):
             listed = ", ".join(other for other in TASKS if other in readers)
-            raise RecipeError(f"{section}.{name}", f"{section}.{name} is of {listed}; the task is {task}: leave it out")
+            raise RecipeError(key, f"{key} is of {listed}; the task is {task}: leave it out")
 
 
 # -- values -----------------------------------------------------------------------------------------------------------

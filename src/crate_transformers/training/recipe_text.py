@@ -31,12 +31,13 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 _DIGITS = 19  # of 2^63
 
 
-def read_yaml(text: str, source: str, comments: bool = True) -> tuple[Any, dict[str, str]]:
+def read_yaml(text: str, source: str, is_value: bool = False) -> tuple[Any, dict[str, str]]:
     """One YAML document.
 
     Args:
-        source: what messages call the text. comments: whether `# ...` may follow a value; where it may not, it is
-            refused, because the user meant it as a part of the value.
+        source: what messages call the text.
+        is_value: whether it is the value of one key, and no recipe. Then integers may be keys ({0: cat, 1: dog}), and
+            `# ...` is refused, because the user meant it as a part of the value.
 
     Returns:
         the value, None for an empty text; and the place of every key: "train.seed" -> "own.yaml, line 7, column 3".
@@ -60,9 +61,9 @@ def read_yaml(text: str, source: str, comments: bool = True) -> tuple[Any, dict[
     except (ValueError, OverflowError) as error:  # of yaml's own arithmetic: an escape beyond Unicode, a long version
         raise UserError(f"{source}: not YAML: {error}") from error
     end = 0 if node is None else node.end_mark.index
-    if not comments and text[end:].strip():
+    if is_value and text[end:].strip():
         raise UserError(f"{source}: {text[end:].strip()!r} is a comment in YAML: put quotes around the whole value")
-    reading = _Reading()
+    reading = _Reading(level_of_values=0 if is_value else 2)
     return (None if node is None else reading.value(node, "", 0)), reading.places
 
 
@@ -145,9 +146,15 @@ class _Loader(yaml.BaseLoader):
 
 
 class _Reading:
-    """Nodes to values. places: of every key so far; left: values that may still come, aliases counted each time."""
+    """Nodes to values.
 
-    def __init__(self) -> None:
+    Attributes:
+        places: of every key so far. left: values that may still come, aliases counted each time.
+        level_of_values: from which level on keys are parts of a value; the sections above hold names.
+    """
+
+    def __init__(self, level_of_values: int):
+        self.level_of_values = level_of_values
         self.places: dict[str, str] = {}
         self.left = MAX_VALUES
 
@@ -170,7 +177,7 @@ class _Reading:
         found: dict[Any, Any] = {}
         first: dict[Any, int] = {}
         for key_node, value_node in node.value:
-            name = _name(key_node, key, numbers=depth > 1)  # {0: cat, 1: dog} is a value, the sections hold names
+            name = _name(key_node, key, numbers=depth >= self.level_of_values)
             path = f"{key}.{name}" if key else str(name)
             if name in found:
                 _refuse(key_node, path, f"stands twice, first on line {first[name]}: leave one out")
@@ -215,7 +222,7 @@ def _refuse(node: Any, key: str, problem: str) -> NoReturn:
 
 
 def _shown(key: str) -> str:
-    return (key if len(key) <= 60 else f"{key[:60]}...") or "the text"
+    return (key if len(key) <= 60 else f"{key[:60]}...") or "it"
 
 
 def _place(mark: Any) -> str:

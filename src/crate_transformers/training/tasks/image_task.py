@@ -44,7 +44,7 @@ class ImageTask(Task):
         if getattr(config, "patch_embedding", None) == "normalized" and values < _FEW_VALUES:
             self.notes.append(
                 f"each patch of {values} values is normalised by itself, so its mean and contrast are lost (digits in "
-                "patches of 2 x 2: 93 % right, 97 % with the other embedding); model.patch_embedding=convolution keeps "
+                "patches of 2 x 2: 94 % right, 97 % with the other embedding); model.patch_embedding=convolution keeps "
                 "them"
             )
         self.num_channels: int = config.num_channels

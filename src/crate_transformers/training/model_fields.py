@@ -1,0 +1,83 @@
+"""What the fields of the `model` section may be, where transformers' configurations take anything."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+from ..configuration.validation import check_patches, check_positive
+from ..errors import UserError
+
+# fields of every configuration of transformers that a run decides itself
+NOT_SET_HERE = (
+    "architectures", "transformers_version", "return_dict", "output_hidden_states", "output_attentions",
+    "is_encoder_decoder", "chunk_size_feed_forward",
+)  # fmt: skip
+_PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_pixels(value: Any) -> bool:
+    return all(map(_is_count, value)) if isinstance(value, list) and len(value) == 2 else _is_count(value)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, dict) and all(str(k).isdecimal() and isinstance(v, str) for k, v in value.items())
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and str(v).isdecimal() for k, v in value.items())
+
+
+def _is_dtype(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and isinstance(getattr(torch, value, None), torch.dtype))
+
+
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "num_labels": (_is_count, "an integer above 0"),
+    "image_size": (_is_pixels, "a number of pixels or [height, width]"),
+    "patch_size": (_is_pixels, "a number of pixels or [height, width]"),
+    "id2label": (_is_names, "a table of numbers and names, as {0: cat, 1: dog}"),
+    "label2id": (_is_numbers, "a table of names and numbers, as {cat: 0, dog: 1}"),
+    "problem_type": (lambda value: value in (None, *_PROBLEM_TYPES), f"one of {', '.join(_PROBLEM_TYPES)}"),
+    "dtype": (_is_dtype, "a type of torch, as bfloat16"),
+}
+
+
+def expected_kind(name: str, value: Any) -> str | None:
+    """What a field should hold ("an integer above 0"); None where the value is one, or transformers checks it."""
+    if name == "attn_implementation":
+        known = ("eager", *AttentionInterface().valid_keys())
+        is_kernel = isinstance(value, str) and "/" in value  # of a repository
+        return None if value is None or value in known or is_kernel else f"one of {', '.join(known)}"
+    fits, kind = _KINDS.get(name, (lambda value: True, ""))
+    return None if fits(value) else kind
+
+
+def check_baseline(config: Any) -> None:
+    """What our own configurations check too: sizes above zero, heads that divide the width, patches the image.
+
+    Raises:
+        UserError: with the fields that do not fit.
+    """
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "n_inner")
+    for prefix in ("", "decoder_"):
+        names = [prefix + name for name in (*sizes, "max_position_embeddings") if hasattr(config, prefix + name)]
+        check_positive(config, *names)
+        if not names:
+            continue
+        width, heads = (getattr(config, f"{prefix}{name}") for name in ("hidden_size", "num_attention_heads"))
+        if width % heads:
+            raise UserError(
+                f"{prefix}hidden_size ({width}) is not a multiple of {prefix}num_attention_heads ({heads}): change one "
+                "of them"
+            )
+    if hasattr(config, "patch_size"):
+        check_patches(config)
+
+
+__all__ = ["NOT_SET_HERE", "check_baseline", "expected_kind"]
