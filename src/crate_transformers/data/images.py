@@ -1,83 +1,174 @@
 """Image files to pictures of the right number of channels, with errors that name the file."""
 
-import warnings
+import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image
 
 from ..errors import UserError
+from .damage import named_damage
+from .picture_modes import to_channels
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+    | {".pbm", ".pnm", ".avif", ".jp2"}
+)
 MAX_PIXELS = 178_956_970  # Pillow's own limit for what may be a decompression bomb
+MAX_SIDE = 131_072  # twice what a JPEG may have: a damaged header says millions
+
+_LITTER = frozenset({"__MACOSX", "@eaDir"})  # of archives made on a Mac, of network drives: copies and thumbnails
+_ORIENTATION, _PHOTOMETRIC, _PLANAR, _TILE_WIDTH, _TILE_LENGTH = 0x112, 0x106, 0x11C, 0x142, 0x143  # of EXIF and TIFF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def load_image(path: str | Path, num_channels: int = 3) -> Image.Image:
     """Read an image file whole.
 
     Args:
-        path: of any format that Pillow reads.
+        path: of any format that Pillow reads. Of several frames the first is read.
         num_channels: 1 or 3.
 
     Returns:
-        a picture in mode "L" or "RGB", upright; transparency is laid over white.
+        a picture in mode "L" or "RGB", upright (as stored where its EXIF cannot be read); transparency is laid over
+        white. `to_channels` says what becomes of each mode; files of 12 and 16 bits count as 16-bit ones.
 
     Raises:
-        ValueError: a missing, empty, truncated or foreign file, or one of more than MAX_PIXELS pixels; named.
+        UserError: a missing, empty, truncated or foreign file, one of more than MAX_PIXELS pixels or MAX_SIDE a side,
+            or one whose values have no known range; named.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no image file at {path}")
+    with named_damage(str(path)):
+        if not path.is_file():
+            raise UserError(f"no image file at {path}")
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty")
+        with path.open("rb") as file:  # not by its name: Pillow would map it, and does so at the wrong size when turned
+            return decode_image(file, str(path), num_channels)
+
+
+def decode_image(source: BinaryIO, name: str, num_channels: int = 3) -> Image.Image:
+    """As `load_image`, of an open file; `name` is what messages call it."""
+    with named_damage(name), Image.open(source) as image:
+        _check_size(image.width, image.height, name)
+        if image.format == "TIFF":
+            _check_tiff(image, name)
+        stored = _stored_mode(image)
+        image.load()
+        picture = _upright(_in_full_range(image, stored, source))
+        return to_channels(picture, num_channels, name)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise UserError(
+            f"{name} is {width} x {height} pixels, more than the {MAX_PIXELS:,} (and {MAX_SIDE:,} a side) that are "
+            "read: make it smaller"
+        )
+
+
+def _check_tiff(image: Any, name: str) -> None:
+    """Refuse what would be decoded into a huge buffer or, in silence, with a part missing or as a negative."""
+    tags = image.tag_v2
+    if image.tile and image.tile[0][0] != "libtiff":  # which sees for itself that nothing is missing
+        covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in image.tile)
+        planes = len(image.getbands()) if tags.get(_PLANAR) == 2 else 1
+        if covered < image.width * image.height * planes:
+            raise UserError(
+                f"{name} is truncated or damaged: it lacks a part of its {image.width} x {image.height} pixels"
+            )
+    if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_LENGTH, 0) > MAX_PIXELS:
+        raise UserError(f"{name} has tiles of more than {MAX_PIXELS:,} pixels: save it with smaller ones")
+    if tags.get(_PHOTOMETRIC) == 0 and image.mode[0] in "IF":
+        raise UserError(f"{name} stores white as 0 in more than 8 bits, which is not read: save it with black as 0")
+
+
+def _stored_mode(image: Any) -> str:
+    """Pillow's name of how the pixels lie in the file, e.g. "RGB;16B"; known until they are loaded."""
+    arguments = image.tile[0][3] if image.tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _in_full_range(image: Any, stored: str, source: BinaryIO) -> Image.Image:
+    """Mend what Pillow leaves in another scale than that of the mode: 12 and 16 bits of grey, a PNG's clear colour."""
+    if stored == "I;12":
+        return Image.fromarray(np.asarray(image) << 4)
+    if image.mode == "I" and image.format in ("PNG", "PPM"):
+        image = image.convert("I;16")
+    key = image.info.get("transparency")
+    if key is not None and stored in ("L;2", "L;4"):
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[stored]
+    elif key is not None and stored == "RGB;16B":
+        low_bytes = _low_bytes(source)
+        high, low = np.divmod(np.asarray(key), 256)
+        clear = (np.asarray(image) == high).all(axis=-1) & (low_bytes == low).all(axis=-1)
+        image.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+    return image
+
+
+def _low_bytes(source: BinaryIO) -> np.ndarray:
+    """(height, width, 3) uint8, the half of a 16-bit RGB PNG that Pillow leaves out: two colours may differ in it."""
+    with Image.open(source) as image:
+        image.tile = [(*image.tile[0][:3], "RGB;16L")]  # type: ignore[attr-defined, list-item]
+        return np.asarray(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # size is checked here, and metadata quirks concern nobody
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise UserError(
-                        f"{path} is {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} that are "
-                        "read: make it smaller"
-                    )
-                image.load()
-                return to_channels(ImageOps.exif_transpose(image), num_channels)
-    except UnidentifiedImageError as error:
-        kind = "empty" if path.stat().st_size == 0 else "not an image, or a damaged one"
-        raise UserError(f"{path} is {kind}") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path} has more than the {MAX_PIXELS:,} pixels that are read: make it smaller") from error
-    except (OSError, SyntaxError, EOFError) as error:
-        raise UserError(f"{path} is truncated or damaged: {error}") from error
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF raises anything, and says nothing of the orientation
+        return image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
-def to_channels(image: Image.Image, num_channels: int) -> Image.Image:
-    """Any picture (grey, palette, CMYK, 16 bit, with transparency) to "L" or "RGB".
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is none of the user's data: it begins with a dot, or is known litter of a system."""
+    return name.startswith(".") or name in _LITTER
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file in a folder, to any depth, sorted; litter is left out, links to folders are followed, each once.
 
     Raises:
-        ValueError: a number of channels other than 1 and 3.
+        UserError: a folder that cannot be listed; named.
     """
-    if num_channels not in (1, 3):
-        raise UserError(f"pictures have 1 or 3 channels, got num_channels={num_channels}")
-    mode = "L" if num_channels == 1 else "RGB"
-    if image.mode == mode:
-        return image
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    found: list[Path] = []
+    seen: set[str] = set()
+    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = sorted(name for name in folders if not is_litter(name))
+        if os.path.realpath(here) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(here))
+        found += [Path(here, name) for name in files if not is_litter(name)]
+    return sorted(found)
 
 
 def find_images(places: Iterable[str | Path]) -> list[Path]:
-    """Image files, named or in folders (searched to any depth), sorted within each folder.
+    """Image files, named or in folders (searched to any depth, without hidden ones), sorted within each folder.
 
     Raises:
-        ValueError: a place that does not exist, or nothing found.
+        UserError: a place that does not exist or cannot be listed, or nothing found.
     """
     found: list[Path] = []
     folders_or_files = [Path(place) for place in places]
     for place in folders_or_files:
         if place.is_dir():
-            found += sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            found += [path for path in files_below(place) if path.suffix.lower() in IMAGE_SUFFIXES]
         elif place.is_file():
             found.append(place)
         else:
@@ -87,4 +178,13 @@ def find_images(places: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "find_images", "load_image", "to_channels"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "decode_image",
+    "files_below",
+    "find_images",
+    "is_litter",
+    "load_image",
+    "to_channels",
+]
