@@ -1,13 +1,11 @@
 """Where labelled images come from: `digits`, `imagefolder:PATH`, `torchvision:NAME`, `hub:NAME`.
 
 Every source gives the same thing, ImageSplits: train, validation and test images with labels, and the class names.
-Validation is carved from the training images; the test images are the source's own where it has some.
+Validation is carved from the training images where the source has none of its own; so is the test part.
 """
 
 import difflib
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +13,20 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .images import IMAGE_SUFFIXES, load_image, to_channels
-
-_VALIDATION_NAMES = ("val", "validation", "valid")
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Pictures that are read when asked for, and their labels.
-
-    read(i, num_channels) -> a picture; labels (n,) int64; name(i) -> what to call picture i in a message.
-    """
-
-    read: Callable[[int, int], Image.Image]
-    labels: np.ndarray
-    name: Callable[[int], str]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, indices: Sequence[int] | np.ndarray) -> "LabelledImages":
-        """The pictures at these places, in this order."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        return LabelledImages(
-            read=lambda i, channels: self.read(int(chosen[i]), channels),
-            labels=self.labels[chosen],
-            name=lambda i: self.name(int(chosen[i])),
-        )
-
-
-@dataclass(frozen=True)
-class ImageSplits:
-    """The three parts of a source, its class names, and the files that were left out as unreadable."""
-
-    name: str
-    train: LabelledImages
-    validation: LabelledImages
-    test: LabelledImages
-    classes: list[str]
-    left_out: tuple[str, ...] = ()
+from .damage import named_damage, one_line
+from .image_folders import load_image_folder
+from .images import decode_image, load_image
+from .labelled_images import (
+    ImageSplits,
+    LabelledImages,
+    SplitOptions,
+    assemble,
+    checked_labels,
+    count_by_class,
+    labelled,
+)
+from .part_names import UNDERSTOOD, parts_among
+from .picture_modes import to_channels
 
 
 def load_image_source(
@@ -67,9 +40,9 @@ def load_image_source(
     """Open a source of labelled images.
 
     Args:
-        source: "digits"; "imagefolder:PATH" (PATH/train/CLASS/* with val, validation or test beside it, or
-            PATH/CLASS/*); "torchvision:NAME", e.g. torchvision:CIFAR10; "hub:NAME", a data set of the Hugging Face hub
-            or a local folder in its layout.
+        source: "digits"; "imagefolder:PATH" (PATH/train/CLASS/* with val or test beside it, by these names or others
+            that are in use, such as Training and Testing; or PATH/CLASS/*); "torchvision:NAME", e.g.
+            torchvision:CIFAR10; "hub:NAME", a data set of the Hugging Face hub or a local folder in its layout.
         root: where torchvision keeps its files; downloads go there. Default: the user's cache folder.
         validation_fraction: of the training images, in [0, 1), where the source has no validation part.
         test_fraction: of all images, in [0, 1), where the source has no test part.
@@ -77,7 +50,8 @@ def load_image_source(
         skip_unreadable: leave unreadable files out (they are listed in `left_out`) instead of refusing.
 
     Raises:
-        ValueError: an unknown source, no images, fewer than two classes, or unreadable files; named.
+        UserError: an unknown source, no images, fewer than two classes, folders that may be parts or classes, labels
+            that are missing or out of range, or unreadable files; named.
     """
     for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
@@ -91,8 +65,8 @@ def load_image_source(
         raise UserError(f"digits takes no argument, got {source!r}")
     if kind != "digits" and not argument:
         raise UserError(f"--data {kind} needs a name: {_SOURCES[kind]}")
-    options = _Options(root, validation_fraction, test_fraction, seed, skip_unreadable)
-    splits = {"digits": _digits, "imagefolder": _imagefolder, "torchvision": _torchvision, "hub": _hub}[kind](
+    options = SplitOptions(root, validation_fraction, test_fraction, seed, skip_unreadable)
+    splits = {"digits": _digits, "imagefolder": load_image_folder, "torchvision": _torchvision, "hub": _hub}[kind](
         argument, options
     )
     if len(splits.classes) < 2:
@@ -108,153 +82,27 @@ _SOURCES = {
 }
 
 
-@dataclass(frozen=True)
-class _Options:
-    root: str | Path | None
-    validation_fraction: float
-    test_fraction: float
-    seed: int
-    skip_unreadable: bool
-
-
-def _split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, taken): a share of every class, drawn with the seed."""
-    generator = np.random.default_rng(seed)
-    taken: list[int] = []
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        taken.extend(members[: round(fraction * len(members))])
-    chosen = np.zeros(len(labels), dtype=bool)
-    chosen[taken] = True
-    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
-
-
-def _assemble(
-    name: str,
-    classes: list[str],
-    train: LabelledImages,
-    options: _Options,
-    validation: LabelledImages | None = None,
-    test: LabelledImages | None = None,
-) -> ImageSplits:
-    if test is None:
-        kept, taken = _split(train.labels, options.test_fraction, options.seed)
-        train, test = train.subset(kept), train.subset(taken)
-    if validation is None:
-        kept, taken = _split(train.labels, options.validation_fraction, options.seed + 1)
-        train, validation = train.subset(kept), train.subset(taken)
-    if not len(train):
-        raise UserError(f"{name} has no training image left after the split")
-    return ImageSplits(name, train, validation, test, classes)
-
-
-def _in_memory(arrays: np.ndarray, labels: np.ndarray, name: str) -> LabelledImages:
-    return LabelledImages(
-        read=lambda i, channels: to_channels(Image.fromarray(arrays[i]), channels),
-        labels=labels.astype(np.int64),
-        name=lambda i: f"{name}[{i}]",
-    )
-
-
-def _digits(argument: str, options: _Options) -> ImageSplits:
+def _digits(argument: str, options: SplitOptions) -> ImageSplits:
     from sklearn.datasets import load_digits  # heavy, and of no use to the other sources
 
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
-    images = _in_memory(pixels, digits.target, "digits")
-    return _assemble("digits", [str(digit) for digit in range(10)], images, options)
+    images = labelled(lambda i: Image.fromarray(pixels[i]), digits.target.astype(np.int64), "digits")
+    return assemble("digits", [str(digit) for digit in range(10)], {"train": images}, options)
 
 
-def _imagefolder(argument: str, options: _Options) -> ImageSplits:
-    root = Path(argument).expanduser()
-    if not root.is_dir():
-        raise UserError(f"no folder at {root}")
-    if not (root / "train").is_dir():
-        classes = _class_folders(root)
-        images, left_out = _read_folder(root, classes, options.skip_unreadable)
-        return replace(_assemble(str(root), classes, images, options), left_out=left_out)
-    classes = _class_folders(root / "train")
-    parts: dict[str, LabelledImages] = {}
-    left_out = ()
-    for part in ("train", "validation", "test"):
-        names = _VALIDATION_NAMES if part == "validation" else (part,)
-        folder = next((root / name for name in names if (root / name).is_dir()), None)
-        if folder is not None:
-            foreign = sorted(set(_class_folders(folder)) - set(classes))
-            if foreign:
-                raise UserError(f"{folder} has classes that {root / 'train'} lacks: {', '.join(foreign[:5])}")
-            parts[part], more = _read_folder(folder, classes, options.skip_unreadable, part == "train")
-            left_out += more
-    test = parts.get("test")
-    validation = parts.get("validation")
-    if test is None and validation is not None:  # the ImageNet layout: its val is what papers report on
-        test, validation = validation, None
-    return replace(_assemble(str(root), classes, parts["train"], options, validation, test), left_out=left_out)
+_TORCHVISION_SPLITS = {  # {part: what `split=` says}, where it is not train and test
+    "Country211": {"train": "train", "validation": "valid", "test": "test"},
+    "ImageNet": {"train": "train", "validation": "val"},
+    "Imagenette": {"train": "train", "validation": "val"},
+    "OxfordIIITPet": {"train": "trainval", "test": "test"},
+} | {
+    name: {"train": "train", "validation": "val", "test": "test"}
+    for name in ("DTD", "FGVCAircraft", "Flowers102", "PCAM", "RenderedSST2")
+}
 
 
-def _class_folders(folder: Path) -> list[str]:
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not classes:
-        raise UserError(f"{folder} has no class folders: expected {folder}/CLASS/IMAGE")
-    return classes
-
-
-def _read_folder(
-    folder: Path, classes: list[str], skip_unreadable: bool, is_training: bool = True
-) -> tuple[LabelledImages, tuple[str, ...]]:
-    paths: list[Path] = []
-    foreign: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        if (folder / name).is_dir():
-            files = sorted(p for p in (folder / name).rglob("*") if p.is_file() and not p.name.startswith("."))
-            found = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
-            foreign += [p for p in files if p.suffix.lower() not in IMAGE_SUFFIXES]
-            paths += found
-            labels += [label] * len(found)
-    if not paths:
-        raise UserError(f"{folder} holds no image")
-    present = set(labels)
-    empty = [name for label, name in enumerate(classes) if label not in present]
-    if empty and is_training and not skip_unreadable:
-        others = f" (it has {', '.join(p.name for p in foreign[:3])})" if foreign else ""
-        raise UserError(f"{folder} has classes without an image: {', '.join(empty[:5])}{others}")
-    bad = _unreadable(paths)
-    if bad and not skip_unreadable:
-        listed = "; ".join(list(bad.values())[:5])
-        raise UserError(
-            f"{len(bad)} of {len(paths)} images in {folder} cannot be read: {listed}. Mend or remove them, or pass "
-            "--set data.skip_unreadable=true"
-        )
-    keep = [i for i, path in enumerate(paths) if path not in bad]
-    if not keep:
-        raise UserError(f"no readable image in {folder}")
-    kept = [paths[i] for i in keep]
-    images = LabelledImages(
-        read=lambda i, channels: load_image(kept[i], channels),
-        labels=np.asarray([labels[i] for i in keep], dtype=np.int64),
-        name=lambda i: str(kept[i]),
-    )
-    return images, tuple(str(path) for path in bad)
-
-
-def _unreadable(paths: list[Path]) -> dict[Path, str]:
-    """Files that cannot be decoded whole, with the reason. Every file is opened: a run must not fail in the middle."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    def check(path: Path) -> str | None:
-        try:
-            load_image(path)
-        except ValueError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(check, paths))
-    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason is not None}
-
-
-def _torchvision(argument: str, options: _Options) -> ImageSplits:
+def _torchvision(argument: str, options: SplitOptions) -> ImageSplits:
     from torchvision import datasets  # heavy
 
     available = [name for name in datasets.__all__ if isinstance(getattr(datasets, name, None), type)]
@@ -262,94 +110,129 @@ def _torchvision(argument: str, options: _Options) -> ImageSplits:
         near = difflib.get_close_matches(argument, available, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"torchvision has no data set {argument!r}{hint}")
+    place = f"torchvision:{argument}"
     root = Path(options.root).expanduser() if options.root else Path.home() / ".cache" / "crate_transformers" / "data"
-    parts = [_torchvision_part(getattr(datasets, argument), argument, root, train) for train in (True, False)]
-    classes = _torchvision_classes(parts[0])
-    train, test = (_from_torchvision(part, argument) for part in parts)
-    return _assemble(f"torchvision:{argument}", classes, train, options, test=test)
+    opened = _open_torchvision(getattr(datasets, argument), argument, root)
+    labels = {part: _torchvision_labels(data, f"{place} {part}") for part, data in opened.items()}
+    classes = _torchvision_classes(opened["train"], labels["train"], place)
+    parts, notes = _labelled_parts(labels, classes, place)
+    images = {part: _from_torchvision(opened[part], own, f"{place} {part}") for part, own in parts.items()}
+    return assemble(place, classes, images, options, notes=notes)
 
 
-def _torchvision_part(dataset: Any, name: str, root: Path, train: bool) -> Any:
-    """One part of a torchvision data set; some say `train=`, others `split=`."""
+def _from_torchvision(data: Any, labels: np.ndarray, place: str) -> LabelledImages:
+    return labelled(lambda i: data[i][0], labels, place)
+
+
+def _open_torchvision(dataset: Any, name: str, root: Path) -> dict[str, Any]:
+    """{part: torchvision's data set}; some say `train=`, others `split=`."""
     import inspect
 
     parameters = inspect.signature(dataset.__init__).parameters
     if "train" in parameters:
-        arguments: dict[str, Any] = {"train": train}
-    elif "split" in parameters:
-        splits = {"OxfordIIITPet": ("trainval", "test"), "Food101": ("train", "test"), "STL10": ("train", "test")}
-        arguments = {"split": splits.get(name, ("train", "test"))[0 if train else 1]}
-    else:
-        raise UserError(f"torchvision:{name} has no training and test part: save it as folders, use imagefolder:PATH")
+        return {part: _torchvision_part(dataset, name, root, train=part == "train") for part in ("train", "test")}
+    if "split" in parameters:
+        splits = _TORCHVISION_SPLITS.get(name, {"train": "train", "test": "test"})
+        return {part: _torchvision_part(dataset, name, root, split=split) for part, split in splits.items()}
+    raise UserError(f"torchvision:{name} has no training and test part: save it as folders, use imagefolder:PATH")
+
+
+def _torchvision_part(dataset: Any, name: str, root: Path, **which: Any) -> Any:
     try:
-        return dataset(root=str(root), **arguments)
+        return dataset(root=str(root), **which)
     except RuntimeError:
         pass  # not there yet
+    except Exception as error:  # its files, of any format, may be damaged in any way
+        raise UserError(f"torchvision:{name} in {root} cannot be read: {one_line(error)}") from error
     try:
-        return dataset(root=str(root), download=True, **arguments)
+        return dataset(root=str(root), download=True, **which)
     except Exception as error:
         raise UserError(
-            f"torchvision:{name} is not in {root} and could not be downloaded ({error}); pass --set data.root=FOLDER"
+            f"torchvision:{name} is not in {root} and could not be downloaded ({one_line(error)}); pass --set "
+            "data.root=FOLDER"
         ) from error
 
 
-def _torchvision_classes(part: Any) -> list[str]:
-    if getattr(part, "classes", None):
-        return [str(name) for name in part.classes]
-    return [str(label) for label in range(int(_torchvision_labels(part).max()) + 1)]
-
-
-def _torchvision_labels(part: Any) -> np.ndarray:
+def _torchvision_labels(data: Any, place: str) -> Any:
+    """A label for each picture, as the data set gives them."""
     for attribute in ("targets", "_labels", "labels"):
-        labels = getattr(part, attribute, None)
+        labels = getattr(data, attribute, None)
         if labels is not None:
-            return np.asarray(labels, dtype=np.int64)
-    return np.asarray([part[i][1] for i in range(len(part))], dtype=np.int64)
+            return labels
+    labels = []
+    for i in range(len(data)):
+        with named_damage(f"{place}[{i}]"):
+            labels.append(data[i][1])
+    return labels
 
 
-def _from_torchvision(part: Any, name: str) -> LabelledImages:
-    return LabelledImages(
-        read=lambda i, channels: to_channels(part[i][0], channels),
-        labels=_torchvision_labels(part),
-        name=lambda i: f"torchvision:{name}[{i}]",
-    )
+def _torchvision_classes(data: Any, labels: Any, place: str) -> list[str]:
+    if getattr(data, "classes", None):
+        return [str(name) for name in data.classes]
+    known = checked_labels(labels, np.iinfo(np.int64).max, place)
+    return [str(label) for label in range(0 if known is None else int(known.max(initial=-1)) + 1)]
 
 
-def _hub(argument: str, options: _Options) -> ImageSplits:
+def _labelled_parts(
+    labels: dict[str, Any], classes: list[str], place: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """({part: its labels}, notes): a part to validate or test on without any label, as many publish, is none."""
+    parts: dict[str, np.ndarray] = {}
+    notes: list[str] = []
+    for part, given in labels.items():
+        own = checked_labels(given, len(classes), f"the {part} part of {place}")
+        if own is not None:
+            parts[part] = own
+        elif part == "train":
+            raise UserError(f"the train part of {place} has no labels (all are -1): there is nothing to learn from")
+        else:
+            notes.append(f"the {part} part of {place} has no labels (all are -1) and is not used")
+    return parts, tuple(notes)
+
+
+def _hub(argument: str, options: SplitOptions) -> ImageSplits:
     from datasets import ClassLabel, load_dataset  # heavy
     from datasets import Image as ImageFeature
 
+    place = f"hub:{argument}"
     try:
-        parts = load_dataset(argument)
+        tables = load_dataset(argument)
     except Exception as error:
-        raise UserError(f"the data set {argument} could not be loaded: {error}") from error
-    first = parts[next(iter(parts))]
-    image = next((name for name, feature in first.features.items() if isinstance(feature, ImageFeature)), None)
-    label = next((name for name, feature in first.features.items() if isinstance(feature, ClassLabel)), None)
+        raise UserError(f"the data set {argument} could not be loaded: {one_line(error)}") from error
+    names, others = parts_among(tables, place)
+    if "train" not in names:
+        raise UserError(f"{place} has no split named train, has {', '.join(tables)}; {UNDERSTOOD}")
+    features = tables[names["train"]].features
+    image = next((name for name, feature in features.items() if isinstance(feature, ImageFeature)), None)
+    label = next((name for name, feature in features.items() if isinstance(feature, ClassLabel)), None)
     if image is None or label is None:
-        raise UserError(f"{argument} needs an image column and a class-label column, has {list(first.features)}")
-    classes = list(first.features[label].names)
-
-    def wrap(part: Any) -> LabelledImages:
-        return LabelledImages(
-            read=lambda i, channels: to_channels(part[i][image], channels),
-            labels=np.asarray(part[label], dtype=np.int64),
-            name=lambda i: f"hub:{argument}[{i}]",
-        )
-
-    if "train" not in parts:
-        raise UserError(f"{argument} has no split named train, has {', '.join(parts)}")
-    validation = next((wrap(parts[name]) for name in _VALIDATION_NAMES if name in parts), None)
-    test = wrap(parts["test"]) if "test" in parts else None
-    if test is None and validation is not None:
-        test, validation = validation, None
-    return _assemble(f"hub:{argument}", classes, wrap(parts["train"]), options, validation, test)
+        raise UserError(f"{place} needs an image column and a class-label column, has {list(features)}")
+    classes = list(features[label].names)
+    labels = {part: list(tables[name][label]) for part, name in names.items()}
+    parts, notes = _labelled_parts(labels, classes, place)
+    images = {part: _from_hub(tables[names[part]], image, own, f"{place} {part}") for part, own in parts.items()}
+    notes += tuple(f"the split {name} of {place} is not used" for name in others)
+    return assemble(place, classes, images, options, notes=notes)
 
 
-def count_by_class(images: LabelledImages, classes: list[str]) -> dict[str, int]:
-    """How many images each class has."""
-    counts = Counter(images.labels.tolist())
-    return {name: counts.get(label, 0) for label, name in enumerate(classes)}
+def _from_hub(table: Any, column: str, labels: np.ndarray, place: str) -> LabelledImages:
+    """Pictures of a column, decoded here: so they are bounded, scaled and named as files are."""
+    from datasets import Image as ImageFeature  # heavy
+
+    encoded = table.select_columns([column]).cast_column(column, ImageFeature(decode=False))
+
+    def read(index: int, num_channels: int) -> Image.Image:
+        name, value = f"{place}[{index}]", encoded[index][column]
+        if value is None:
+            raise UserError(f"{name} has no picture")
+        if value["bytes"] is not None:
+            return decode_image(BytesIO(value["bytes"]), name, num_channels)
+        if Path(value["path"]).is_file():
+            return load_image(value["path"], num_channels)
+        with named_damage(name):  # in an archive, or elsewhere on the net
+            return to_channels(ImageFeature().decode_example(value), num_channels, name)
+
+    return LabelledImages(read, labels, lambda index: f"{place}[{index}]")
 
 
 __all__ = ["ImageSplits", "LabelledImages", "count_by_class", "load_image_source"]

@@ -1,0 +1,156 @@
+"""Pictures with labels, and the three parts that every source of them gives."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from .damage import named_damage
+from .picture_modes import to_channels
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Pictures that are read when asked for, and their labels.
+
+    read(i, num_channels) -> a picture; labels (n,) int64; name(i) -> what to call picture i in a message.
+    """
+
+    read: Callable[[int, int], Image.Image]
+    labels: np.ndarray
+    name: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "LabelledImages":
+        """The pictures at these places, in this order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return LabelledImages(
+            read=lambda i, channels: self.read(int(chosen[i]), channels),
+            labels=self.labels[chosen],
+            name=lambda i: self.name(int(chosen[i])),
+        )
+
+
+@dataclass(frozen=True)
+class ImageSplits:
+    """The three parts of a source and its class names.
+
+    left_out: the files that were left out as unreadable. notes: what else of the source is not used, a sentence each.
+    """
+
+    name: str
+    train: LabelledImages
+    validation: LabelledImages
+    test: LabelledImages
+    classes: list[str]
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How a source is read; `load_image_source` says what each means."""
+
+    root: str | Path | None
+    validation_fraction: float
+    test_fraction: float
+    seed: int
+    skip_unreadable: bool
+
+
+def labelled(picture: Callable[[int], Any], labels: np.ndarray, place: str) -> LabelledImages:
+    """Pictures that a function of the index gives; messages call them place[i]."""
+
+    def read(index: int, num_channels: int) -> Image.Image:
+        with named_damage(f"{place}[{index}]"):
+            return to_channels(picture(index), num_channels, f"{place}[{index}]")
+
+    return LabelledImages(read, labels, lambda index: f"{place}[{index}]")
+
+
+def checked_labels(labels: Any, num_classes: int, place: str) -> np.ndarray | None:
+    """Labels as (n,) int64 in 0 ... num_classes - 1; None where no picture has one (each is -1 or None).
+
+    Raises:
+        UserError: labels of some pictures alone, out of range, or other than one integer a picture.
+    """
+    try:
+        numbers = np.asarray(labels)
+        if numbers.dtype == object:
+            numbers = np.asarray([-1 if label is None else label for label in labels])
+    except ValueError:  # lists of several lengths
+        numbers = np.empty((0, 0))
+    if numbers.ndim != 1 or (len(numbers) and numbers.dtype.kind not in "iu"):
+        raise UserError(f"the labels of {place} are not one integer a picture")
+    missing = int((numbers == -1).sum())
+    if missing and missing == len(numbers):
+        return None
+    if missing:
+        raise UserError(
+            f"{place} has {missing} pictures without a label (-1) among {len(numbers)}: label or remove them"
+        )
+    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < num_classes):
+        raise UserError(
+            f"{place} has labels from {numbers.min()} to {numbers.max()}: expected 0 to {num_classes - 1}, one for "
+            f"each of its {num_classes} classes"
+        )
+    return numbers.astype(np.int64)
+
+
+def _split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(kept, taken): a share of every class, drawn with the seed."""
+    generator = np.random.default_rng(seed)
+    taken: list[int] = []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        taken.extend(members[: round(fraction * len(members))])
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[taken] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def assemble(
+    name: str,
+    classes: list[str],
+    parts: dict[str, LabelledImages],
+    options: SplitOptions,
+    left_out: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> ImageSplits:
+    """Splits of the parts "train", and "validation" and "test" where there are such; else carved from "train"."""
+    train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
+    if test is None and validation is not None:  # the ImageNet layout: its val is what papers report on
+        test, validation = validation, None
+    if test is None:
+        kept, taken = _split(train.labels, options.test_fraction, options.seed)
+        train, test = train.subset(kept), train.subset(taken)
+    if validation is None:
+        kept, taken = _split(train.labels, options.validation_fraction, options.seed + 1)
+        train, validation = train.subset(kept), train.subset(taken)
+    if not len(train):
+        raise UserError(f"{name} has no training image left after the split")
+    return ImageSplits(name, train, validation, test, classes, left_out, notes)
+
+
+def count_by_class(images: LabelledImages, classes: list[str]) -> dict[str, int]:
+    """How many images each class has."""
+    counts = Counter(images.labels.tolist())
+    return {name: counts.get(label, 0) for label, name in enumerate(classes)}
+
+
+__all__ = [
+    "ImageSplits",
+    "LabelledImages",
+    "SplitOptions",
+    "assemble",
+    "checked_labels",
+    "count_by_class",
+    "labelled",
+]
