@@ -90,6 +90,74 @@ def test_named_parts_without_a_test_file(tmp_path):
     assert (len(splits.train.read()), len(splits.test.read())) == (90, 10)
 
 
+def text_files(folder, **texts):
+    for name, text in texts.items():
+        path = folder / name.replace("__", "/").replace("_DOT_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_text_source(f"text:{folder}", 0.1, 0.1)
+
+
+def test_parts_are_known_by_their_names(tmp_path):
+    splits = text_files(tmp_path, Training_DOT_TXT="aaa", dev_DOT_md="bbb", Test_Set_DOT_txt="ccc")
+    assert [part.read() for part in (splits.train, splits.validation, splits.test)] == ["aaa", "bbb", "ccc"]
+    splits = text_files(tmp_path / "folders", train__a_DOT_txt="a", train__b_DOT_txt="b", valid__c_DOT_txt="c" * 9)
+    assert splits.train.read() + splits.test.read() == "ab"
+    assert splits.validation.read() == "c" * 9
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("train.txt", "val.txt", "notes.md"), "notes.md for none"),
+        (("train.txt", "val.txt", "dev.txt"), "which of them is the validation part"),
+        (("train.txt", "val.txt", "test.csv"), "no text file for the test part, but test.csv"),
+        (("val.txt", "test.txt"), "no training file"),
+    ],
+)
+def test_files_of_no_part_are_refused(tmp_path, names, message):
+    for name in names:
+        (tmp_path / name).write_text("text")
+    with pytest.raises(ValueError, match=message):
+        load_text_source(f"text:{tmp_path}")
+
+
+def test_a_folder_of_other_names_is_one_text(tmp_path):
+    splits = text_files(tmp_path, trainer_DOT_txt="a" * 50, valley_DOT_md="b" * 50, _DOT_hidden_DOT_txt="c")
+    assert splits.train.read() + splits.validation.read() + splits.test.read() == "a" * 50 + "b" * 50
+    assert splits.notes == ()
+    assert "testing.txt too" in text_files(tmp_path, testing_DOT_txt="d" * 50).notes[0]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    marked = b"\xef\xbb\xbf" + b"abcdefghij" * 10
+    splits = text_files(tmp_path, a_DOT_txt=marked, b_DOT_txt=marked)
+    assert splits.train.read() + splits.validation.read() + splits.test.read() == "abcdefghij" * 20
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_encodings_are_named(tmp_path, encoding):
+    splits = text_files(tmp_path, a_DOT_txt="some text".encode(encoding))
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8: it looks like UTF-16"):
+        splits.train.read()
+
+
+def test_a_file_that_vanishes_is_named(tmp_path):
+    splits = text_files(tmp_path, a_DOT_txt="some text" * 9)
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(ValueError, match=r"a\.txt cannot be read: No such file"):
+        splits.train.read()
+
+
+def test_the_state_changes_with_the_files(tmp_path):
+    before = text_files(tmp_path, a_DOT_txt="some text" * 9).state
+    assert load_text_source(f"text:{tmp_path}").state == before
+    assert text_files(tmp_path, a_DOT_txt="same size" * 9).state != before
+    reference = load_text_source("python-reference")
+    assert reference.state is None
+    assert reference.test.digest() == load_text_source("python-reference").test.digest() != reference.train.digest()
+
+
 def test_stream_equals_file(corpus):
     part, tokenizer, folder = corpus
     chunks = PackedTokens(pack_tokens(part, tokenizer, folder, {"part": "test"}), 11)

@@ -1,13 +1,9 @@
 """Where text comes from: `python-reference`, `text:PATH`, `csv:PATH`, `json:PATH`, `hub:NAME`.
 
-Text is read in pieces, so a file larger than memory, or of one endless line, is no different from a small one. Held-out
-text is a contiguous part at the end (of files), or whole documents drawn with the seed (of everything else).
+Held-out text is a contiguous part at the end (of files), or whole documents drawn with the seed (of everything else).
 """
 
-import codecs
 import difflib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from .tables import load_tables, take
+from .text_files import load_text_files
+from .text_parts import TextPart, TextSplits, once
 
-_PIECE = 1 << 16  # bytes read at a time; tokenizing pieces of 1 MB left the heap in fragments that grew with the text
 _SOURCES = {
     "python-reference": "python-reference",
     "text": "text:PATH",
@@ -24,43 +22,6 @@ _SOURCES = {
     "json": "json:PATH",
     "hub": "hub:NAME",
 }
-
-Document = Callable[[], Iterator[str]]  # a document, read in pieces
-
-
-def _once(text: str) -> Iterator[str]:
-    yield text
-
-
-@dataclass(frozen=True)
-class TextPart:
-    """Documents of one part of a source; documents() may be called again and gives the same."""
-
-    documents: Callable[[], Iterator[Document]]
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> "TextPart":
-        """One document a text; the texts must be iterable more than once."""
-        return cls(lambda: (partial(_once, text) for text in texts))
-
-    def pieces(self) -> Iterator[str]:
-        """All text, piece by piece."""
-        for document in self.documents():
-            yield from document()
-
-    def read(self) -> str:
-        """All text at once, for parts that are known to be small."""
-        return "".join(self.pieces())
-
-
-@dataclass(frozen=True)
-class TextSplits:
-    """Training, validation and test text of a source."""
-
-    name: str
-    train: TextPart
-    validation: TextPart
-    test: TextPart
 
 
 def load_text_source(
@@ -81,7 +42,8 @@ def load_text_source(
         streaming: read a hub data set as it arrives.
 
     Raises:
-        ValueError: an unknown source, no text, text that is not UTF-8 (named, with the byte).
+        ValueError: an unknown source, no text, text that is not UTF-8 (named, with the byte), a column that is none or
+            holds no text.
     """
     kind, _, argument = source.partition(":")
     if kind not in _SOURCES:
@@ -98,7 +60,7 @@ def load_text_source(
     if not argument:
         raise UserError(f"--data {kind} needs a name: {_SOURCES[kind]}")
     if kind == "text":
-        return _files(Path(argument).expanduser(), validation_fraction, test_fraction)
+        return load_text_files(Path(argument).expanduser(), validation_fraction, test_fraction)
     return _tables(kind, argument, text_column, validation_fraction, test_fraction, seed, streaming)
 
 
@@ -127,132 +89,7 @@ def _in_memory(
     return TextSplits(name, part(train), part(validation), part(test))
 
 
-# -- files ------------------------------------------------------------------------------------------------------------
-
-
-def _files(root: Path, validation_fraction: float, test_fraction: float) -> TextSplits:
-    if root.is_dir():
-        parts = _named_parts(root, validation_fraction, test_fraction)
-        if parts:
-            return parts
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in (".txt", ".md"))
-    else:
-        paths = [root]
-    if not paths or not all(path.is_file() for path in paths):
-        raise UserError(f"no text file at {root}")
-    total = sum(path.stat().st_size for path in paths)
-    if total == 0:
-        raise UserError(f"{root} is empty: there is no text to learn from")
-    train, validation, test = _cut(paths, 1 - validation_fraction - test_fraction, 1 - test_fraction)
-    return TextSplits(str(root), train, validation, test)
-
-
-def _cut(paths: list[Path], *places: float) -> list[TextPart]:
-    """The bytes of the files, one after the other, cut at these fractions of them."""
-    total = sum(path.stat().st_size for path in paths)
-    ends = [*(round(total * place) for place in places), total]
-    return [_byte_range(paths, start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _named_parts(root: Path, validation_fraction: float, test_fraction: float) -> TextSplits | None:
-    """Files train*, val*, test*; of the last two one may be missing, and is cut from the end of the training text."""
-    found = {part: sorted(root.glob(f"{part}*.txt")) for part in ("train", "val", "test")}
-    if not found["train"] or not (found["val"] or found["test"]):
-        return None
-    parts = {part: _cut(paths)[0] for part, paths in found.items()}
-    for part, fraction in (("val", validation_fraction), ("test", test_fraction)):
-        if not found[part]:
-            parts["train"], parts[part] = _cut(found["train"], 1 - fraction)
-    return TextSplits(str(root), parts["train"], parts["val"], parts["test"])
-
-
-def _byte_range(paths: list[Path], start: int, end: int) -> TextPart:
-    """Bytes start to end of the files one after the other, a document for each file touched."""
-
-    def documents() -> Iterator[Document]:
-        offset = 0
-        for path in paths:
-            size = path.stat().st_size
-            first, last = max(start - offset, 0), min(end - offset, size)
-            if first < last:
-                yield partial(_read_range, path, first, last)
-            offset += size
-
-    return TextPart(documents)
-
-
-def _read_range(path: Path, first: int, last: int) -> Iterator[str]:
-    """Text of the bytes first to last, both moved forward to the next character border."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with path.open("rb") as file:
-        first, last = _next_border(file, first), _next_border(file, last)
-        file.seek(first)
-        position = first
-        carry = ""
-        while position < last:
-            raw = file.read(min(_PIECE, last - position))
-            if not raw:
-                break
-            before = position - len(decoder.getstate()[0])
-            position += len(raw)
-            try:
-                text = carry + decoder.decode(raw, final=position >= last)
-            except UnicodeDecodeError as error:
-                byte = error.object[error.start]
-                raise UserError(
-                    f"{path} is not UTF-8: byte 0x{byte:02x} at offset {before + error.start}; convert it to UTF-8"
-                ) from error
-            # cut before the last space, so that no word is split where a tokenizer would not split it
-            cut = text.rfind(" ") if position < last else len(text)
-            cut = cut if cut > 0 else len(text)
-            carry = text[cut:]
-            if text[:cut]:
-                yield text[:cut]
-        if carry:
-            yield carry
-
-
-def _next_border(file: Any, position: int) -> int:
-    file.seek(position)
-    following = file.read(3)
-    for extra, byte in enumerate(following):
-        if byte & 0xC0 != 0x80:
-            return position + extra
-    return position + len(following)
-
-
 # -- tables -----------------------------------------------------------------------------------------------------------
-
-
-def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, Any]:
-    """Tables of a csv or json file, of a folder of those, or of a hub data set: part name -> datasets.Dataset.
-
-    Raises:
-        ValueError: nothing there, or files that are no tables.
-    """
-    from datasets import load_dataset  # heavy
-
-    try:
-        if kind == "hub":
-            name, _, configuration = argument.partition(":")
-            return dict(load_dataset(name, configuration or None, streaming=streaming))
-        root = Path(argument).expanduser()
-        suffixes = (".csv",) if kind == "csv" else (".json", ".jsonl")
-        if root.is_file():
-            return dict(load_dataset(kind, data_files={"train": str(root)}))
-        files = {
-            part: [str(p) for p in sorted(root.glob(f"{stem}*")) if p.suffix in suffixes]
-            for part, stem in (("train", "train"), ("validation", "val"), ("test", "test"))
-        }
-        files = {part: paths for part, paths in files.items() if paths}
-        if "train" not in files:
-            raise UserError(f"no {kind} file at {root}: expected a file, or a folder with train{suffixes[0]}")
-        return dict(load_dataset(kind, data_files=files))
-    except ValueError:
-        raise
-    except Exception as error:
-        cause = error.__cause__ or error  # what the library was told, not that it was told something
-        raise UserError(f"the data set {kind}:{argument} could not be read: {cause}") from error
 
 
 def _tables(
@@ -264,34 +101,63 @@ def _tables(
     seed: int,
     streaming: bool,
 ) -> TextSplits:
+    name = f"{kind}:{argument}"
     tables = load_tables(kind, argument, streaming)
     if "train" not in tables:
-        raise UserError(f"{kind}:{argument} has no split named train, has {', '.join(tables)}")
+        raise UserError(f"{name} has no split named train, has {', '.join(tables)}")
     if text_column is not None and text_column not in (tables["train"].column_names or [text_column]):
         listed = ", ".join(tables["train"].column_names)
-        raise UserError(f"{kind}:{argument} has no column {text_column!r}, it has {listed}")
-    column = text_column or _only_text_column(tables["train"], f"{kind}:{argument}")
+        raise UserError(f"{name} has no column {text_column!r}, it has {listed}")
+    column = text_column or _only_text_column(tables["train"], name)
+    fingerprints = {part: getattr(table, "_fingerprint", None) for part, table in tables.items()}
+    state = None if None in fingerprints.values() else fingerprints
+    parts: dict[str, Any] = {part: tables[part] for part in ("train", "validation", "test") if part in tables}
+    if hasattr(parts["train"], "__len__"):
+        for part, table in parts.items():
+            _check_texts(table, column, f"the {part} part of {name}")
+        _hold_out_rows(parts, {"test": test_fraction, "validation": validation_fraction}, seed, name)
+    else:
+        _hold_out_head(parts)
+    texts = {part: _texts(table, column, f"the {part} part of {name}") for part, table in parts.items()}
+    return TextSplits(name, texts["train"], texts["validation"], texts["test"], state)
 
-    def part(table: Any) -> TextPart:
-        return TextPart(lambda: (partial(_once, str(row[column])) for row in table if row[column]))
 
-    train, validation, test = tables["train"], tables.get("validation"), tables.get("test")
-    if not hasattr(train, "__len__"):
-        held = 1000  # rows at the head of a stream whose length nobody knows
-        if validation is None:
-            validation, train = train.take(held), train.skip(held)
-        if test is None:
-            test, train = train.take(held), train.skip(held)
-        return TextSplits(f"{kind}:{argument}", part(train), part(validation), part(test))
-    for name, fraction in (("test", test_fraction), ("validation", validation_fraction)):
-        if locals()[name] is None:
-            halves = train.train_test_split(test_size=max(1, round(fraction * len(train))), seed=seed)
-            train = halves["train"]
-            if name == "test":
-                test = halves["test"]
-            else:
-                validation = halves["test"]
-    return TextSplits(f"{kind}:{argument}", part(train), part(validation), part(test))
+def _hold_out_rows(parts: dict[str, Any], fractions: dict[str, float], seed: int, name: str) -> None:
+    for part, fraction in fractions.items():
+        if part not in parts:
+            train = parts["train"]
+            kept, taken = take(len(train), fraction, seed, name)
+            parts["train"], parts[part] = train.select(kept), train.select(taken)
+
+
+def _hold_out_head(parts: dict[str, Any], rows: int = 1000) -> None:
+    """Hold out the head of a stream, whose length nobody knows."""
+    for part in ("validation", "test"):
+        if part not in parts:
+            parts["train"], parts[part] = parts["train"].skip(rows), parts["train"].take(rows)
+
+
+def _texts(table: Any, column: str, name: str) -> TextPart:
+    """One document a row; rows without text are passed over."""
+    if table.column_names:
+        table = table.select_columns([column])
+    return TextPart(lambda: (partial(once, text) for row in table if (text := _text(row[column], column, name))))
+
+
+def _text(value: Any, column: str, name: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{name}: {column} holds {str(value)[:40]!r} ({type(value).__name__}), expected text")
+    return value
+
+
+def _check_texts(table: Any, column: str, name: str) -> None:
+    """See that a column is there, holds text and is not empty, before anything is made of it."""
+    if column not in table.column_names:
+        raise UserError(f"{name} has no column {column!r}, it has {', '.join(table.column_names)}")
+    for index, row in enumerate(table.select_columns([column])):
+        if _text(row[column], column, f"{name}, row {index}"):  # one type a column, so one text tells of all
+            return
+    raise UserError(f"{name}: the column {column!r} is empty")
 
 
 def _only_text_column(table: Any, name: str) -> str:

@@ -1,0 +1,76 @@
+"""Files as they are opened: their state, their bytes, and what is no UTF-8."""
+
+import bz2
+import codecs
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import UserError
+
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+COMPRESSED = frozenset(_OPENERS)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file.
+
+    Raises:
+        ValueError: it is not there (any more).
+    """
+    return _states_of(path)[1]
+
+
+def file_states(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """(path, bytes, time of change in ns) of files: what tells them from what they were before.
+
+    Raises:
+        ValueError: one of them is not there (any more).
+    """
+    return [_states_of(path) for path in paths]
+
+
+def _states_of(path: Path) -> tuple[str, int, int]:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return str(path.absolute()), state.st_size, state.st_mtime_ns
+
+
+def open_bytes(path: Path, uncompress: bool = False) -> BinaryIO:
+    """A file's bytes. uncompress: if its suffix says .gz, .bz2 or .xz.
+
+    Raises:
+        ValueError: it is not there (any more), may not be read, or holds UTF-16; named.
+    """
+    with ExitStack() as stack:  # closes the file unless it is given out
+        try:
+            opener = _OPENERS.get(path.suffix.lower() if uncompress else "", open)
+            file: BinaryIO = stack.enter_context(opener(path, "rb"))
+            head = file.read(64)
+            file.seek(0)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise _unreadable(path, error) from error
+        in_pairs = len(head) > 3 and not (any(head[::2]) and any(head[1::2]))  # every other byte is 0
+        if in_pairs or head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(f"{path} is not UTF-8: it looks like UTF-16 or UTF-32; convert it to UTF-8")
+        stack.pop_all()
+        return file
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def not_utf8(path: Path, place: str, error: UnicodeDecodeError) -> UserError:
+    """The error of a file with a byte that no UTF-8 text holds. place: where in the file."""
+    byte = error.object[error.start]
+    return UserError(f"{path} is not UTF-8: byte 0x{byte:02x} {place}; convert it to UTF-8")
+
+
+__all__ = ["COMPRESSED", "file_states", "not_utf8", "open_bytes", "size_of"]

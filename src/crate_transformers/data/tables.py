@@ -1,0 +1,111 @@
+"""Tables of csv and json files and of the hub, as `datasets.Dataset`, with the types that the files have.
+
+csv and json are read by `table_files`, not by the loaders of `datasets`: those take the cells NA and None for missing
+ones, 01 for 1, and dates for points in time.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .column_types import column_types
+from .files import file_states
+from .part_files import by_part, check_parts, few, files_below, part_of, suffix_of
+from .table_files import read_rows
+
+_SUFFIXES = {"csv": (".csv",), "json": (".json", ".jsonl")}
+_FORMAT = 1  # of what `_rows` gives: `datasets` keeps the rows of the same files and the same format
+
+
+def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, Any]:
+    """Tables of a csv or json file, of a folder of those, or of a hub data set: part name -> datasets.Dataset.
+
+    Columns of a csv file are text. The parts of a folder are its files named train*, val* and test* (see
+    `part_files.part_of`), or the files in folders of those names; folders of other names are no part of the data.
+
+    Raises:
+        ValueError: nothing there, files that are no tables, files that belong to no part, a part without a row, a
+            column of mixed types; named.
+    """
+    if kind == "hub":
+        return _hub(argument, streaming)
+    parts = _part_files(kind, Path(argument).expanduser())
+    return {part: _table(kind, part, paths) for part, paths in parts.items()}
+
+
+def take(table_length: int, fraction: float, seed: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """(kept, taken): places of the rows that stay and of those that are held out, drawn with the seed.
+
+    Raises:
+        ValueError: too few rows to leave one.
+    """
+    order = np.random.default_rng(seed).permutation(table_length)
+    count = max(1, round(fraction * table_length))
+    if count >= table_length:
+        raise UserError(f"{what} has too few rows ({table_length}) to hold {count} out and learn from the others")
+    return order[count:], order[:count]
+
+
+def _hub(argument: str, streaming: bool) -> dict[str, Any]:
+    from datasets import load_dataset  # heavy
+
+    name, _, configuration = argument.partition(":")
+    try:
+        return dict(load_dataset(name, configuration or None, streaming=streaming))
+    except Exception as error:
+        cause = error.__cause__ or error  # what the library was told, not that it was told something
+        raise UserError(f"the data set hub:{argument} could not be read: {cause}") from error
+
+
+def _part_files(kind: str, root: Path) -> dict[str, list[Path]]:
+    if root.is_file():
+        return {"train": [root]}
+    paths = [path for path in files_below(root) if suffix_of(path) in _SUFFIXES[kind]] if root.is_dir() else []
+    paths = [path for path in paths if path.parent == root or part_of(path.relative_to(root).parts[0])]
+    if not paths:
+        raise UserError(f"no {kind} file at {root}: expected a file, or a folder with train{_SUFFIXES[kind][0]}")
+    parts, others = by_part(root, paths)
+    if others or "train" not in parts:
+        raise UserError(
+            f"{root} has {few(others or paths, root)}: expected files named train*, and val* and test* beside them, "
+            "and no others; name one file to read it alone"
+        )
+    check_parts(root, parts, kind)
+    return parts
+
+
+def _table(kind: str, part: str, paths: list[Path]) -> Any:
+    from datasets import Dataset, Features  # heavy
+    from datasets.exceptions import DatasetGenerationError
+
+    states = file_states(paths)
+    schema, mixed, count = column_types(kind, paths)
+    if not count:
+        raise UserError(f"the {part} part has no row: {', '.join(map(str, paths))}")
+    given = {"kind": kind, "states": tuple(states), "columns": tuple(schema.names), "mixed": mixed, "format": _FORMAT}
+    try:
+        return Dataset.from_generator(_rows, features=Features.from_arrow_schema(schema), gen_kwargs=given)
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, UserError):  # the file has changed since it was read above
+            raise error.__cause__ from error
+        raise
+
+
+def _rows(
+    kind: str, states: tuple[tuple[str, int, int], ...], columns: tuple[str, ...], mixed: tuple[str, ...], format: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of the files, each with all columns. `datasets` keeps them, and finds them again by these arguments."""
+    for path, _, _ in states:
+        for row in read_rows(kind, Path(path)):
+            yield {name: _as_text(row.get(name)) if name in mixed else row.get(name) for name in columns}
+
+
+def _as_text(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+__all__ = ["load_tables", "take"]

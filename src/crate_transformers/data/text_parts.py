@@ -1,0 +1,63 @@
+"""Text in documents that are read in pieces, and the three parts of a source."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+Document = Callable[[], Iterator[str]]  # a document, read in pieces
+
+
+def once(text: str) -> Iterator[str]:
+    """A text as its only piece."""
+    yield text
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """Documents of one part of a source; documents() may be called again and gives the same."""
+
+    documents: Callable[[], Iterator[Document]]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "TextPart":
+        """One document a text; the texts must be iterable more than once."""
+        return cls(lambda: (partial(once, text) for text in texts))
+
+    def pieces(self) -> Iterator[str]:
+        """All text, piece by piece."""
+        for document in self.documents():
+            yield from document()
+
+    def read(self) -> str:
+        """All text at once, for parts that are known to be small."""
+        return "".join(self.pieces())
+
+    def digest(self) -> str:
+        """A number that tells this text from another; reads all of it."""
+        hashed = hashlib.blake2b(digest_size=16)
+        for document in self.documents():
+            for piece in document():
+                hashed.update(piece.encode("utf-8"))
+            hashed.update(b"\xff")  # in no text: the end of a document
+        return hashed.hexdigest()
+
+
+@dataclass(frozen=True)
+class TextSplits:
+    """Training, validation and test text of a source.
+
+    state: what changes when the text does (size and time of its files, the fingerprints of a data set), as JSON; None
+    where only the text itself tells. notes: what was decided, to be said to the user.
+    """
+
+    name: str
+    train: TextPart
+    validation: TextPart
+    test: TextPart
+    state: Any = None
+    notes: tuple[str, ...] = ()
+
+
+__all__ = ["Document", "TextPart", "TextSplits", "once"]
