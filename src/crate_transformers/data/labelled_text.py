@@ -7,7 +7,8 @@ Columns, where the recipe names none, are found by the usual names:
     question-answering        question, context, answers {"text": [...], "answer_start": [...]}
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import UserError
 from .datasets import Key
-from .text import load_tables
+from .label_names import LabelNames
+from .tables import load_tables, take
 
 _TEXT = ("text", "sentence", "sentence1", "premise", "question1", "review")
 _SECOND = ("text2", "sentence2", "hypothesis", "question2")
@@ -26,10 +28,14 @@ _TAGS = ("tags", "ner_tags", "labels", "pos_tags")
 
 @dataclass(frozen=True)
 class LabelledText:
-    """Rows of the three parts (lists of dictionaries) and the label names; None for a regression."""
+    """Rows of the parts (lists of dictionaries) and the label names; None for a regression.
+
+    notes: what was decided, to be said to the user.
+    """
 
     parts: dict[str, list[dict[str, Any]]]
     labels: list[str] | None
+    notes: tuple[str, ...] = ()
 
 
 def load_labelled_text(
@@ -38,11 +44,14 @@ def load_labelled_text(
     """Open a source and bring its rows to one form: text, second, label / tokens, tags / question, choices, label /
     question, context, answers.
 
+    The label names are those of the training part before anything is held out of it, so that a rare class is known
+    wherever it lands. A validation or test part without any label (-1, as on the hub, or nothing) counts as absent.
+
     Args:
         source: csv:PATH, json:PATH or hub:NAME. columns: text_column, second_text_column, label_column.
 
     Raises:
-        ValueError: no such source, missing columns, no rows, labels that are missing.
+        ValueError: no such source, missing columns, no rows, labels that are missing or that the training part lacks.
     """
     kind, _, argument = source.partition(":")
     if kind not in ("csv", "json", "hub") or not argument:
@@ -50,12 +59,7 @@ def load_labelled_text(
     tables = load_tables(kind, argument)
     if "train" not in tables:
         raise UserError(f"{source} has no split named train, has {', '.join(tables)}")
-    train, validation, test = tables["train"], tables.get("validation"), tables.get("test")
-    if test is None and test_fraction:
-        train, test = _take(train, test_fraction, seed)
-    if validation is None and validation_fraction:
-        train, validation = _take(train, validation_fraction, seed + 1)
-    if len(train) == 0:
+    if len(tables["train"]) == 0:
         raise UserError(f"{source} has no training row")
     normalise = {
         "sequence-classification": _sequence_rows,
@@ -63,137 +67,182 @@ def load_labelled_text(
         "multiple-choice": _choice_rows,
         "question-answering": _question_rows,
     }[task]
-    names = _ClassNames(train)
-    parts = {
-        part: normalise(table, columns, names)
-        for part, table in (("train", train), ("validation", validation), ("test", test))
-        if table is not None and len(table)
-    }
+    names = LabelNames(written=kind == "csv")
+    parts: dict[str, list[dict[str, Any]]] = {}
+    notes = []
+    for part in ("train", "validation", "test"):
+        if part in tables and len(tables[part]):
+            rows = normalise(tables[part], columns, names, part)
+            if rows is None:
+                notes.append(f"the {part} part of {source} has no labels and is left out")
+            else:
+                parts[part] = rows
+    for part, fraction, own_seed in (("test", test_fraction, seed), ("validation", validation_fraction, seed + 1)):
+        if part not in parts and fraction:
+            rows = parts["train"]
+            kept, taken = take(len(rows), fraction, own_seed, source)
+            parts["train"], parts[part] = [rows[i] for i in kept], [rows[i] for i in taken]
     if names.names is not None and len(names.names) < 2:
         raise UserError(f"{source} has one class ({', '.join(names.names)}): there is nothing to tell apart")
-    return LabelledText(parts, names.names)
+    return LabelledText(parts, names.names, tuple(notes))
 
 
-def _take(table: Any, fraction: float, seed: int) -> tuple[Any, Any]:
-    halves = table.train_test_split(test_size=max(1, round(fraction * len(table))), seed=seed)
-    return halves["train"], halves["test"]
+# -- columns ----------------------------------------------------------------------------------------------------------
 
 
-class _ClassNames:
-    """Label names, from the features of a hub data set or from the training rows themselves."""
-
-    def __init__(self, train: Any):
-        self.train = train
-        self.names: list[str] | None = None
-
-    def learn(self, column: str, values: Sequence[Any]) -> None:
-        if self.names is not None:
-            return
-        feature = self.train.features[column]
-        feature = getattr(feature, "feature", feature)
-        if getattr(feature, "names", None):
-            self.names = list(feature.names)
-        elif not all(isinstance(value, float) for value in values):
-            self.names = [str(value) for value in sorted(set(values), key=lambda v: (isinstance(v, str), v))]
-
-    def index(self, value: Any) -> Any:
-        if self.names is None:
-            return float(value)
-        if isinstance(value, int) and str(value) not in self.names and 0 <= value < len(self.names):
-            return value
-        if str(value) in self.names:
-            return self.names.index(str(value))
-        raise UserError(f"label {value!r} does not occur in the training part: expected one of {self.names[:10]}")
-
-
-def _column(table: Any, given: str | None, usual: Sequence[str], what: str) -> str:
+def _column(table: Any, given: str | None, usual: Sequence[str], what: str, part: str) -> str:
     if given is not None:
         if given not in table.column_names:
-            raise UserError(f"no column {given!r} for the {what}: the data have {', '.join(table.column_names)}")
+            raise UserError(
+                f"no column {given!r} for the {what} in the {part} part: it has {', '.join(table.column_names)}"
+            )
         return given
     found = next((name for name in usual if name in table.column_names), None)
     if found is None:
         raise UserError(
-            f"no column for the {what}: the data have {', '.join(table.column_names)}; name it with "
+            f"no column for the {what} in the {part} part: it has {', '.join(table.column_names)}; name it with "
             "data.text_column, data.second_text_column or data.label_column"
         )
     return found
 
 
-def _sequence_rows(table: Any, columns: dict[str, str | None], names: _ClassNames) -> list[dict[str, Any]]:
-    text = _column(table, columns.get("text_column"), _TEXT, "text")
-    label = _column(table, columns.get("label_column"), _LABEL, "label")
+def _where(part: str) -> Callable[[int], str]:
+    """What to call row i of a part in a message."""
+    return lambda index: f"row {index}" if part == "train" else f"row {index} of the {part} part"
+
+
+def _text(row: dict[str, Any], column: str, where: str) -> str:
+    value = row[column]
+    if value is None or value == "":
+        raise UserError(f"{where} has no {column}")
+    if not isinstance(value, str):
+        raise UserError(f"{where}: {column} is {str(value)[:40]!r} ({type(value).__name__}), expected text")
+    return value
+
+
+def _flat(lists: Sequence[list[Any]], where: Callable[[int], str]) -> tuple[list[Any], Callable[[int], str]]:
+    """(the values of all rows' lists in one, what to call the row of value i)."""
+    rows = [index for index, one in enumerate(lists) for _ in one]
+    return [value for one in lists for value in one], lambda i: where(rows[i])
+
+
+# -- the four tasks: rows of a part, None where the part has no labels -----------------------------------------------
+
+
+def _sequence_rows(
+    table: Any, columns: dict[str, str | None], names: LabelNames, part: str
+) -> list[dict[str, Any]] | None:
+    where = _where(part)
+    text = _column(table, columns.get("text_column"), _TEXT, "text", part)
+    label = _column(table, columns.get("label_column"), _LABEL, "label", part)
     given = columns.get("second_text_column")
-    second = _column(table, given, (), "second text") if given else None
-    second = second or next((name for name in _SECOND if name in table.column_names), None)
-    for column in (text, second, label):
-        if column is not None:
-            _no_missing(table, column)
-    if isinstance(table[0][label], list):  # several labels at once
-        names.learn(label, [value for row in table[label] for value in row])
-        return [
-            {
-                "text": row[text],
-                "second": row[second] if second else None,
-                "label": [names.index(v) for v in row[label]],
-            }
-            for row in table
-        ]
-    names.learn(label, table[label])
+    second = _column(table, given, (), "second text", part) if given else None
+    second = second or next((name for name in _SECOND if name in table.column_names and name != text), None)
+    labels = list(table[label])
+    are_lists = any(isinstance(one, list) for one in labels)  # several labels at once
+    names.check_several(are_lists, where(0))
+    flat, place = _flat([one or [] for one in labels], where) if are_lists else (labels, where)
+    if part != "train" and names.are_missing(flat):
+        return None
+    for index, one in enumerate(labels):
+        if one is None or one == "":
+            raise UserError(f"{where(index)} has no {label}")
+        if are_lists and len(set(one)) < len(one):
+            raise UserError(f"{where(index)}: {label} {one} names a class twice; it lists each class of the row once")
+    if part == "train":
+        names.learn(table.features[label], flat, place, may_be_numbers=not are_lists)
     return [
-        {"text": row[text], "second": row[second] if second else None, "label": names.index(row[label])}
-        for row in table
+        {
+            "text": _text(row, text, where(index)),
+            "second": _text(row, second, where(index)) if second else None,
+            "label": [names.index(one, where(index)) for one in row[label]]
+            if are_lists
+            else names.index(row[label], where(index)),
+        }
+        for index, row in enumerate(table)
     ]
 
 
-def _token_rows(table: Any, columns: dict[str, str | None], names: _ClassNames) -> list[dict[str, Any]]:
-    tokens = _column(table, columns.get("text_column"), ("tokens", "words"), "words")
-    tags = _column(table, columns.get("label_column"), _TAGS, "tags")
+def _token_rows(
+    table: Any, columns: dict[str, str | None], names: LabelNames, part: str
+) -> list[dict[str, Any]] | None:
+    where = _where(part)
+    tokens = _column(table, columns.get("text_column"), ("tokens", "words"), "words", part)
+    tags = _column(table, columns.get("label_column"), _TAGS, "tags", part)
     for index, row in enumerate(table):
         if not isinstance(row[tokens], list) or not isinstance(row[tags], list) or len(row[tokens]) != len(row[tags]):
-            raise UserError(f"row {index}: {tokens} and {tags} must be lists of one length, a tag for each word")
-    names.learn(tags, [tag for row in table[tags] for tag in row])
-    return [{"tokens": row[tokens], "tags": [names.index(tag) for tag in row[tags]]} for row in table]
+            raise UserError(f"{where(index)}: {tokens} and {tags} must be lists of one length, a tag for each word")
+        if not row[tokens] or not all(isinstance(word, str) and word for word in row[tokens]):
+            raise UserError(f"{where(index)}: {tokens} must be words, got {str(row[tokens])[:40]}")
+    flat, place = _flat(list(table[tags]), where)
+    if part != "train" and names.are_missing(flat):
+        return None
+    if part == "train":
+        names.learn(table.features[tags], flat, place, may_be_numbers=False)
+    return [
+        {"tokens": row[tokens], "tags": [names.index(tag, where(index)) for tag in row[tags]]}
+        for index, row in enumerate(table)
+    ]
 
 
-def _choice_rows(table: Any, columns: dict[str, str | None], names: _ClassNames) -> list[dict[str, Any]]:
-    question = _column(table, columns.get("text_column"), ("question", "context", "sent1", "startphrase"), "question")
-    label = _column(table, columns.get("label_column"), ("label", "answer"), "label")
-    endings = [name for name in table.column_names if name.startswith(("choice", "ending")) and name[-1].isdigit()]
+def _choice_rows(
+    table: Any, columns: dict[str, str | None], names: LabelNames, part: str
+) -> list[dict[str, Any]] | None:
+    where = _where(part)
+    question = _column(
+        table, columns.get("text_column"), ("question", "context", "sent1", "startphrase"), "question", part
+    )
+    label = _column(table, columns.get("label_column"), ("label", "answer"), "label", part)
+    if part != "train" and names.are_missing(table[label]):
+        return None
+    numbered = {
+        name: match for name in table.column_names if (match := re.fullmatch(r"(?:choice|ending).*?(\d+)", name))
+    }
+    endings = sorted(numbered, key=lambda name: int(numbered[name][1]))
     if not endings and "choices" not in table.column_names:
         raise UserError(f"no choices: expected a column choices or choice0, choice1, ..., have {table.column_names}")
     rows: list[dict[str, Any]] = []
     for index, row in enumerate(table):
-        choices = [row[name] for name in endings] if endings else list(row["choices"])
-        if not all(isinstance(choice, str) for choice in choices) or not row[question]:
-            raise UserError(f"row {index} lacks its question or a choice")
+        choices = [row[name] for name in endings] if endings else row["choices"]
+        if not isinstance(choices, list):
+            raise UserError(f"{where(index)}: choices must be a list of texts, got {str(choices)[:40]!r}")
+        if not all(isinstance(choice, str) and choice for choice in choices) or not row[question]:
+            raise UserError(f"{where(index)} lacks its question or a choice")
         if rows and len(choices) != len(rows[0]["choices"]):
-            raise UserError(f"row {index} has {len(choices)} choices, row 0 has {len(rows[0]['choices'])}")
-        if not 0 <= int(row[label]) < len(choices):
-            raise UserError(f"label {row[label]} is not one of the {len(choices)} choices")
-        rows.append({"question": row[question], "choices": choices, "label": int(row[label])})
+            raise UserError(f"{where(index)} has {len(choices)} choices, row 0 has {len(rows[0]['choices'])}")
+        chosen = _choice(row[label], len(choices), where(index))
+        rows.append({"question": _text(row, question, where(index)), "choices": choices, "label": chosen})
     return rows
 
 
-def _question_rows(table: Any, columns: dict[str, str | None], names: _ClassNames) -> list[dict[str, Any]]:
+def _choice(label: Any, count: int, where: str) -> int:
+    """The number of a choice, also where csv or the hub has it as text."""
+    if not re.fullmatch(r"\d+(\.0)?", str(label), re.ASCII) or int(float(label)) >= count:
+        raise UserError(f"{where}: label {label!r} is not one of the {count} choices, 0 to {count - 1}")
+    return int(float(label))
+
+
+def _question_rows(table: Any, columns: dict[str, str | None], names: LabelNames, part: str) -> list[dict[str, Any]]:
+    where = _where(part)
     for name in ("question", "context", "answers"):
-        _column(table, name, (name,), name)
+        _column(table, name, (name,), name, part)
+    rows = []
     for index, row in enumerate(table):
         if not row["question"] or not row["context"]:
-            raise UserError(f"row {index} lacks its question or its context")
-        answers = row["answers"]
-        lists = [answers.get(name) for name in ("text", "answer_start")] if isinstance(answers, dict) else []
-        if len({len(one) for one in lists if isinstance(one, list)}) != 1 or None in lists:
-            raise UserError(
-                f'row {index}: answers must be {{"text": [...], "answer_start": [...]}}, two lists of one length'
-            )
-    return [{"question": row["question"], "context": row["context"], "answers": row["answers"]} for row in table]
+            raise UserError(f"{where(index)} lacks its question or its context")
+        question, context = _text(row, "question", where(index)), _text(row, "context", where(index))
+        _check_answers(row["answers"], context, where(index))
+        rows.append({"question": question, "context": context, "answers": row["answers"]})
+    return rows
 
 
-def _no_missing(table: Any, column: str) -> None:
-    for index, value in enumerate(table[column]):
-        if value is None or value == "":
-            raise UserError(f"row {index} has no {column}")
+def _check_answers(answers: Any, context: str, where: str) -> None:
+    lists = [answers.get(name) for name in ("text", "answer_start")] if isinstance(answers, dict) else []
+    if len({len(one) for one in lists if isinstance(one, list)}) != 1 or None in lists:
+        raise UserError(f'{where}: answers must be {{"text": [...], "answer_start": [...]}}, two lists of one length')
+    for text, start in zip(*lists, strict=True):
+        if not isinstance(text, str) or not isinstance(start, int) or context[start : start + len(text)] != text:
+            raise UserError(f"{where}: the answer {text!r} does not stand at character {start} of its context")
 
 
 class EncodedRows(Dataset):
@@ -210,8 +259,11 @@ class EncodedRows(Dataset):
 
 
 def align_tags(tokenizer: PreTrainedTokenizerBase, tokens: list[str], tags: list[int], limit: int) -> dict[str, Any]:
-    """Word tags to token labels: the first token of a word carries its tag, the others -100."""
-    encoded = tokenizer(tokens, is_split_into_words=True, truncation=True, max_length=limit)
+    """Word tags to token labels: the first token of a word carries its tag, the others -100.
+
+    Words that spell a special token are words. The tokenizer must be a fast one: only those tell words apart.
+    """
+    encoded = tokenizer(tokens, is_split_into_words=True, truncation=True, max_length=limit, split_special_tokens=True)
     labels, previous = [], None
     for word in encoded.word_ids():
         labels.append(tags[word] if word is not None and word != previous else -100)
