@@ -6,9 +6,12 @@ Shapes: n tokens of a part, T context length.
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -18,8 +21,10 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..errors import UserError
 from .datasets import Key
-from .text import TextPart
+from .reading import as_text, fingerprint
+from .text_parts import TextPart
 
+_FORMAT = 2  # of the token files, and of how a text is cut into pieces: a new number makes all tokens anew
 ENCODER_SPECIALS = {
     "bos_token": "<s>",
     "pad_token": "<pad>",
@@ -57,7 +62,11 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(text.pieces(), trainer)
+    pieces = text.pieces()
+    first = next(pieces, None)
+    if first is None:
+        raise UserError("there is no text to train a tokenizer on")
+    tokenizer.train_from_iterator(chain([first], pieces), trainer)
     if not is_decoder:
         ids = tokenizer.get_vocab()
         end, start = ("</s>", ids["</s>"]), ("<s>", ids["<s>"])
@@ -68,40 +77,62 @@ def train_tokenizer(
 def pack_tokens(text: TextPart, tokenizer: PreTrainedTokenizerBase, folder: Path, key: dict[str, Any]) -> "TokenFile":
     """Tokenise a part once, one end-of-text token after each document, into a file of the folder.
 
+    What spells a special token is text: the only special tokens in the file are those ends.
+
     Args:
-        key: what the tokens depend on (source, split, seed, ...); a file with the same key is used again.
+        key: what the text depends on (source, split, seed, ...); a whole file with the same key, of a tokenizer that
+            reads alike, is used again.
     """
-    digest = hashlib.blake2b(
-        (json.dumps(key, sort_keys=True) + _fingerprint(tokenizer)).encode(), digest_size=8
-    ).hexdigest()
-    path, about = folder / f"tokens-{digest}.bin", folder / f"tokens-{digest}.json"
-    if not about.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        num_tokens = num_bytes = 0
-        staged = folder / f".{path.stem}.{os.getpid()}.part"  # each process of a run its own; the last one counts
-        with staged.open("wb") as file:
-            for ids, size in _encode(text, tokenizer):
-                ids.tofile(file)
-                num_tokens += len(ids)
-                num_bytes += size
+    reader = as_text(tokenizer)
+    about = json.dumps([_FORMAT, key, fingerprint(reader)], sort_keys=True)
+    path = folder / f"tokens-{hashlib.blake2b(about.encode(), digest_size=16).hexdigest()}.bin"
+    return _kept(path) or _written(text, reader, path)
+
+
+def _kept(path: Path) -> "TokenFile | None":
+    """The tokens of a file that is whole, with as many bytes as the .json beside it says."""
+    try:
+        content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        tokens = TokenFile(path, int(content["tokens"]), int(content["bytes"]))
+        is_whole = path.stat().st_size == tokens.num_tokens * np.dtype(np.uint32).itemsize
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return tokens if is_whole else None
+
+
+def _written(text: TextPart, reader: PreTrainedTokenizerBase, path: Path) -> "TokenFile":
+    path.parent.mkdir(parents=True, exist_ok=True)
+    num_tokens = num_bytes = 0
+    with _staged(path) as file:
+        for ids, size in _encode(text, reader):
+            file.write(ids.tobytes())
+            num_tokens += len(ids)
+            num_bytes += size
+    with _staged(path.with_suffix(".json")) as file:  # last: it says that the other is whole
+        file.write(json.dumps({"tokens": num_tokens, "bytes": num_bytes}).encode())
+    return TokenFile(path, num_tokens, num_bytes)
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place at the end, at once; each process has its own, the last one counts."""
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with staged.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         staged.replace(path)
-        staged.write_text(json.dumps({"tokens": num_tokens, "bytes": num_bytes}), encoding="utf-8")
-        staged.replace(about)
-    content = json.loads(about.read_text(encoding="utf-8"))
-    return TokenFile(path, content["tokens"], content["bytes"])
+    finally:
+        staged.unlink(missing_ok=True)
 
 
-def _fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
-    return hashlib.blake2b(vocabulary.encode(), digest_size=8).hexdigest()
-
-
-def _encode(text: TextPart, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[np.ndarray, int]]:
+def _encode(text: TextPart, reader: PreTrainedTokenizerBase) -> Iterator[tuple[np.ndarray, int]]:
     """(token ids, bytes of text) piece by piece."""
-    end = tokenizer.eos_token_id
+    end = reader.eos_token_id
     for document in text.documents():
         for piece in document():
-            ids = tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = reader(piece, add_special_tokens=False, verbose=False)["input_ids"]
             yield np.asarray(ids, dtype=np.uint32), len(piece.encode("utf-8"))
         if end is not None:
             yield np.asarray([end], dtype=np.uint32), 0
@@ -168,7 +199,7 @@ class PackedStream(IterableDataset):
         index, waiting = 0, np.zeros(0, dtype=np.int64)
         worker = get_worker_info()
         turn, turns = (worker.id, worker.num_workers) if worker is not None else (0, 1)
-        for ids, _ in _encode(self.text, self.tokenizer):
+        for ids, _ in _encode(self.text, as_text(self.tokenizer)):
             waiting = np.concatenate([waiting, ids.astype(np.int64)])
             while len(waiting) >= self.context_length:
                 if index % turns == turn:

@@ -38,6 +38,7 @@ class LanguageModeling(Task):
         self.splits = load_text_source(
             data.source, data.validation_fraction, data.test_fraction, recipe.seed, data.text_column, data.streaming
         )
+        self.notes.extend(self.splits.notes)
         self.cache = Path(data.cache_dir).expanduser() if data.cache_dir else output / CACHE
         self.tokenizer = self._tokenizer()
         auto_class = AutoModelForCausalLM if self.is_causal else AutoModelForMaskedLM
@@ -91,16 +92,16 @@ class LanguageModeling(Task):
         return length
 
     def _pack(self, part: str) -> TokenFile:
-        data = self.recipe.data
+        data, text = self.recipe.data, getattr(self.splits, part)
         key = {
             "part": part,
             "source": data.source,
-            "files": _file_states(data.source),
+            "state": self.splits.state if self.splits.state is not None else text.digest(),
             "column": data.text_column,
             "fractions": [data.validation_fraction, data.test_fraction],
             "seed": self.recipe.seed,
         }
-        return pack_tokens(getattr(self.splits, part), self.tokenizer, self.cache, key)
+        return pack_tokens(text, self.tokenizer, self.cache, key)
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
@@ -144,16 +145,6 @@ class LanguageModeling(Task):
             "." if self.is_causal else "; the masked model sees both sides of a token, so its figure is no code length."
         )
         return Section("Compression is the subject", text, table=rows)
-
-
-def _file_states(source: str) -> list[Any]:
-    """Name, size and time of the files of a source on disk: tokens of a file that has changed are made anew."""
-    kind, _, argument = source.partition(":")
-    if kind not in ("text", "csv", "json"):
-        return []
-    root = Path(argument).expanduser()
-    files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
-    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
 class WriteSamples(TrainerCallback):

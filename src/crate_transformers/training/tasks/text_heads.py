@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from ...data.labelled_text import EncodedRows, align_tags, load_labelled_text
-from ...data.text import TextPart
+from ...data.reading import as_text
+from ...data.text_parts import TextPart
 from ...data.tokens import train_tokenizer
 from ...errors import UserError
 from ..build import build_model
@@ -51,7 +52,9 @@ class TextHead(Task):
             second_text_column=data.second_text_column,
             label_column=data.label_column,
         )
+        self.notes.extend(self.rows.notes)
         self.tokenizer = self._tokenizer()
+        self.reader = as_text(self.tokenizer)
         self.model = build_model(recipe, _AUTO[recipe.task], self._fields(), self.notes)
         self._check_classes()
         if self.model.config.pad_token_id is None:
@@ -120,15 +123,21 @@ class TextHead(Task):
     # -- rows to inputs -----------------------------------------------------------------------------------------------
 
     def _encoder(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        task = self.recipe.task
+        if task in ("token-classification", "question-answering") and not self.tokenizer.is_fast:
+            raise UserError(
+                f"{task} needs a fast tokenizer, which knows where tokens lie; got a slow one: "
+                f"{type(self.tokenizer).__name__}"
+            )
         return {
             "sequence-classification": self._encode_sequence,
-            "token-classification": lambda row: align_tags(self.tokenizer, row["tokens"], row["tags"], self.limit),
+            "token-classification": lambda row: align_tags(self.reader, row["tokens"], row["tags"], self.limit),
             "multiple-choice": self._encode_choices,
             "question-answering": self._encode_question,
-        }[self.recipe.task]
+        }[task]
 
     def _encode_sequence(self, row: dict[str, Any]) -> dict[str, Any]:
-        encoded = self.tokenizer(row["text"], row["second"], truncation=True, max_length=self.limit)
+        encoded = self.reader(row["text"], row["second"], truncation=True, max_length=self.limit)
         label = row["label"]
         if self._is_multi_label:
             label = [float(index in label) for index in range(len(self.rows.labels or []))]
@@ -136,17 +145,17 @@ class TextHead(Task):
 
     def _encode_choices(self, row: dict[str, Any]) -> dict[str, Any]:
         questions = [row["question"]] * len(row["choices"])
-        encoded = self.tokenizer(questions, row["choices"], truncation=True, max_length=self.limit)
+        encoded = self.reader(questions, row["choices"], truncation=True, max_length=self.limit)
         return {**encoded, "labels": row["label"]}
 
     def _encode_question(self, row: dict[str, Any]) -> dict[str, Any]:
-        asked = len(self.tokenizer(row["question"], add_special_tokens=False)["input_ids"])
-        if asked + self.tokenizer.num_special_tokens_to_add(pair=True) >= self.limit:
+        asked = len(self.reader(row["question"], add_special_tokens=False)["input_ids"])
+        if asked + self.reader.num_special_tokens_to_add(pair=True) >= self.limit:
             raise UserError(
                 f"a question of {asked} tokens leaves no room for its context within {self.limit} tokens: "
                 f"{row['question'][:60]!r}"
             )
-        encoded = self.tokenizer(
+        encoded = self.reader(
             row["question"],
             row["context"],
             truncation="only_second",
