@@ -7,6 +7,7 @@ where it is longer than the run. Either is said.
 """
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ _DEFAULTS: dict[str, Any] = {
 }
 _NO_WARM_UP = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules that read no warm-up
 _SHARE_OF_WARM_UP = 0.1  # of a run that the recipe's warm-up does not fit into
+# what a tool of train.report_to needs, any of it, where it is not a package of the same name
+_PACKAGES: dict[str, tuple[str, ...]] = {
+    "azure_ml": ("azureml",),
+    "flyte": ("flytekit",),
+    "kubeflow": (),
+    "tensorboard": ("tensorboard", "tensorboardX"),
+}
 
 
 def steps_per_epoch(samples: int | None, batch: int, accumulation: int, drop_last: bool) -> int | None:
@@ -95,6 +103,7 @@ def training_arguments(
     _check_reporters(values["report_to"])
     steps = _steps_of_run(recipe, steps_per_epoch, notes)
     values["warmup_steps"] = _warm_up(recipe, values["lr_scheduler_type"], steps, steps_per_epoch, notes)
+    _say_what_lasts_too_long(recipe, steps, steps_per_epoch, notes)
     if metric is None:
         values.update(eval_strategy="no", load_best_model_at_end=False, eval_on_start=False)
         _say_what_needs_validation(given, notes)
@@ -181,6 +190,24 @@ def _warm_up_of_epochs(epochs: float, steps: int, steps_per_epoch: int | None, n
     return shortened
 
 
+def _say_what_lasts_too_long(recipe: Recipe, steps: int, steps_per_epoch: int | None, notes: list[str]) -> None:
+    """The two other beginnings that a recipe of self-distillation counts in epochs."""
+    options = recipe.train
+    if recipe.task != "self-distillation" or options.self_distillation_loss != "dino" or steps_per_epoch is None:
+        return
+    if options.freeze_last_layer_epochs * steps_per_epoch >= steps:
+        notes.append(
+            f"train.freeze_last_layer_epochs = {options.freeze_last_layer_epochs:g} is as long as the run of {steps} "
+            "steps: the prototypes are never trained"
+        )
+    warms_up = options.warmup_teacher_temperature != options.teacher_temperature
+    if warms_up and options.warmup_teacher_temperature_epochs * steps_per_epoch > steps:
+        notes.append(
+            f"train.warmup_teacher_temperature_epochs = {options.warmup_teacher_temperature_epochs:g} is longer than "
+            f"the run of {steps} steps: train.teacher_temperature is never reached"
+        )
+
+
 def _say_what_needs_validation(given: dict[str, Any], notes: list[str]) -> None:
     names = ("eval_strategy", "eval_steps", "eval_on_start", "load_best_model_at_end", "metric_for_best_model")
     asked = [f"train.{name}" for name in names if given.get(name) not in (None, False, "no")]
@@ -189,7 +216,7 @@ def _say_what_needs_validation(given: dict[str, Any], notes: list[str]) -> None:
 
 
 def _check_reporters(names: Any) -> None:
-    """Refuse a tool that transformers does not know, or that is not installed, before it is asked for."""
+    """Refuse a tool that transformers does not know, or that is not installed, before anything runs."""
     for name in names if isinstance(names, list) else [names]:
         if name in (None, "none", "all"):
             continue
@@ -197,10 +224,12 @@ def _check_reporters(names: Any) -> None:
             raise UserError(
                 f"train.report_to must be none, all, or of {', '.join(INTEGRATION_TO_CALLBACK)}, got {name!r}"
             )
-        try:
-            INTEGRATION_TO_CALLBACK[name]()
-        except (ImportError, RuntimeError) as error:
-            raise MissingPackageError(f"train.report_to = {name}: {error} Or set train.report_to=none") from error
+        packages = _PACKAGES.get(name, (name,))
+        if packages and not any(find_spec(package) for package in packages):
+            raise MissingPackageError(
+                f"train.report_to = {name} needs {' or '.join(packages)}, which is not installed: pip install "
+                f"{packages[0]}, or set train.report_to=none"
+            )
 
 
 def _check_schedule(arguments: TrainingArguments, steps: int) -> None:

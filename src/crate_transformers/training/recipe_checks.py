@@ -68,11 +68,22 @@ _NOT_SET_HERE = {
     "train_sampling_strategy": "the order of the samples is a function of train.seed and the epoch",
     "length_column_name": "the order of the samples is a function of train.seed and the epoch",
     "label_names": "the task knows them",
+    "parallelism_config": "accelerate's configuration file holds it",
     "do_train": "crate train trains",
     "do_eval": "train.eval_strategy says when",
     "do_predict": "crate predict does",
 }
-_HIDDEN = frozenset({"output_dir", "resume_from_checkpoint", "logging_dir", "optim", "optim_args", "local_rank"})
+_HIDDEN = frozenset(
+    {
+        "output_dir",
+        "resume_from_checkpoint",
+        "logging_dir",
+        "optim",
+        "optim_args",
+        "optim_target_modules",
+        "local_rank",
+    }
+)
 
 # [least, most] of numbers, or of each number of a list
 _RANGES: dict[str, tuple[float, float]] = {
@@ -123,6 +134,7 @@ _CHOICES = {
         ("debug", "info", "warning", "error", "critical", "passive", "detail"),
     ),
 }
+_PLAIN_KINDS = ("int", "float", "bool", "str", "None", "dict", "list[str]")  # and dict[...]
 _PAIRS = ("data.rand_augment", "data.crop_scale", "data.global_crop_scale", "data.local_crop_scale")
 
 
@@ -235,7 +247,7 @@ def check_argument(name: str, value: Any) -> None:
     if choices is not None:
         check_choice(key, value, [member.value for member in choices])
     text = type_text(annotation)
-    if {word.strip() for word in text.split("|")} <= {"int", "float", "bool", "str", "None"}:
+    if all(part in _PLAIN_KINDS or part.startswith("dict[") for part in _parts(text)):
         check_kind(key, value, text)
     check_range(key, value)
     if name == "max_steps" and value < 1 and value != -1:
@@ -261,19 +273,25 @@ def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 
+def _parts(annotation: str) -> list[str]:
+    return [part.strip() for part in annotation.split("|")]
+
+
 def _fits(value: Any, annotation: str) -> bool:
-    if value is None:
-        return "None" in annotation
-    if "list" in annotation:
-        item = annotation.partition("[")[2].partition("]")[0]
-        return isinstance(value, list) and all(_fits(x, item) for x in value)
-    if isinstance(value, bool):
-        return "bool" in annotation
-    if isinstance(value, str):
-        return "str" in annotation
-    if not isinstance(value, int | float):
-        return False
-    return is_finite(value) and ("float" in annotation or (isinstance(value, int) and "int" in annotation))
+    return any(_fits_part(value, part) for part in _parts(annotation))
+
+
+def _fits_part(value: Any, kind: str) -> bool:
+    if kind.startswith("list["):
+        return isinstance(value, list) and all(_fits_part(item, kind[5:-1]) for item in value)
+    if kind.startswith("dict"):
+        return isinstance(value, dict)
+    if kind == "None" or isinstance(value, bool):
+        return value is None or (kind == "bool" and isinstance(value, bool))
+    if kind == "str":
+        return isinstance(value, str)
+    is_number = isinstance(value, int) or (kind == "float" and isinstance(value, float))
+    return kind in ("int", "float") and is_number and is_finite(value)
 
 
 def is_finite(value: int | float) -> bool:

@@ -7,6 +7,7 @@ from ...configuration.validation import as_pair
 from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source
 from ...models.image_processing import image_processor_of
 from ..recipe import Recipe
+from ..recipe_checks import check_channels
 from .base import Task
 
 _FEW_VALUES = 16  # of a patch, below which a LayerNorm over them leaves too little
@@ -48,6 +49,7 @@ class ImageTask(Task):
                 "them"
             )
         self.num_channels: int = config.num_channels
+        check_channels({"mean": data.mean, "std": data.std}, {"num_channels": self.num_channels})
         self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
 
     def augmented(self) -> KeyedImages:
