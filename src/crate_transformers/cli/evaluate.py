@@ -19,11 +19,12 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="A JSON file to write the metrics to as well.")] = None,
 ) -> None:
     """Accuracy and loss of a classifier, perplexity and bits per byte of a language model."""
-    from ..training.evaluation import evaluate_model
+    from ..training.evaluation import describe_model, evaluate_model
 
     metrics = evaluate_model(model, data, split, parse_settings(settings))
     text = json.dumps(metrics, indent=2)
     typer.echo(text)
+    typer.echo(f"evaluated {describe_model(model)}", err=True)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")
         typer.echo(f"metrics written to {output}", err=True)

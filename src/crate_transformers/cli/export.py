@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError
+from .looking import Heads
 
 
 def export(
@@ -15,6 +16,7 @@ def export(
         str | None, typer.Option(help="onnx, or torch (torch.export, .pt2). Default: by the name of the file.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
+    heads: Heads = None,
 ) -> None:
     """Export a model, fused, to ONNX or torch.export; batch and image size, or length of text, stay free."""
     if format is None:
@@ -28,7 +30,7 @@ def export(
     from ..interop.export import export_model
     from . import looking
 
-    exported = export_model(looking.open_model(model).float(), output, format)  # type: ignore[arg-type]
+    exported = export_model(looking.open_model(model, heads).float(), output, format)  # type: ignore[arg-type]
     size = output.stat().st_size / 2**20
     typer.echo(f"{Path(model).name} written to {output} ({format}, {size:.1f} MiB; {exported})")
 

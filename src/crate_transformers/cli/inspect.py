@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError
+from .looking import Heads
 
 
 def inspect(
@@ -33,6 +34,8 @@ def inspect(
         tuple[int, int] | None, typer.Option(help="ROW COLUMN of a patch, from 0: draw where it looks, too.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples in one run of the model.")] = 16,
+    heads: Heads = None,
+    baseline_heads: Heads = None,
 ) -> None:
     """Look inside a model: rates, sparsity, subspaces, attention, layer by layer, as table, figures and a page."""
     if mode not in ("official", "paper"):
@@ -41,10 +44,12 @@ def inspect(
         raise UserError(f"--pictures must be >= 0 and --batch-size >= 1, got {pictures} and {batch_size}")
     if part == "decoder" and (patch is not None or layer is not None):
         raise UserError("--patch and --layer choose maps of the encoder: a decoder is measured alone")
+    if baseline is None and baseline_heads is not None:
+        raise UserError("--baseline-heads is of the --baseline, and there is none")
     from ..analysis import inspect_model, inspect_text
     from . import looking
 
-    opened = looking.open_model(model)
+    opened = looking.open_model(model, heads)
     folder = looking.output_folder(output)
     name = Path(model).name
     if opened.main_input_name == "pixel_values":
@@ -53,7 +58,7 @@ def inspect(
         inputs = looking.image_inputs(opened, model, data or "digits", split, limit, batch_size)
         second = None
         if baseline is not None:
-            other = looking.open_model(baseline)
+            other = looking.open_model(baseline, baseline_heads, "--baseline-heads")
             if other.main_input_name != opened.main_input_name:
                 raise UserError(f"{name} reads images, {Path(baseline).name} does not: no baseline of it")
             more = looking.image_inputs(other, baseline, data or "digits", split, limit, batch_size)
@@ -90,7 +95,7 @@ def inspect(
             tokenizer = looking.tokenizer_of(model)
             inputs = looking.text_inputs(opened, tokenizer, str(text), limit, batch_size=batch_size)
         if baseline is not None:
-            other = looking.open_model(baseline)
+            other = looking.open_model(baseline, baseline_heads, "--baseline-heads")
             if other.main_input_name != opened.main_input_name:
                 raise UserError(f"{name} reads text, {Path(baseline).name} does not: no baseline of it")
             more = inputs

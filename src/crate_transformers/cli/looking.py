@@ -3,40 +3,41 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from ..errors import UserError
 
-CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
+Heads = Annotated[int | None, typer.Option(min=1, help="Number of heads of a checkpoint file, which does not hold it.")]
 
 
-def open_model(source: str) -> Any:
+def open_model(source: str, heads: int | None = None, option: str = "--heads") -> Any:
     """A model of a folder or hub name, with the head that it was saved with; or of a public checkpoint file.
 
+    Args:
+        heads: how many heads a checkpoint file has, which it does not hold; the configuration of a folder does.
+        option: what the user calls `heads`.
+
     Raises:
-        ValueError: nothing there, or nothing that can be read.
+        ValueError: nothing there, nothing that can be read, or `heads` of a folder.
     """
-    import transformers
+    from ..models import opening
+    from ..models.places import CHECKPOINTS, locate
 
-    import crate_transformers
+    place = locate(source)
+    if isinstance(place, Path) and place.is_file():
+        if place.suffix not in CHECKPOINTS:
+            raise UserError(f"{source} is not a model: expected a folder, a hub name or a checkpoint file")
+        from ..interop.convert import convert
 
-    path = Path(source)
-    if path.is_file():
-        if path.suffix not in CHECKPOINTS:
-            raise UserError(f"{path} is not a model: expected a folder, a hub name or a checkpoint file")
-        return on_device(crate_transformers.convert_checkpoint(path).eval())
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise UserError(f"{path} holds no model: it has no config.json")
-    if not path.exists() and (path.is_absolute() or source.count("/") > 1):
-        raise UserError(f"no model at {path}")
-    config = transformers.AutoConfig.from_pretrained(source)
-    name = (config.architectures or [""])[0]
-    kind: Any = getattr(crate_transformers, name, None) or getattr(transformers, name, transformers.AutoModel)
-    from ..models.modeling_base import check_finite
-
-    opened = kind.from_pretrained(source).eval()
-    check_finite(opened, source)
-    return on_device(opened)
+        conversion = convert(place, heads)
+        for note in conversion.notes:
+            typer.echo(note, err=True)
+        return on_device(conversion.model)
+    if heads is not None:
+        raise UserError(f"{option} is of a checkpoint file: the number of heads of {source} is in its config.json")
+    return on_device(opening.open_model(source))
 
 
 def on_device(model: Any) -> Any:
@@ -75,13 +76,10 @@ class _Images:
 
 def processor_of(model: Any, source: str) -> Any:
     """The image processor saved beside a model, or the one that the configuration asks for."""
-    from transformers import AutoImageProcessor
-
     from ..models.image_processing import image_processor_of
+    from ..models.opening import has_processor, open_processor
 
-    if (Path(source) / "preprocessor_config.json").is_file():
-        return AutoImageProcessor.from_pretrained(source)
-    return image_processor_of(model.config)
+    return open_processor(source) if has_processor(source) else image_processor_of(model.config)
 
 
 def image_inputs(
@@ -159,13 +157,14 @@ def read_text(text: str) -> tuple[str, str]:
 
 
 def tokenizer_of(source: str) -> Any:
-    """The tokenizer saved beside a model."""
-    from transformers import AutoTokenizer
+    """The tokenizer saved beside a model: in its folder, or in that of its checkpoint file."""
+    from ..models.opening import open_tokenizer
 
+    place = Path(source).expanduser()
     try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{source} has no tokenizer, which text needs: save one beside the model") from error
+        return open_tokenizer(place.absolute().parent if place.is_file() else source)
+    except UserError as error:
+        raise UserError(f"{source} has no tokenizer, which text needs: save one beside the model ({error})") from error
 
 
 class _Tokens:
@@ -237,6 +236,7 @@ def output_folder(output: Path) -> Path:
 
 
 __all__ = [
+    "Heads",
     "Inputs",
     "image_inputs",
     "on_device",

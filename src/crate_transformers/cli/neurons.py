@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError
+from .looking import Heads
 
 
 def neurons(
-    model: Annotated[str, typer.Argument(help="A language model's folder or hub name.")],
+    model: Annotated[str, typer.Argument(help="A language model's folder or hub name, or a public checkpoint file.")],
     text: Annotated[str, typer.Option(help="A text file, or words, to look for firing tokens in.")],
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     layer: Annotated[int, typer.Option(help="From 0, negative from the end.")] = -1,
@@ -26,6 +27,7 @@ def neurons(
     ),
     tokens: Annotated[int, typer.Option(help="How many tokens to write.")] = 40,
     limit: Annotated[int | None, typer.Option(help="Read no more stretches of 128 tokens than this.")] = None,
+    heads: Heads = None,
 ) -> None:
     """Show what makes the neurons of a sparsified layer fire, in context; set one and let the model write."""
     from ..analysis.neurons import find_neurons, steer_and_generate
@@ -41,7 +43,7 @@ def neurons(
         raise UserError(f"--value must be a finite number, got {value}")
     if count < 1 or tokens < 1:
         raise UserError(f"--count and --tokens must be >= 1, got {count} and {tokens}")
-    opened = looking.open_model(model)
+    opened = looking.open_model(model, heads)
     if opened.main_input_name != "input_ids":
         raise UserError(f"{Path(model).name} reads {opened.main_input_name}, not text")
     tokenizer = looking.tokenizer_of(model)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .looking import Heads
 from .settings import parse_settings
 
 
@@ -24,12 +25,13 @@ def probe(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many images of each part, evenly spread.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="data.root=... and its like.")] = None,
+    heads: Heads = None,
 ) -> None:
     """Freeze a model; accuracy of nearest neighbours and of a linear classifier on its features."""
     from ..training.probing import probe_model
     from . import looking
 
-    opened = looking.open_model(model)
+    opened = looking.open_model(model, heads)
     processor = looking.processor_of(opened, model)
     result = probe_model(
         opened,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from .looking import Heads
+
 
 def reconstruct(
     model: Annotated[str, typer.Argument(help="An autoencoder's folder or hub name, or a public checkpoint file.")],
@@ -17,12 +19,13 @@ def reconstruct(
         int | None, typer.Option(help="Shorter side in pixels that images are run at. Default: the model's size.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Which patches are hidden.")] = 0,
+    heads: Heads = None,
 ) -> None:
     """Mask and rebuild images of any shape: original, masked, reconstruction and composite side by side."""
     from ..training.reconstruction import rebuild_files
     from . import looking
 
-    opened = looking.open_model(model)
+    opened = looking.open_model(model, heads)
     processor = looking.processor_of(opened, model)
     folder = looking.output_folder(output)
     count = 0

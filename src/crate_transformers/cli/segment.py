@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
+from .looking import Heads
 
 
 def segment(
@@ -28,6 +29,7 @@ def segment(
         Path | None,
         typer.Option(help="A folder of label maps (png; 0 background, 255 left out), named like the images: score."),
     ] = None,
+    heads: Heads = None,
 ) -> None:
     """Segment images: masks of every head's attention, objects by MaskCut, overlays; with a truth, their scores."""
     from ..analysis.attention import segmentation_layer
@@ -37,7 +39,7 @@ def segment(
     from ..data import find_images
     from . import looking
 
-    opened = looking.open_model(model)
+    opened = looking.open_model(model, heads)
     if opened.main_input_name != "pixel_values":
         raise UserError(f"{Path(model).name} reads {opened.main_input_name}, not images")
     segmentation_layer(opened, layer)

@@ -142,6 +142,7 @@ def check_patches(config: Any) -> None:
 
 __all__ = [
     "MOST_LABELS",
+    "MOST_LAYERS",
     "as_pair",
     "check_labels",
     "check_layer",

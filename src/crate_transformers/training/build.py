@@ -1,15 +1,17 @@
 """From the `model` section of a recipe to a model, new or from a checkpoint."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
+from ..configuration.validation import field_message
 from ..errors import UserError
 from ..models.modeling_base import check_finite
+from ..models.opening import few, misfits, open_config, open_weights
 from .recipe import Recipe
 
 
@@ -37,43 +39,53 @@ def build_model(
         return auto_class.from_config(config, **extra)
     if recipe.model.get("size"):
         raise UserError("model.size and model.from exclude each other: a checkpoint has its size")
-    return _from_checkpoint(str(source), auto_class, recipe, fields, extra, notes)
+    try:
+        return _from_checkpoint(str(source), auto_class, recipe, fields, extra, notes)
+    except UserError as error:
+        raise UserError(f"model.from: {error}") from error
 
 
 def _from_checkpoint(
     source: str, auto_class: Any, recipe: Recipe, fields: dict[str, Any], extra: dict[str, Any], notes: list[str]
 ) -> PreTrainedModel:
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        hint = "; convert it first: crate convert SOURCE DESTINATION" if Path(source).is_file() else ""
-        raise UserError(f"model.from: no model at {source}{hint} ({str(error).splitlines()[0]})") from error
+    config = open_config(source)
     if config.model_type != recipe.family.name and not _is_encoder_for(config, recipe):
-        raise UserError(f"model.from: {source} is a {config.model_type}, the recipe asks for {recipe.family.name}")
+        raise UserError(f"{source} is a {config.model_type}, the recipe asks for {recipe.family.name}")
     if _is_encoder_for(config, recipe):
         return _classifier_from_encoder(source, config, auto_class, recipe, fields, extra, notes)
-    old = list(config.id2label.values())
-    for name, value in fields.items():
-        setattr(config, name, value)
-    new = list(config.id2label.values())
-    try:
-        model, loading = auto_class.from_pretrained(
-            source, config=config, ignore_mismatched_sizes=True, output_loading_info=True, **extra
-        )
-    except SafetensorError as error:
-        raise UserError(f"model.from: the weights in {source} are damaged: {error}") from error
+    old = _names_by_class(config)
+    _set_fields(config, fields)
+    new = _names_by_class(config)
+    model, loading = open_weights(source, auto_class, config, **extra)
     _explain_loading(source, model, loading, notes)
-    check_finite(model, f"model.from: {source}")
+    check_finite(model, source)
     if "id2label" in fields and len(new) != len(old):
         notes.append(f"the head of {source} has {len(old)} classes, the data have {len(new)}: a new head")
-    elif "id2label" in fields and new != old and not all(str(name).startswith("LABEL_") for name in old):
+    elif "id2label" in fields and new != old and not all(name.startswith("LABEL_") for name in old.values()):
         notes.append(f"the head of {source} knows {_few(old)}, the data {_few(new)}: a new head")
         _renew_head(model, len(new))
     return model
 
 
-def _few(names: list[Any]) -> str:
-    return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+def _names_by_class(config: PreTrainedConfig) -> dict[int, str]:
+    """The name of each class by its number, whatever order they were written in."""
+    return {int(number): str(name) for number, name in (config.id2label or {}).items()}
+
+
+def _few(names: Mapping[int, str]) -> str:
+    """The names of the first classes that set two heads apart, with their numbers."""
+    shown = [f"{names[number]} ({number})" for number in sorted(names)[:3]]
+    return ", ".join(shown) + (", ..." if len(names) > 3 else "")
+
+
+def _set_fields(config: PreTrainedConfig, fields: Mapping[str, Any]) -> None:
+    """Set fields of a configuration, and check the whole again."""
+    try:
+        for name, value in fields.items():
+            setattr(config, name, value)
+        config.validate()  # type: ignore[attr-defined]  # huggingface_hub's strict dataclasses have it
+    except StrictDataclassError as error:
+        raise UserError(field_message(error)) from error
 
 
 def _renew_head(model: PreTrainedModel, num_labels: int) -> None:
@@ -103,22 +115,26 @@ def _classifier_from_encoder(
     if config.model_type == "crate_mae":
         from ..interop.transfer import classifier_of_autoencoder  # only this path needs it
 
-        encoder = AutoModel.from_pretrained(source, **extra)
+        encoder, loading = open_weights(source, AutoModel, **extra)
+        _explain_loading(source, encoder, loading, notes)
+        check_finite(encoder, source)
         notes.append(f"a classifier on the encoder of the autoencoder {source}: its head is new")
         return classifier_of_autoencoder(encoder, **fields)
-    raise UserError(f"model.from: {source} is a vit_mae; transformers' ViT does not read it, use a vit checkpoint")
+    raise UserError(f"{source} is a vit_mae; transformers' ViT does not read it, use a vit checkpoint")
 
 
-def _explain_loading(source: str, model: PreTrainedModel, loading: Any, notes: list[str]) -> None:
+def _explain_loading(source: str, model: PreTrainedModel, loading: Mapping[str, Any], notes: list[str]) -> None:
     """Say which parts are new; refuse when the backbone is among them."""
-    missing = sorted(loading["missing_keys"])
-    mismatched = sorted(entry[0] if isinstance(entry, tuple) else entry for entry in loading["mismatched_keys"])
-    prefix = f"{model.base_model_prefix}."
-    broken = [name for name in [*missing, *mismatched] if name.startswith(prefix)]
-    if broken:
-        raise UserError(f"model.from: {source} does not fit the model: {', '.join(broken[:4])} missing or misshapen")
-    if missing:
-        notes.append(f"new, not in {source}: {', '.join(missing)}")
+    problems = misfits(model, loading, head_may_be_new=True)
+    if problems:
+        told = "; ".join(f"{few(names)} {kind}" for kind, names in problems.items())
+        raise UserError(f"{source} does not fit the model: {told}")
+    if loading["missing_keys"]:
+        notes.append(f"new, not in {source}: {', '.join(sorted(loading['missing_keys']))}")
+    misshapen = sorted(loading["mismatched_keys"])
+    if misshapen:
+        shapes = (f"{name} ({tuple(found)} there, {tuple(here)} here)" for name, found, here in misshapen)
+        notes.append(f"new, of another shape in {source}: {', '.join(shapes)}")
 
 
 __all__ = ["build_model"]

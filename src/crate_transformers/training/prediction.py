@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
+from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from ..data import EvaluationTransform, KeyedImages, find_images, load_image, load_image_source
 from ..errors import UserError
-from ..models.modeling_base import check_finite
-from .quiet import quiet_transformers
+from ..models.opening import open_model, open_processor
 
 
 @dataclass(frozen=True)
@@ -30,39 +29,27 @@ def load_classifier(folder: str | Path) -> tuple[PreTrainedModel, Any]:
     Raises:
         ValueError: no image classifier there, or one that is damaged.
     """
-    model = load_model(folder, AutoModelForImageClassification)
-    try:
-        processor = AutoImageProcessor.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} has no image processor (preprocessor_config.json)") from error
-    return model, processor
+    return load_model(folder, AutoModelForImageClassification), open_processor(folder)
 
 
 def load_model(folder: str | Path, auto_class: Any) -> PreTrainedModel:
     """A model by transformers' Auto class, every weight accounted for, in evaluation mode on the best device."""
-    if Path(folder).is_file():
-        raise UserError(f"{folder} is a file: convert it first, crate convert {folder} FOLDER")
-    try:
-        config = AutoConfig.from_pretrained(folder)
-        with quiet_transformers():
-            model, loading = auto_class.from_pretrained(folder, config=config, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise UserError(f"the weights in {folder} are damaged: {error}") from error
-    if loading["missing_keys"]:
-        raise UserError(
-            f"{folder} is no {type(model).__name__}: its weights lack {', '.join(sorted(loading['missing_keys'])[:3])}"
-        )
-    check_finite(model, str(folder))
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return open_model(folder, auto_class).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
 
 
 def class_names(model: PreTrainedModel) -> list[str]:
-    """The name of every class, in the order of the logits."""
+    """The name of every class, in the order of the logits.
+
+    Raises:
+        ValueError: a configuration whose id2label names other classes than the model has.
+    """
     names: dict[int, str] = model.config.id2label  # type: ignore[assignment]  # the config turns JSON's keys to int
+    lost = next((i for i in range(len(names)) if i not in names), None)
+    if lost is not None:
+        numbers = ", ".join(map(str, sorted(names)[:8]))
+        raise UserError(
+            f"id2label in config.json must name the classes 0 to {len(names) - 1}: {lost} is not in it, but {numbers}"
+        )
     return [str(names[i]) for i in range(len(names))]
 
 

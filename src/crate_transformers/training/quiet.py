@@ -1,25 +1,5 @@
-"""Silence for transformers' own bars and notices, which would tear ours."""
+"""Silence for transformers' own bars and notices, under the name that training knows it by."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from ..upstream import transformers_logging
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Within, transformers shows errors only and no progress bars."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(max(verbosity, logging.ERROR))
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
+from ..models.quiet import quiet_transformers
 
 __all__ = ["quiet_transformers"]

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from ..data.masking import MaskingCollator
 from ..data.text import load_text_source
 from ..data.tokens import CausalCollator, PackedTokens, pack_tokens
 from ..errors import UserError
+from ..models.opening import open_config
 from .prediction import load_model
 from .recipe import DataOptions, Recipe
 from .tasks.language_modeling import check_vocabulary, load_tokenizer, text_metrics, xz_bits_per_byte
@@ -78,16 +79,15 @@ def is_causal(folder: str | Path) -> bool:
     Raises:
         ValueError: a model of another kind.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise UserError(f"no usable model at {folder}: {str(error).splitlines()[0]}") from error
-    names = config.architectures or []
+    config = open_config(folder)
+    names = config.architectures or [] if hasattr(config, "vocab_size") else []
     if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names):
         return False
     if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         return True
-    raise UserError(f"{folder} holds a {', '.join(names) or config.model_type}, not a language model")
+    raise UserError(
+        f"{folder} holds a {', '.join(config.architectures or []) or config.model_type}, not a language model"
+    )
 
 
 __all__ = ["evaluate_language_model", "is_causal"]

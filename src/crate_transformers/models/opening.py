@@ -1,0 +1,273 @@
+"""Opening what was saved: a configuration, a model, an image processor, a tokenizer, of a folder or of the hub.
+
+Whatever is wrong with the files is told in one line that names them. Sizes that config.json asks for are compared with
+those of the weights before a model is built, in bounded time and memory; no code of a folder is ever run.
+"""
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import file_exists
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from .. import models
+from ..configuration.validation import MOST_LABELS, MOST_LAYERS, field_message
+from ..errors import UserError
+from .modeling_base import CratePreTrainedModel, check_finite
+from .places import locate
+from .quiet import quiet_transformers
+from .stored import read_json, stored_size, stored_tensors
+
+_SHOWN = 3  # names in a message
+_PROCESSOR = "preprocessor_config.json"
+
+# what transformers, safetensors and torch raise of files that do not fit
+_OF_FILES = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+
+
+@contextmanager
+def _told(what: str, source: str | Path, kinds: tuple[type[Exception], ...] = _OF_FILES) -> Iterator[None]:
+    """Tell errors of these kinds as the user's, of the files at `source`; errors of the machine stay as they are."""
+    try:
+        with quiet_transformers(logging.CRITICAL):  # what it says of errors is in the exceptions
+            yield
+    except kinds as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise UserError(f"no usable {what} at {source}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, StrictDataclassError):
+        return field_message(error)
+    line = next(iter(str(error).splitlines()), "")
+    return line if isinstance(error, _OF_FILES) and line else f"{type(error).__name__}: {line}"
+
+
+def open_config(source: str | Path) -> PreTrainedConfig:
+    """The configuration of a model.
+
+    Raises:
+        UserError: nothing there, a file instead of a folder, or a config.json that does not fit.
+    """
+    place = locate(source)
+    if isinstance(place, Path):
+        if place.is_file():
+            raise UserError(f"{source} is a file: convert it first, crate convert {source} FOLDER")
+        _check_config_file(place)
+    with _told("model", source, (Exception,)):  # whatever the configurations of transformers make of wrong values
+        return AutoConfig.from_pretrained(place, trust_remote_code=False)
+
+
+def _check_config_file(folder: Path) -> None:
+    file = folder / "config.json"
+    if not file.is_file():
+        is_run = (folder / "recipe.yaml").is_file()
+        hint = ", for it is a run that has not ended: go on with crate train --resume" if is_run else ""
+        raise UserError(f"no usable model at {folder}: it has no config.json{hint}")
+    content = read_json(file)
+    if not isinstance(content.get("model_type"), str):
+        raise UserError(f"{file} is damaged: model_type must be a name, got {content.get('model_type')!r}")
+    names = content.get("architectures")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise UserError(f"{file} is damaged: architectures must be a list of names, got {names!r}")
+    labels = content.get("num_labels")
+    if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MOST_LABELS):
+        raise UserError(f"{file} is damaged: num_labels must be a whole number up to {MOST_LABELS:,}, got {labels!r}")
+    for name in ("dtype", "torch_dtype"):
+        value = content.get(name)
+        kind = getattr(torch, value, None) if isinstance(value, str) else None
+        if value is not None and not (isinstance(kind, torch.dtype) and kind.is_floating_point and kind.itemsize > 1):
+            raise UserError(f"{file} is damaged: {name} must be a type of floating-point numbers, got {value!r}")
+
+
+def open_weights(
+    source: str | Path, kind: Any, config: PreTrainedConfig | None = None, **options: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A model with the weights of a folder or hub name, and transformers' account of what it found.
+
+    Args:
+        kind: a model class, or one of transformers' Auto classes.
+        config: where it is not the saved one. options: of `from_pretrained`.
+
+    Returns:
+        (model, loading): loading has missing_keys, unexpected_keys and mismatched_keys, whose weights are new.
+
+    Raises:
+        UserError: nothing there, damaged weights, or weights of another size than config.json says.
+    """
+    place = locate(source)
+    own = open_config(source)
+    # of a foreign configuration, or a pickle, transformers may make any error; our own models keep the trace of theirs
+    is_ours = own.model_type.startswith("crate") and isinstance(place, Path) and stored_tensors(place) is not None
+    with _told("model", source, _OF_FILES if is_ours else (Exception,)):
+        if isinstance(place, Path) and getattr(own, "quantization_config", None) is None:
+            _check_sizes(place, kind, own)
+        model, loading = kind.from_pretrained(
+            place,
+            config=own if config is None else config,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in `loading`
+            trust_remote_code=False,
+            **options,
+        )
+    return model, loading
+
+
+def _check_sizes(folder: Path, kind: Any, config: PreTrainedConfig) -> None:
+    """Compare what a configuration asks for with what the weights hold; cheapest first, nothing is allocated."""
+    stored = stored_size(folder)
+    for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
+        layers = getattr(config, name, None) or 0
+        if isinstance(layers, int) and layers > min(stored.tensors, MOST_LAYERS):
+            raise UserError(f"config.json says {layers} layers ({name}), its weights are {stored.tensors} tensors")
+    image, patch = getattr(config, "image_size", None), getattr(config, "patch_size", None)
+    if isinstance(image, int) and isinstance(patch, int) and patch and (image // patch) ** 2 > stored.numbers:
+        raise UserError(f"config.json says {(image // patch) ** 2} patches, its weights are {stored.numbers:,} numbers")
+    build = getattr(kind, "from_config", None) or kind._from_config
+    with torch.device("meta"):
+        skeleton = build(config)
+    parameters = dict(skeleton.named_parameters())
+    asked = sum(parameter.numel() for parameter in parameters.values())
+    if asked > 2 * stored.numbers:  # one new head may be as large as the rest
+        raise UserError(f"config.json asks for {asked:,} parameters, its weights are {stored.numbers:,} numbers")
+    prefix = f"{skeleton.base_model_prefix}."
+    for name, tensor in (stored_tensors(folder) or {}).items():
+        if not tensor.is_float and parameters.keys() & {name, prefix + name, name.removeprefix(prefix)}:
+            raise UserError(f"{name} is of whole numbers ({tensor.type}): expected floating-point numbers")
+
+
+def open_model(source: str | Path, kind: Any = None) -> PreTrainedModel:
+    """A whole model, every weight accounted for and finite, in evaluation mode, on the CPU.
+
+    Args:
+        kind: a model class, or one of transformers' Auto classes; None is the class that config.json names.
+
+    Raises:
+        UserError: nothing there, weights that are damaged, missing, misshapen, or of more layers than the model.
+    """
+    config = open_config(source)
+    kind = _saved_class(source, config) if kind is None else kind
+    model, loading = open_weights(source, kind)
+    missing = loading["missing_keys"]
+    takes_pooler = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
+    if missing and takes_pooler and all(name.startswith("pooler.") for name in missing):  # it was saved without
+        model, loading = open_weights(source, type(model), add_pooling_layer=False)
+    problems = misfits(model, loading)
+    if problems:
+        told = {"missing": "its weights lack {}", "misshapen": "{}", "left over": "the model has no place for {}"}
+        texts = [told[kind].format(few(names)) for kind, names in problems.items()]
+        raise UserError(f"{source} is no {type(model).__name__}: {'; '.join(texts)}")
+    check_finite(model, str(source))
+    return model.eval()
+
+
+def _saved_class(source: str | Path, config: PreTrainedConfig) -> Any:
+    """The class that config.json names; AutoModel where it names none."""
+    if not config.architectures:
+        return AutoModel
+    name = config.architectures[0]
+    try:
+        kind = getattr(models, name, None) or getattr(transformers, name, None)
+    except (ImportError, RuntimeError):  # transformers loads its parts when they are named
+        kind = None
+    if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel) and isinstance(config, kind.config_class)):
+        raise UserError(f"{source} names the architecture {name!r}, which is no model of type {config.model_type}")
+    return kind
+
+
+def misfits(model: PreTrainedModel, loading: Mapping[str, Any], head_may_be_new: bool = False) -> dict[str, list[str]]:
+    """What does not fit between a model and the weights it was given, by kind; empty where all fits.
+
+    Args:
+        loading: transformers' account. head_may_be_new: look at the backbone alone.
+
+    Returns:
+        "missing": names; "misshapen": names with both shapes; "left over": names of layers that the model does not
+        have, and in one of our models, loaded as it was saved, of anything.
+    """
+    prefix = f"{model.base_model_prefix}."
+    backbone = prefix if head_may_be_new and model.base_model is not model else ""
+    missing = [name for name in loading["missing_keys"] if name.startswith(backbone)]
+    misshapen = [
+        f"{name} is {tuple(found)} in the weights, {tuple(expected)} in the model"
+        for name, found, expected in loading["mismatched_keys"]
+        if name.startswith(backbone)
+    ]
+    stacks = tuple(
+        f"{name.removeprefix(prefix)}." for name, module in model.named_modules() if isinstance(module, nn.ModuleList)
+    )
+    is_whole = isinstance(model, CratePreTrainedModel) and type(model).__name__ in (model.config.architectures or [])
+    left_over = [
+        name
+        for name in loading["unexpected_keys"]
+        if name.removeprefix(prefix).startswith(stacks) or (is_whole and not head_may_be_new)
+    ]
+    found = {"missing": missing, "misshapen": misshapen, "left over": left_over}
+    return {kind: sorted(names) for kind, names in found.items() if names}
+
+
+def few(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def open_processor(source: str | Path) -> Any:
+    """The image processor of a folder or hub name.
+
+    Raises:
+        UserError: none there, or one that is damaged.
+    """
+    place = locate(source)
+    if not has_processor(source):
+        raise UserError(f"{source} has no image processor ({_PROCESSOR})")
+    if isinstance(place, Path):
+        read_json(place / _PROCESSOR)
+    with _told("image processor", source, (Exception,)):  # whatever its class makes of wrong values
+        return AutoImageProcessor.from_pretrained(place, trust_remote_code=False)
+
+
+def has_processor(source: str | Path) -> bool:
+    """Whether an image processor lies beside a model."""
+    place = locate(source)
+    return (place / _PROCESSOR).is_file() if isinstance(place, Path) else file_exists(place, _PROCESSOR)
+
+
+def open_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub name.
+
+    Raises:
+        UserError: none there, or one that is damaged.
+    """
+    place = locate(source, "tokenizer")
+    with _told("tokenizer", source, (Exception,)):  # the tokenizers library raises bare exceptions
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+
+
+__all__ = [
+    "few",
+    "has_processor",
+    "misfits",
+    "open_config",
+    "open_model",
+    "open_processor",
+    "open_tokenizer",
+    "open_weights",
+]
