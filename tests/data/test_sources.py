@@ -132,6 +132,13 @@ def test_folders_that_may_be_parts_or_classes_are_named(tmp_path, parts, words):
         load_image_source(make_folder(tmp_path, parts=parts))
 
 
+def test_parts_within_classes_are_named(tmp_path):
+    make_folder(tmp_path / "ant", classes=("train", "test"))
+    make_folder(tmp_path / "bee", classes=("train", "test"))
+    with pytest.raises(UserError, match=r"ant holds the parts test, train: expected PATH/PART/CLASS/IMAGE"):
+        load_image_source(f"imagefolder:{tmp_path}")
+
+
 def test_classes_may_have_any_name(tmp_path):
     """In a part, and beside each other where no name is a part's."""
     source = make_folder(tmp_path / "parts", classes=("train", "valid"), parts=("train",))

@@ -89,6 +89,7 @@ def _read_folder(
             files = files_below(folder / name)
             found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
             foreign += [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
+            _refuse_parts_within(folder / name, found)
             paths += found
             labels += [label] * len(found)
     if not paths:
@@ -116,6 +117,17 @@ def _read_folder(
         name=lambda i: str(kept[i]),
     )
     return images, tuple(str(path) for path in bad)
+
+
+def _refuse_parts_within(class_folder: Path, images: list[Path]) -> None:
+    """Refuse CLASS/PART/IMAGE, whose parts would be mixed."""
+    inside = sorted({path.relative_to(class_folder).parts[0] for path in images if path.parent != class_folder})
+    parts, _ = parts_among(inside, str(class_folder))
+    if "train" in parts and len(parts) > 1:
+        raise UserError(
+            f"{class_folder} holds the parts {', '.join(parts.values())}: expected PATH/PART/CLASS/IMAGE, parts above "
+            "classes"
+        )
 
 
 def _unreadable(paths: list[Path]) -> dict[Path, str]:
