@@ -3,8 +3,11 @@
 import pytest
 import yaml
 
+from crate_transformers.errors import UserError
 from crate_transformers.training import load_recipe, recipe_of, shipped_recipes
 from crate_transformers.training.arguments import training_arguments
+from crate_transformers.training.families import FAMILIES
+from crate_transformers.training.recipe_checks import RecipeError
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
@@ -37,11 +40,119 @@ def test_shipped_recipes_are_whole(name):
         ({"data.rand_augment": [2]}, "data.rand_augment must be a list of 2 numbers"),
         ({"data.crop_scale": [0.5]}, "data.crop_scale must be a list of 2 numbers"),
         ({"train.output_dir": "x"}, "unknown key train.output_dir"),
+        # ranges
+        ({"train.seed": -1}, r"train.seed must be in \[0, 4294967295\], got -1"),
+        ({"train.seed": 10**400}, r"train.seed must be int, got an integer of 1329 bits"),
+        ({"train.learning_rate": 10**400}, "train.learning_rate must be float, got an integer of"),
+        ({"train.learning_rate": float("nan")}, "train.learning_rate must be float, got nan"),
+        ({"data.validation_fraction": -0.1}, r"data.validation_fraction must be in \[0, 1\), got -0.1"),
+        ({"data.test_fraction": 1.0}, r"data.test_fraction must be in \[0, 1\)"),
+        ({"data.random_erasing": 1.5}, r"data.random_erasing must be in \[0, 1\]"),
+        ({"data.crop": "padd"}, "data.crop must be one of none, random_resized, pad, got 'padd'; did you mean 'pad'"),
+        ({"data.crop_scale": [1, 0.5]}, r"data.crop_scale must be \[smallest, largest\]"),
+        ({"data.crop_scale": [0, 1]}, r"data.crop_scale must be \[smallest, largest\]"),
+        ({"data.rand_augment": [2, 31]}, "data.rand_augment must be .*magnitude from 0 to 30"),
+        ({"data.rand_augment": [2.5, 3]}, r"data.rand_augment must be list\[int\]"),
+        ({"data.mean": [0.1, 0.2]}, r"data.mean must be a list of one number, or of one a channel \(3\)"),
+        ({"data.mean": []}, "data.mean must be a list of one number"),
+        ({"data.std": [0.0]}, "data.std must be positive"),
+        ({"data.std": [True]}, r"data.std must be list\[float\]"),
+        ({"train.mixup_alpha": -1}, "train.mixup_alpha must be at least 0"),
+        ({"train.measure_every": -1}, "train.measure_every must be at least 0"),
+        ({"train.save_total_limit": 0}, "train.save_total_limit must be at least 1"),
+        ({"train.warmup_epochs": -1}, "train.warmup_epochs must be at least 0"),
+        ({"train.warmup_steps": 2.5}, "train.warmup_steps must be a whole number of steps, or a share"),
+        ({"train.optimizer_betas": [0.9]}, "train.optimizer_betas must be a list of 2 numbers"),
+        ({"train.optimizer_betas": [0.9, 1]}, r"train.optimizer_betas must be in \[0, 1\)"),
+        ({"train.label_smoothing_factor": 2}, r"train.label_smoothing_factor must be in \[0, 1\]"),
+        # names
+        (
+            {"train.lr_scheduler_type": "cosin"},
+            "train.lr_scheduler_type must be one of linear, .*did you mean 'cosine'",
+        ),
+        ({"train.eval_strategy": "epochs"}, "train.eval_strategy must be one of no, steps, epoch, .*'epoch'"),
+        ({"train.log_level": "loud"}, "train.log_level must be one of debug"),
+        ({"train.report_to": 3}, r"train.report_to must be None \| str \| list\[str\], got 3"),
+        ({"train.lr_scheduler_kwargs": [1]}, "train.lr_scheduler_kwargs must be dict"),
+        # what is not read
+        ({"train.warmup_ratio": 0.1}, "train.warmup_ratio is not set in a recipe: write train.warmup_steps"),
+        ({"train.data_seed": 1}, "train.data_seed is not set in a recipe: train.seed"),
+        ({"train.adam_beta1": 0.9, "train.optimizer": "lion"}, "train.adam_beta1 is of adamw"),
+        ({"train.adam_beta1": 0.9, "train.optimizer_betas": [0.9, 0.99]}, "train.optimizer_betas exclude each other"),
+        ({"train.sample_every": 5}, "train.sample_every is of causal-language-modeling; the task is image-class"),
+        ({"train.prototypes": 5}, "train.prototypes is of self-distillation"),
+        ({"data.tokenizer": "x"}, "data.tokenizer is of masked-language-modeling"),
+        ({"data.mask_probability": 0.3}, "data.mask_probability is of masked-language-modeling"),
+        ({"model.architectures": ["x"]}, "unknown key model.architectures"),
+        ({"model.sub_configs_defaults": {}}, "unknown key model.sub_configs_defaults"),
     ],
 )
 def test_wrong_settings(settings, words):
     with pytest.raises(ValueError, match=words):
         load_recipe("digits", settings)
+
+
+def test_a_value_that_is_as_usual_is_no_option_that_is_ignored():
+    recipe = load_recipe("digits", {"train.sample_every": 0, "data.mask_probability": 0.15})
+    assert recipe.train.sample_every == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model.hidden_size": "abc"}, "model.hidden_size must be int, got 'abc'"),
+        ({"model.hidden_size": True}, "model.hidden_size must be int, got True"),
+        ({"model.image_size": [1]}, r"model.image_size must be a number of pixels or \[height, width\], got \[1\]"),
+        ({"model.patch_size": 0}, "model.patch_size must be a number of pixels"),
+        ({"model.pool": 3}, "model.pool must be one of cls, mean, got 3"),
+        ({"model.id2label": "abc"}, "model.id2label must be a table of numbers and names"),
+        ({"model.id2label": {0: True}}, "model.id2label must be a table of numbers and names"),
+        ({"model.label2id": [1]}, "model.label2id must be a table of names and numbers"),
+        ({"model.num_labels": -1}, "model.num_labels must be an integer above 0"),
+        ({"model.problem_type": "x"}, "model.problem_type must be one of regression"),
+        ({"model.dtype": "float99"}, "model.dtype must be a type of torch"),
+        ({"model.attn_implementation": "flash"}, "model.attn_implementation must be one of eager, .*sdpa"),
+        ({"model.ista_lambda": float("inf")}, "model.ista_lambda must be a finite number"),
+        ({"model.size": 3}, r"model.size must be str \| None, got 3"),
+        ({"model.from": 3}, r"model.from must be str \| None, got 3"),
+        ({"model.family": "vit", "model.qkv_bias": 3}, "model.qkv_bias must be bool, got 3"),
+    ],
+)
+def test_fields_of_a_wrong_kind_are_named_before_anything_is_read(settings, words):
+    with pytest.raises(RecipeError, match=words) as caught:
+        load_recipe("digits", settings)
+    assert caught.value.key in settings
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("digits", {"model.hidden_size": 130}, "^model.hidden_size: hidden_size .130. is not a multiple"),
+        ("digits", {"model.num_attention_heads": 7}, "^model.hidden_size, model.num_attention_heads: hidden_size"),
+        ("digits", {"model.patch_size": 3}, "^model.image_size, model.patch_size: the image height 8 is not"),
+        ("digits", {"model.size": "tinny"}, "^model.size: unknown size 'tinny'"),
+        ("digits", {"model.hidden_dropout_prob": 1.5}, r"^model.hidden_dropout_prob: .* must be in \[0, 1\)"),
+        ("digits", {"model.patch_size": 1, "model.num_channels": 1}, "patch of one value.*patch_embedding=.conv"),
+        ("digits", {"model.family": "vit", "model.num_attention_heads": 0}, "^model.num_attention_heads: .* positive"),
+        ("digits", {"model.family": "vit", "model.hidden_size": 130}, "^model.hidden_size: hidden_size .130. is not"),
+        ("digits", {"model.family": "vit", "model.patch_size": 3}, "^model.image_size, model.patch_size: the image"),
+        ("clm", {"model.family": "gpt2", "model.n_inner": -1}, "^model.n_inner: n_inner must be positive"),
+        ("mae-digits", {"model.family": "vit_mae", "model.decoder_hidden_size": 50, "model.num_attention_heads": 4},
+         "^model.decoder_hidden_size"),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_cannot_be_names_its_fields(name, settings, words):
+    recipe = load_recipe(name, settings)
+    with pytest.raises(UserError, match=words):
+        recipe.family.build_config(recipe.model.get("size"), recipe.model_fields)
+
+
+def test_two_names_of_one_field():
+    with pytest.raises(RecipeError, match="model.n_embd and model.hidden_size are one field"):
+        load_recipe("clm", {"model.family": "gpt2", "model.n_embd": 64})
+    gpt2 = FAMILIES["gpt2"]
+    assert gpt2.build_config(None, {"n_embd": 48}).n_inner == 4 * 48
+    assert gpt2.build_config("tiny", {"n_embd": 48}).hidden_size == 48
 
 
 def test_smoothing_is_of_classes():
@@ -93,3 +204,14 @@ def test_wrong_files(tmp_path):
         load_recipe(str(tmp_path / "b.yaml"))
     with pytest.raises(ValueError, match="no recipe file"):
         load_recipe(str(tmp_path / "c.yaml"))
+
+
+def test_a_damaged_recipe_beside_a_model(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for text, words in (("", "is empty"), ("task: image-cl", "recipe.yaml, line 1, column 1: task must be one of")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=words) as caught:
+            load_recipe(str(path))
+        assert str(path) in str(caught.value)
+    with pytest.raises(UserError, match="a recipe holds the sections model, data and train, got None"):
+        recipe_of(None)
