@@ -1,7 +1,6 @@
-"""What a run on pictures says of its patches, and refuses of its data."""
+"""What a run on pictures says of its patches, and of its length."""
 
 import pytest
-from data_folders import two_classes
 from small_runs import small_recipe
 
 from crate_transformers import CrateVisionConfig
@@ -36,17 +35,6 @@ def test_a_normalised_patch_of_one_value_is_refused():
         CrateVisionConfig(image_size=8, patch_size=1, num_channels=1)
     assert CrateVisionConfig(image_size=8, patch_size=[1, 2], num_channels=1).num_patches == 32
     assert CrateVisionConfig(image_size=8, patch_size=1, num_channels=1, patch_embedding="convolution").num_patches
-
-
-def test_one_class_is_refused(tmp_path):
-    source = two_classes(tmp_path / "pictures")
-    folder = source.partition(":")[2]
-    for part in (tmp_path / "pictures").rglob("ant"):
-        for file in sorted(part.iterdir()):
-            file.unlink()
-        part.rmdir()
-    with pytest.raises(UserError, match="one class"):
-        task_of(small_recipe(data__source=f"imagefolder:{folder}", train__mixup_alpha=0.5), tmp_path)
 
 
 def test_a_short_run_says_its_length_and_its_warm_up(tmp_path):

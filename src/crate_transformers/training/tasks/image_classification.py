@@ -30,11 +30,6 @@ class ImageClassification(ImageTask):
         super().__init__(recipe)
         train = recipe.train
         self.classes = self.splits.classes
-        if len(self.classes) < 2:
-            raise UserError(
-                f"data.source {recipe.data.source} has one class, and there is nothing to tell apart: "
-                "expected two or more, each in a folder of its own"
-            )
         labels = {
             "id2label": dict(enumerate(self.classes)),
             "label2id": {name: label for label, name in enumerate(self.classes)},
