@@ -69,14 +69,16 @@ def causal(folder, source, **settings):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_tokens_of_a_hub_data_set_follow_its_content(tmp_path, streaming):
+    ByT5Tokenizer().save_pretrained(tmp_path / "bytes")  # one tokenizer, whatever the text
     (tmp_path / "hub").mkdir()
+    settings = {"data.streaming": streaming, "data.tokenizer": str(tmp_path / "bytes")}
     for words in ("the cat sat on a mat ", "the dog sat on a log "):
         for part in ("train", "validation", "test"):
             Dataset.from_dict({"text": [words * 20] * 5}).to_parquet(tmp_path / "hub" / f"{part}.parquet")
-        task = causal(tmp_path, f"hub:{tmp_path / 'hub'}", **{"data.streaming": streaming})
+        task = causal(tmp_path, f"hub:{tmp_path / 'hub'}", **settings)
         assert task.tokenizer.decode(task.held_out["test"].open()).startswith(words)
     made = len(list((tmp_path / "cache").glob("*.bin")))
-    causal(tmp_path, f"hub:{tmp_path / 'hub'}", **{"data.streaming": streaming})
+    causal(tmp_path, f"hub:{tmp_path / 'hub'}", **settings)
     assert len(list((tmp_path / "cache").glob("*.bin"))) == made == (4 if streaming else 6)
 
 
