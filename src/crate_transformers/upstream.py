@@ -77,6 +77,7 @@ OVERRIDDEN: dict[str, tuple[str, ...]] = {
         "_determine_best_metric",
         "_get_output_dir",
         "_get_train_sampler",
+        "_load_best_model",
         "_load_from_checkpoint",
         "_save_checkpoint",
     ),

@@ -71,7 +71,7 @@ def test_loss_curve():
         assert list(loss_curve()) == file.read().split()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     settings = {**SMALL, "train.num_train_epochs": 500}
     process = start_command(command(tmp_path / "run", settings=settings))

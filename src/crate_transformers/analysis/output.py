@@ -9,11 +9,8 @@ import html
 import io
 import json
 import math
-import os
-import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,26 +18,11 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..files import write_bytes
 
 FIGURE_FORMATS = ("png", "svg")
 _DPI = 160
 _CAPTION_POINTS = 7.5
-
-
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file beside its name, then move it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    return path
 
 
 def write_json(path: Path, content: Any) -> Path:

@@ -35,6 +35,8 @@ _DEFAULTS: dict[str, Any] = {
     "ddp_find_unused_parameters": False,  # every parameter has a gradient in every step
     "average_tokens_across_devices": False,
     "disable_tqdm": True,
+    "log_level": "error",  # what a user should know is said by us
+    "log_level_replica": "error",
     "use_cpu": not torch.accelerator.is_available(),  # processes on CPUs find each other only when told
     "logging_nan_inf_filter": False,
     "dataloader_pin_memory": torch.cuda.is_available(),

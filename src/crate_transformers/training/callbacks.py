@@ -87,7 +87,7 @@ class Ema(TrainerCallback):
 
 
 class GracefulStop(TrainerCallback):
-    """The first Ctrl-C (or SIGTERM) ends the step, saves and stops; the second stops at once."""
+    """The first Ctrl-C (or SIGTERM, or SIGHUP) ends the step, saves and stops; the second stops at once."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -95,7 +95,7 @@ class GracefulStop(TrainerCallback):
 
     def __enter__(self) -> "GracefulStop":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in filter(None, (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None))):
                 self._previous[number] = signal.signal(number, self._ask)
         return self
 

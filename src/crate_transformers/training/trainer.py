@@ -1,28 +1,35 @@
 """transformers' Trainer with what it lacks.
 
 * the order of samples is a function of (seed, epoch), see data/datasets.py
-* a checkpoint is written beside its place and renamed into it, so that a cut-off save destroys nothing
+* a checkpoint is written beside its place, sealed with checksums and renamed into it (checkpoints.py)
+* what is measured of a run is of the whole run, however often it was cut off
+* a step is the mean over everything that its accumulated batches hold in all processes, be they unequal
 * soft labels (MixUp, CutMix) meet a soft cross-entropy
 * a loss that is not finite stops the run before it reaches the weights
 * weight decay leaves every scale alone
 * the time that a step waited for data is measured
 """
 
+import math
 import shutil
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from ..data import EpochSampler
 from ..errors import UserError
-from ..upstream import PREFIX_CHECKPOINT_DIR, TRAINER_STATE_NAME
+from ..files import give_usual_modes
+from ..upstream import TRAINER_STATE_NAME
 from .callbacks import Ema
+from .checkpoints import Progress, checkpoints_in, folder_of_step, seal
 
 _STAGING = ".saving"
 _MAGNITUDES = (".weight_g", ".parametrizations.weight.original0")  # of torch's older and newer weight norm
@@ -39,6 +46,8 @@ class CrateTrainer(Trainer):
         keyed: whether the training set takes keys (epoch, sample); then the order is a function of (seed, epoch).
         evaluation_collator: items to a batch in evaluation, where it is not that of training.
         ema: an average of the weights, evaluated instead of them and saved with every checkpoint.
+        count_items: batch -> how many terms the mean is over that is its loss; None: as many as it has rows.
+        progress: of the run that is continued.
     """
 
     def __init__(
@@ -47,6 +56,8 @@ class CrateTrainer(Trainer):
         keyed: bool = True,
         evaluation_collator: Any = None,
         ema: Ema | None = None,
+        count_items: Callable[[Any], int] | None = None,
+        progress: Progress | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
@@ -54,9 +65,32 @@ class CrateTrainer(Trainer):
         self.evaluation_collator = evaluation_collator
         self.ema = ema
         self.model_accepts_loss_kwargs = False  # losses are means; the Trainer divides them among accumulated steps
-        self.data_seconds = 0.0
+        self.count_items = count_items or _rows
+        self.before = progress or Progress()
+        self.loss_sum = self.before.loss_sum
+        self.data_seconds = self.before.data_seconds
         self.loop_started: float | None = None
+        self._items_of_step, self._parts_of_step = 0, 1
         self._saving_to: Path | None = None
+        self.add_callback(_FindBest(Path(self.args.output_dir)))
+
+    @property
+    def seconds(self) -> float:
+        """That training took so far, in all its parts."""
+        now = time.perf_counter()
+        return self.before.seconds + (0.0 if self.loop_started is None else now - self.loop_started)
+
+    @property
+    def mean_loss(self) -> float | None:
+        """Of all steps so far, the mean over processes."""
+        steps = self.state.global_step
+        return self._over_processes(self.loss_sum) / self.accelerator.num_processes / steps if steps else None
+
+    def _over_processes(self, value: float) -> float:
+        """The sum over processes."""
+        if self.accelerator.num_processes == 1:
+            return value
+        return float(self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.args.device), "sum"))
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
@@ -70,9 +104,11 @@ class CrateTrainer(Trainer):
         started = time.perf_counter()
         if self.loop_started is None:
             self.loop_started = started
-        batches = super().get_batch_samples(*args, **kwargs)
+        batches, _ = super().get_batch_samples(*args, **kwargs)
         self.data_seconds += time.perf_counter() - started
-        return batches
+        self._parts_of_step = len(batches)
+        self._items_of_step = round(self._over_processes(float(sum(map(self.count_items, batches)))))
+        return batches, None
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         # the Trainer knows one collator and one drop_last for both loaders; every held-out sample counts
@@ -116,13 +152,26 @@ class CrateTrainer(Trainer):
         else:
             outputs = model(**inputs)
             loss = outputs["loss"]
+        if model.training:
+            loss = self._weighed(loss, inputs if labels is None else {**inputs, "labels": labels}, outputs)
         return (loss, outputs) if return_outputs else loss
+
+    def _weighed(self, loss: Tensor, inputs: dict[str, Any], outputs: Any) -> Tensor:
+        """A batch's mean loss, so weighed that the mean over batches and processes is that over all their items."""
+        items, parts = self.count_items(inputs), self._parts_of_step * self.accelerator.num_processes
+        if items * parts == self._items_of_step:
+            return loss  # equal parts, as most are
+        if items == 0:  # the mean of nothing is not a number
+            return 0.0 * sum(value.float().sum() for value in outputs.values() if _is_differentiable(value))
+        return loss * (items * parts / self._items_of_step)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         loss = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
+        value = loss.item()
+        self.loss_sum += value
+        if not math.isfinite(value):
             raise DivergenceError(
-                f"the loss became {loss.item()} at step {self.state.global_step + 1}; the last checkpoint before it is "
+                f"the loss became {value} at step {self.state.global_step + 1}; the last checkpoint before it is "
                 "kept. Lower train.learning_rate, lengthen the warm-up, or lower train.max_grad_norm"
             )
         return loss
@@ -155,31 +204,51 @@ class CrateTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         run_dir = Path(super()._get_output_dir(trial))
         staging = run_dir / _STAGING
-        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        name = folder_of_step(run_dir, self.state.global_step).name
+        progress = Progress(
+            processes=self.accelerator.num_processes,
+            batch_size=self.args.per_device_train_batch_size,
+            loss_sum=self._over_processes(self.loss_sum) / self.accelerator.num_processes,
+            seconds=self.seconds,
+            data_seconds=self.data_seconds,
+        )
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self._saving_to = staging
         try:
-            super()._save_checkpoint(model, trial)
+            with _told_when_full(run_dir, self.state.global_step, staging):
+                super()._save_checkpoint(model, trial)
+                best = self.state.best_global_step
+                self.state.best_model_checkpoint = str(folder_of_step(run_dir, best)) if best else None
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    self._publish(staging / name, run_dir / name, progress)
         finally:
             self._saving_to = None
-        self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            self._publish(staging / name, run_dir / name)
             shutil.rmtree(staging, ignore_errors=True)
             self._remove_old_checkpoints(run_dir)
         self.accelerator.wait_for_everyone()
 
-    def _publish(self, staged: Path, final: Path) -> None:
+    def _publish(self, staged: Path, final: Path, progress: Progress) -> None:
         if self.ema is not None:
             self.ema.save(staged)
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(final)
+        known = self.state.best_model_checkpoint
+        self.state.best_model_checkpoint = Path(known).name if known else None  # the folder of a run may move
         self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
+        self.state.best_model_checkpoint = known
+        give_usual_modes(staged)
+        seal(staged, progress)
         if final.exists():
             shutil.rmtree(final)
         staged.rename(final)
+
+    def _load_best_model(self) -> None:
+        best = self.state.best_model_checkpoint
+        if best is None or not Path(best).is_dir():  # the Trainer would keep the last weights, with a warning
+            raise UserError(f"the best checkpoint of the run, {best}, is gone: start the run again with --overwrite")
+        super()._load_best_model()
 
     def _remove_old_checkpoints(self, run_dir: Path) -> None:
         limit = self.args.save_total_limit
@@ -192,10 +261,44 @@ class CrateTrainer(Trainer):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def checkpoints_in(run_dir: Path) -> list[Path]:
-    """Whole checkpoints of a run, oldest first."""
-    found = [path for path in run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (path / TRAINER_STATE_NAME).is_file()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+class _FindBest(TrainerCallback):
+    """Finds the best checkpoint of a run where the run's folder is now."""
+
+    def __init__(self, run_dir: Path):
+        self.run_dir = run_dir
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.best_global_step:
+            state.best_model_checkpoint = str(folder_of_step(self.run_dir, state.best_global_step))
 
 
-__all__ = ["CrateTrainer", "DivergenceError", "checkpoints_in"]
+@contextmanager
+def _told_when_full(run_dir: Path, step: int, staging: Path) -> Iterator[None]:
+    """A checkpoint that cannot be written (a full disk, above all) is told in a line, and leaves nothing behind."""
+    try:
+        yield
+    except Exception as error:
+        cannot_write = isinstance(error, OSError | SafetensorError) or any(
+            sign in str(error) for sign in ("PytorchStreamWriter", "inline_container", "unexpected pos")
+        )
+        if not cannot_write:
+            raise
+        shutil.rmtree(staging, ignore_errors=True)
+        free = shutil.disk_usage(run_dir).free
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the checkpoint of step {step} could not be written to {run_dir} ({reason}; {free / 2**20:,.0f} MiB are "
+            "free): the one before it is kept; make room, and continue with --resume"
+        ) from error
+
+
+def _rows(batch: Any) -> int:
+    """Rows of a batch: the length of its first tensor."""
+    return len(next(value for value in batch.values() if isinstance(value, Tensor)))
+
+
+def _is_differentiable(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+__all__ = ["CrateTrainer", "DivergenceError"]

@@ -49,6 +49,10 @@ class Task(ABC):
         """What is kept of a batch's outputs for `compute_metrics`, e.g. the best class instead of all logits."""
         return logits[0] if isinstance(logits, tuple) else logits
 
+    def count_items(self, batch: Any) -> int:
+        """How many terms the mean is over that is the loss of a batch: its rows, where each has one."""
+        return len(next(iter(batch.values())))
+
     def callbacks(self) -> list[TrainerCallback]:
         """Callbacks of this task alone."""
         return []

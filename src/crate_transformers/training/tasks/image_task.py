@@ -36,6 +36,7 @@ class ImageTask(Task):
         if self.splits.left_out:
             listed = ", ".join(self.splits.left_out[:5])
             self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
+        self.notes.extend(self.splits.notes)
 
     def prepare(self, config: Any) -> None:
         """Take image size and channels from the model's configuration, and say what its patches lose."""

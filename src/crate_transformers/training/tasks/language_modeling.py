@@ -103,6 +103,10 @@ class LanguageModeling(Task):
         }
         return pack_tokens(text, self.tokenizer, self.cache, key)
 
+    def count_items(self, batch: Any) -> int:
+        labels = batch["labels"][:, 1:] if self.is_causal else batch["labels"]
+        return int((labels != -100).sum())
+
     # -- metrics ------------------------------------------------------------------------------------------------------
 
     def reduce_outputs(self, logits: Any, labels: Tensor) -> Tensor:

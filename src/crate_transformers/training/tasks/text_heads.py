@@ -172,6 +172,11 @@ class TextHead(Task):
                 start, end = inside[0], inside[-1]
         return {**encoded, "start_positions": start, "end_positions": end}
 
+    def count_items(self, batch: Any) -> int:
+        if self.recipe.task == "token-classification":
+            return int((batch["labels"] != -100).sum())
+        return super().count_items(batch)
+
     # -- metrics ------------------------------------------------------------------------------------------------------
 
     def reduce_outputs(self, logits: Any, labels: Any) -> Any:

@@ -1,0 +1,36 @@
+"""Files written whole or not at all, with the permissions that the user's umask gives."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file beside its name, then move it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def give_usual_modes(folder: Path) -> None:
+    """Give every file in a folder the permissions of one that was just opened for writing.
+
+    safetensors writes through a temporary file that its owner alone may read, whatever the umask.
+    """
+    probe = folder / f".mode.{os.getpid()}"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
+
+
+__all__ = ["give_usual_modes", "write_bytes"]

@@ -1,0 +1,163 @@
+"""Checkpoints of a run: what makes one whole, which one a run goes on from, what it remembers beside the weights.
+
+A checkpoint is written beside its place and renamed into it when it is complete; its last file, `checkpoint.json`,
+holds size and checksum of every other one. So a checkpoint that was cut off is never seen, and one that was damaged
+afterwards is never loaded.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..files import write_bytes
+from ..upstream import PREFIX_CHECKPOINT_DIR, TRAINER_STATE_NAME
+
+MANIFEST = "checkpoint.json"
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run remembers beside the Trainer's state.
+
+    processes, batch_size: of the run; a process takes batch_size samples at a time. loss_sum: of the losses of all
+        steps.
+    seconds, data_seconds: that training took, and of these waiting for data.
+    """
+
+    processes: int = 1
+    batch_size: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    data_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint. state: the Trainer's, as in its file."""
+
+    folder: Path
+    state: dict[str, Any]
+    progress: Progress
+
+    @property
+    def step(self) -> int:
+        return int(self.state["global_step"])
+
+    @property
+    def is_last(self) -> bool:
+        return self.step >= int(self.state["max_steps"])
+
+
+def step_of(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
+
+
+def folder_of_step(run_dir: Path, step: int) -> Path:
+    return run_dir / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+
+
+def checkpoints_in(run_dir: Path) -> list[Path]:
+    """Folders of checkpoints, oldest first."""
+    pattern = re.compile(rf"{re.escape(PREFIX_CHECKPOINT_DIR)}-\d+")
+    found = [path for path in run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if pattern.fullmatch(path.name)]
+    return sorted((path for path in found if path.is_dir()), key=step_of)
+
+
+def seal(folder: Path, progress: Progress) -> None:
+    """Write down size and checksum of every file of a finished checkpoint."""
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    content = {"progress": asdict(progress), "files": files}
+    write_bytes(folder / MANIFEST, json.dumps({**content, "sha256": _sha256_of(content)}, indent=2).encode())
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """A checkpoint, every file of it checked.
+
+    Raises:
+        UserError: what is missing or damaged, by name.
+    """
+    content = _json(folder / MANIFEST)
+    digest = content.pop("sha256", None)
+    if digest != _sha256_of(content):
+        raise UserError(f"{MANIFEST} is damaged")
+    for name, written in content["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{name} is missing")
+        if path.stat().st_size != written["bytes"]:
+            raise UserError(f"{name} has {path.stat().st_size} of {written['bytes']} bytes")
+        if _sha256(path) != written["sha256"]:
+            raise UserError(f"{name} holds other bytes than were written")
+    return Checkpoint(folder, _json(folder / TRAINER_STATE_NAME), Progress(**content["progress"]))
+
+
+def latest_checkpoint(run_dir: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint from which a run can go on to the same end: whole, and with its best one whole.
+
+    say: receives a line for each that is passed over.
+
+    Returns:
+        None where there is no checkpoint at all.
+
+    Raises:
+        UserError: there are checkpoints, and none is whole.
+    """
+    folders = checkpoints_in(run_dir)
+    for folder in reversed(folders):
+        try:
+            checkpoint = open_checkpoint(folder)
+            best = checkpoint.state.get("best_global_step")
+            if best and best != checkpoint.step and folder_of_step(run_dir, best).name != folder.name:
+                _open_best(folder_of_step(run_dir, best))
+            return checkpoint
+        except UserError as error:
+            say(f"{folder.name} is not whole ({error}): the one before it is taken")
+    if folders:
+        raise UserError(
+            f"no checkpoint in {run_dir} is whole: start the run again with --overwrite (what is damaged is said above)"
+        )
+    return None
+
+
+def _open_best(folder: Path) -> None:
+    try:
+        open_checkpoint(folder)
+    except UserError as error:
+        raise UserError(f"of {folder.name}, the best so far, {error}") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.name} is missing") from error
+    except ValueError as error:
+        raise UserError(f"{path.name} is damaged") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path.name} is damaged")
+    return content
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sha256_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+__all__ = ["Checkpoint", "Progress", "checkpoints_in", "folder_of_step", "latest_checkpoint", "open_checkpoint", "seal"]

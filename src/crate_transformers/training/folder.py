@@ -1,0 +1,119 @@
+"""The folder of a run: claimed before it is touched, emptied or continued as asked, never mixed with another run."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .lock import LOCK_FILE, locked
+from .recipe import Recipe, load_recipe
+from .tasks import CACHE
+
+RECIPE_FILE, METRICS_FILE, REPORT_FILE, CHECKPOINTS = "recipe.yaml", "metrics.json", "report.html", "checkpoints"
+
+
+@contextmanager
+def claimed(output: Path, resume: bool, overwrite: bool, is_main_process: bool) -> Iterator[None]:
+    """Hold a run's folder (the main process does, for all), made or emptied as asked.
+
+    Raises:
+        UserError: a file in its place, files that are no run, a run that is going on, or one that neither resume nor
+            overwrite was asked for.
+    """
+    if not is_main_process:
+        yield
+        return
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file: name a folder")
+    if output.is_dir() and _holds(output) and not (output / RECIPE_FILE).is_file() and not _is_leftover(output):
+        raise UserError(f"{output} holds files that are no run of ours: name another folder")
+    output.mkdir(parents=True, exist_ok=True)
+    with locked(output):
+        if overwrite:
+            _empty(output)
+        elif not resume and (output / RECIPE_FILE).is_file():
+            raise UserError(f"{output} already holds a run: pass --resume to continue it or --overwrite to replace it")
+        yield
+
+
+def _holds(output: Path) -> bool:
+    return any(path.name != LOCK_FILE for path in output.iterdir())
+
+
+def _empty(output: Path) -> None:
+    for path in output.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_FILE:
+            path.unlink()
+
+
+def _is_leftover(output: Path) -> bool:
+    """Only what a run that was cut off in its first moment leaves."""
+    own = [
+        output / LOCK_FILE,
+        *output.glob(f".{RECIPE_FILE}*"),
+        *output.glob(CACHE),
+        *output.glob(f"{CACHE}/*tokens-*"),
+    ]
+    return set(output.rglob("*")) <= set(own)
+
+
+def finished_metrics(output: Path) -> dict[str, Any] | None:
+    """What a finished run measured; None where it is not finished: model, metrics and report are not all there.
+
+    Raises:
+        UserError: a metrics.json that cannot be read.
+    """
+    path = output / METRICS_FILE
+    if not path.is_file() or not (output / REPORT_FILE).is_file():
+        return None
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(metrics, dict):
+            return metrics
+    except ValueError:
+        pass
+    raise UserError(f"{path} is damaged: delete it, and --resume measures the model again")
+
+
+def check_same(asked: Recipe, output: Path) -> None:
+    """Refuse to continue a run under another recipe.
+
+    Raises:
+        UserError: the first value that differs; a stored recipe that cannot be read.
+    """
+    path = output / RECIPE_FILE
+    if not path.is_file():
+        return
+    before, now = _flat(load_recipe(str(path)).to_dict()), _flat(asked.to_dict())
+    for key in sorted(before.keys() | now.keys()):
+        if key != "name" and before.get(key) != now.get(key):
+            raise UserError(
+                f"the run in {output} was started with {key} = {before.get(key)!r}, now it is {now.get(key)!r}: "
+                "resume it with the same settings, or pass --overwrite"
+            )
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, values in content.items():
+        if isinstance(values, dict):
+            flat.update({f"{section}.{name}": value for name, value in values.items()})
+        else:
+            flat[section] = values
+    return flat
+
+
+__all__ = [
+    "CHECKPOINTS",
+    "METRICS_FILE",
+    "RECIPE_FILE",
+    "REPORT_FILE",
+    "check_same",
+    "claimed",
+    "finished_metrics",
+]

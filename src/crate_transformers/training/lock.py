@@ -1,0 +1,126 @@
+"""A run's folder belongs to one run while it lives, on this machine and on others that share the disk.
+
+The file `.lock` in the folder says who: host, process, a heart-beat every few seconds. The system's own lock on that
+file ends with the process, so that on one host a killed run can be resumed at once; between hosts, and where the system
+has no locks, the heart-beat decides.
+"""
+
+import errno
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+
+LOCK_FILE = ".lock"
+_BEAT_S = 5.0
+_SILENCE_S = 90.0  # without a heart-beat, after which a run on another host counts as dead
+
+try:
+    import fcntl
+except ImportError:  # not on every system
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder.
+
+    Raises:
+        UserError: another run holds it; with its host and process.
+    """
+    path = folder / LOCK_FILE
+    handle = _claim(path)
+    done = threading.Event()
+    beat = threading.Thread(target=_beat, args=(handle, done), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        done.set()
+        beat.join()
+        with suppress(OSError):
+            path.unlink()
+        os.close(handle)
+
+
+def _claim(path: Path) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not _lock(handle):
+                raise _refusal(path, _read(handle))
+            if not _is_still(path, handle):  # its holder removed it between our opening and locking it
+                os.close(handle)
+                continue
+            owner = _read(handle)
+            if owner and _lives_elsewhere(owner, handle):
+                raise _refusal(path, owner)
+            _write(handle)
+            return handle
+        except BaseException:
+            with suppress(OSError):
+                os.close(handle)
+            raise
+
+
+def _lock(handle: int) -> bool:
+    """Take the system's lock; False where another process has it. It is of this process alone, not of its children."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)  # else this file system has no locks
+    return True
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    try:
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _lives_elsewhere(owner: dict[str, Any], handle: int) -> bool:
+    """Whether a run that is not under this system's lock still lives, as far as its heart-beat tells."""
+    silence = time.time() - os.fstat(handle).st_mtime
+    if owner.get("host") != socket.gethostname():
+        return silence < _SILENCE_S
+    return fcntl is None and silence < _SILENCE_S
+
+
+def _beat(handle: int, done: threading.Event) -> None:
+    while not done.wait(_BEAT_S):
+        with suppress(OSError):
+            _write(handle)
+
+
+def _write(handle: int) -> None:
+    content = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "time": round(time.time(), 1)})
+    os.pwrite(handle, content.ljust(200).encode(), 0)
+
+
+def _read(handle: int) -> dict[str, Any]:
+    try:
+        content = json.loads(os.pread(handle, 4096, 0).decode() or "{}")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _refusal(path: Path, owner: dict[str, Any]) -> UserError:
+    who = f"process {owner.get('process', '?')} on {owner.get('host', 'an unknown host')}"
+    return UserError(
+        f"a run is going on in {path.parent} ({who}): wait for it, stop it, or name another --output (a run that died "
+        f"on another host is given up {_SILENCE_S:.0f} s after its last heart-beat)"
+    )
+
+
+__all__ = ["LOCK_FILE", "locked"]
