@@ -17,6 +17,7 @@ MOST_LAYERS = 10_000
 MOST_NUMBERS = 10**12
 MOST_LABELS = 10_000_000
 MOST_STEPS = 10_000
+_PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
 
 
 def as_pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
@@ -30,7 +31,7 @@ def as_pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
 
 def field_message(error: StrictDataclassError) -> str:
     """What a configuration says of a value of the wrong type: field, type expected, value."""
-    return str(error.__cause__ or error).splitlines()[0]
+    return str(error.__cause__ or error).splitlines()[0].partition(". Errors:")[0]
 
 
 def _is_finite(value: float) -> bool:
@@ -71,9 +72,14 @@ def check_labels(config: Any, num_labels: Any) -> None:
         value = getattr(config, name)
         if value is not None and not isinstance(value, Mapping):
             raise UserError(f"{name} must be a table, got {value!r}")
-    wrong = [key for key in config.id2label or () if not str(key).isdecimal()]
+    names = config.id2label or {}
+    wrong = [key for key in names if not str(key).isdecimal()]
     if wrong:
         raise UserError(f"id2label must have the numbers of classes as keys, got {wrong[0]!r}")
+    if names and num_labels is not None and len(names) != num_labels:
+        raise UserError(f"num_labels is {num_labels}, and id2label names {len(names)} classes: leave one of them out")
+    if config.problem_type not in _PROBLEM_TYPES:
+        raise UserError(f"problem_type must be one of {', '.join(_PROBLEM_TYPES[1:])}, got {config.problem_type!r}")
 
 
 def check_layer(config: Any) -> None:

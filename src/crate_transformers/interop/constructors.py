@@ -77,7 +77,7 @@ class CRATE(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load our own names, or a public checkpoint with any of its wrappings."""
-        if not any(name.startswith("model.crate.") for name in state_dict):
+        if not any(isinstance(name, str) and name.startswith("model.crate.") for name in state_dict):
             state, _ = load_state_dict(state_dict)
             translated, _ = recognise(state).translate(state)
             state_dict = {f"model.{name}": tensor for name, tensor in translated.items()}

@@ -3,28 +3,45 @@
 checkpoint -> flat state dict -> layout -> configuration (from shapes, overridden by the caller) -> our names -> model
 """
 
+import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..configuration import heads_of_width
+from ..configuration.validation import field_message
 from ..errors import UserError
 from ..models import CrateModel
 from ..models.image_processing import image_processor_of
 from .imagenet import imagenet_labels
 from .layouts import Layout, recognise
-from .loading import load_state_dict
+from .loading import WRAPPERS, load_state_dict
 
 logger = logging.getLogger(__name__)
 
 # a public demo checkpoint: 768 wide, patch 8, 21,842 classes, with 6 heads where the table says 12
 _DEMO = {"hidden_size": 768, "patch_size": 8, "num_labels": 21_842}
+
+# fields that the shapes of a checkpoint say: an override cannot change them
+_SAID_BY_SHAPES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "decoder_num_hidden_layers",
+    "dictionary_ratio",
+    "vocab_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "head_dim",
+)
+_NO_OVERRIDES = ("architectures", "dtype", "transformers_version")  # fields that a conversion fills in
 
 
 @dataclass(frozen=True)
@@ -47,11 +64,12 @@ def convert_checkpoint(
             ista_lambda, a non-square image_size or patch_size, ...).
 
     Returns:
-        the model, in evaluation mode, in the dtype of the checkpoint.
+        the model, in evaluation mode, in the dtype of the checkpoint; of several, in the one that holds them all.
 
     Raises:
-        ValueError: no CRATE checkpoint; a missing, unexpected or misshapen key; a width that is not in the table
-            without num_attention_heads; an unknown configuration field; tensors that are not finite.
+        ValueError: no CRATE checkpoint; a missing, unexpected or misshapen key, or one that is there twice; a width
+            that is not in the table without num_attention_heads; an unknown configuration field, or a value that does
+            not fit it or the shapes; tensors that are not finite, or not of plain numbers.
 
     Example:
         >>> model = convert_checkpoint("crate_small.pth")  # doctest: +SKIP
@@ -69,10 +87,15 @@ def convert(
     state, extra = load_state_dict(source)
     layout = recognise(state)
     notes = [f"layout: {layout.name}"]
+    others = [name for name in WRAPPERS if isinstance(extra.get(name), Mapping)]
+    notes += [f"{name} is left out: the weights lie beside it" for name in others]
+    translated, dropped = layout.translate(state)
+    layout.check_layers(state)
     config = _configure(layout, state, extra, num_attention_heads, config_overrides, notes)
     layout.check(state, config)
-    translated, dropped = layout.translate(state)
     notes += dropped
+    dtype = _common_dtype(translated.values(), notes)
+    translated = {name: tensor.to("cpu", dtype) for name, tensor in translated.items()}
 
     model_class, options = layout.model_class(state), {}
     if model_class is CrateModel and not any("pooler." in name for name in state):
@@ -82,7 +105,6 @@ def convert(
     prefix = "" if hasattr(skeleton, "crate") else "crate."  # a backbone alone has none before its names
     _account_for(layout, state, skeleton, translated, prefix)
     model = model_class(config, **options)
-    dtype = next(tensor.dtype for tensor in translated.values() if tensor.is_floating_point())
     model.to(dtype)  # type: ignore[arg-type]
     model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in translated.items()})
     model.tie_weights()
@@ -102,6 +124,15 @@ def convert_to_folder(
     return conversion
 
 
+def _common_dtype(tensors: Iterable[Tensor], notes: list[str]) -> torch.dtype:
+    """The type that holds the numbers of all tensors as they are."""
+    dtypes = list(dict.fromkeys(tensor.dtype for tensor in tensors))
+    dtype = reduce(torch.promote_types, dtypes)
+    if len(dtypes) > 1:
+        notes.append(f"the checkpoint mixes {', '.join(map(str, dtypes))}: the model is of {dtype}")
+    return dtype
+
+
 def _configure(
     layout: Layout,
     state: Mapping[str, Tensor],
@@ -110,16 +141,13 @@ def _configure(
     overrides: dict[str, Any],
     notes: list[str],
 ) -> Any:
-    known = {*layout.config_class.__dataclass_fields__, "num_labels", "id2label", "label2id"}
-    for name in overrides:
-        if name not in known:
-            raise UserError(f"{layout.config_class.__name__} has no field {name!r}")
-    for name, tensor in state.items():
-        if name.endswith((*layout.sizes_from, layout.subspaces)) and tensor.ndim < 2:
-            raise UserError(f"misshapen key {name!r}: expected two or more axes, got shape {tuple(tensor.shape)}")
-    fields = {**layout.fields(state, {**extra, **overrides}), **overrides}
-    inner = fields.pop("attention_inner_size")
-    heads = heads or overrides.get("num_attention_heads") or fields.get("num_attention_heads")
+    overrides = _checked(layout, {**overrides, **({} if heads is None else {"num_attention_heads": heads})})
+    said = layout.fields(state, {"model_args": extra.get("model_args"), **overrides})
+    inner = said.pop("attention_inner_size")
+    fields = {**said, **overrides}
+    heads = fields.get("num_attention_heads")
+    if heads is not None and "num_attention_heads" not in overrides:
+        notes.append(f"{heads} heads, from model_args in the checkpoint (override with num_attention_heads or --heads)")
     if heads is None and all(fields.get(name) == value for name, value in _DEMO.items()):
         heads = 6
         notes.append("6 heads: the public demo checkpoint (768 wide, patch 8, 21,842 classes) has 6, not 12")
@@ -128,16 +156,49 @@ def _configure(
         if heads is None:
             raise UserError(
                 f"a state dict does not hold the number of heads, and the width {fields['hidden_size']} is not in the "
-                "table of sizes: pass num_attention_heads (crate convert: --heads)"
+                "table of sizes: pass num_attention_heads (in commands: --heads)"
             )
         notes.append(f"{heads} heads, from the table of sizes (override with num_attention_heads or --heads)")
+    if not isinstance(heads, int) or heads < 1:
+        raise UserError(f"the number of heads must be a whole number from 1 on, got {heads!r}")
     if inner % heads:
         key = next(name for name in state if name.endswith(layout.subspaces))
         raise UserError(f"{heads} heads do not divide the {inner} rows of {key}: pass another num_attention_heads")
+    said["head_dim"] = inner // heads
+    for name in _SAID_BY_SHAPES:
+        if name in overrides and said.get(name) not in (None, overrides[name]):
+            raise UserError(f"{name} is {said[name]} by the checkpoint's shapes, got {overrides[name]}: leave it out")
     fields.update(num_attention_heads=heads, head_dim=inner // heads)
     if fields.get("num_labels") == 1000 and layout.name == "vision classifier" and "id2label" not in fields:
         fields.update(imagenet_labels())
-    return layout.config_class(**fields)
+    if "id2label" in fields:
+        fields.setdefault("label2id", {str(name): number for number, name in fields["id2label"].items()})
+    try:
+        return layout.config_class(**fields)
+    except (StrictDataclassError, ValueError) as error:
+        told = field_message(error) if isinstance(error, StrictDataclassError) else str(error)
+        raise UserError(f"{told}; {_sizes_read(layout, state)}") from error
+
+
+def _checked(layout: Layout, overrides: dict[str, Any]) -> dict[str, Any]:
+    """The overrides, each of them a field of the configuration and of its type."""
+    known = {*layout.config_class.__dataclass_fields__, "num_labels"} - set(_NO_OVERRIDES)
+    if not isinstance(overrides.get("id2label", {}), Mapping):
+        raise UserError(f"id2label must be a table, got {overrides['id2label']!r}")
+    if "label2id" in overrides and "id2label" not in overrides:
+        raise UserError("label2id follows from id2label: set that")
+    blank = layout.config_class()
+    for name, value in overrides.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{layout.config_class.__name__} has no field {name!r} to set{hint}")
+        try:
+            if name != "num_labels":  # no field but a count of the others, which the configuration checks
+                setattr(blank, name, value)
+        except StrictDataclassError as error:
+            raise UserError(field_message(error)) from error
+    return overrides
 
 
 def _account_for(
@@ -145,10 +206,11 @@ def _account_for(
 ) -> None:
     """Raise on the first kind of disagreement between a model and a translated state dict; name the public keys."""
 
+    is_wrapped = any(key.startswith("crate.") for key in state)
+
     def public(name: str) -> str:
         name = layout.public_name(name)
-        bare = name.removeprefix("crate.")
-        return name if any(key.startswith("crate.") for key in state) else bare
+        return name if is_wrapped else name.removeprefix("crate.")
 
     shapes = {prefix + name: tensor.shape for name, tensor in model.state_dict().items()}
     for target, source in model.all_tied_weights_keys.items():  # one of two tied names is enough
@@ -163,22 +225,24 @@ def _account_for(
         elif source in given:
             given[target] = given[source]
     for problem, names in (
-        ("missing", [public(name) for name in shapes if name not in given]),
-        ("unexpected", [public(name) for name in given if name not in shapes]),
-        (
-            "misshapen",
-            [
-                f"{public(name)} (expected {tuple(shape)}, got {tuple(given[name].shape)})"
-                for name, shape in shapes.items()
-                if name in given and shape != given[name].shape
-            ],
-        ),
+        ("missing", [name for name in shapes if name not in given]),
+        ("unexpected", [name for name in given if name not in shapes]),
+        ("misshapen", [name for name, shape in shapes.items() if name in given and shape != given[name].shape]),
     ):
         if names:
+            told = [public(name) for name in names[:5]]
+            if problem == "misshapen":
+                both = ((tuple(shapes[name]), tuple(given[name].shape)) for name in names[:5])
+                told = [f"{name} (expected {a}, got {b})" for name, (a, b) in zip(told, both, strict=True)]
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            sizes = [(key, tuple(state[key].shape)) for key in map(public, layout.sizes_from) if key in state]
-            read = ", ".join(f"{key} {shape}" for key, shape in sizes)
-            raise UserError(f"{problem} in the checkpoint: {', '.join(names[:5])}{more}; sizes were read from {read}")
+            raise UserError(f"{problem} in the checkpoint: {', '.join(told)}{more}; {_sizes_read(layout, state)}")
+
+
+def _sizes_read(layout: Layout, state: Mapping[str, Tensor]) -> str:
+    """What a configuration was inferred from: "sizes were read from cls_token (1, 1, 48), ..."."""
+    names = (name for key in layout.sizes_from for name in (key, key.removeprefix("crate.")))
+    sizes = (f"{name} {tuple(state[name].shape)}" for name in dict.fromkeys(names) if name in state)
+    return f"sizes were read from {', '.join(sizes)}"
 
 
 __all__ = ["Conversion", "convert", "convert_checkpoint", "convert_to_folder"]

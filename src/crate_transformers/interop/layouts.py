@@ -40,8 +40,10 @@ class Layout:
     """A public layout.
 
     names: pattern -> our name. ignored: patterns of tensors that carry no parameter, with the reason.
-    fields: state dict and extras -> config fields. model_class: state dict -> class. subspaces, sizes_from: the names
-    that end so hold U, and the sizes from which a configuration is inferred.
+    layers: what the names of a stack of layers begin with; the group is the number of the layer.
+    fields: state dict and extras -> config fields. model_class: state dict -> class.
+    subspaces: the names that end so hold U. sizes_from: tensors from whose shapes a configuration is inferred, each
+    with its number of axes.
     """
 
     name: str
@@ -50,8 +52,9 @@ class Layout:
     config_class: type[PreTrainedConfig]
     fields: Callable[[StateDict, Mapping[str, Any]], dict[str, Any]]
     model_class: Callable[[StateDict], type[PreTrainedModel]]
+    layers: tuple[str, ...]
     subspaces: str
-    sizes_from: tuple[str, ...]
+    sizes_from: dict[str, int]
     ignored: dict[str, str] = field(default_factory=dict)
     transpose: Callable[[str, Tensor], bool] = lambda name, tensor: False
     check: Callable[[StateDict, PreTrainedConfig], None] = lambda state, config: None
@@ -60,20 +63,52 @@ class Layout:
         """Tensors under our names, and a line for each that is left out.
 
         Raises:
-            ValueError: a name that is not one of this layout's.
+            ValueError: a name that is not one of this layout's, two names of one tensor, a tensor of whole numbers.
         """
         translated: dict[str, Tensor] = {}
+        sources: dict[str, str] = {}
         notes: list[str] = []
         for name, tensor in state.items():
-            reason = next((why for pattern, why in self.ignored.items() if re.fullmatch(pattern, name)), None)
+            reason = self._reason_to_drop(name)
             if reason is not None:
                 notes.append(f"{name} is dropped: {reason}")
                 continue
             ours = _rename(name, self.names)
             if ours is None:
-                raise UserError(f"unexpected key {name!r} in a checkpoint of the {self.name} layout")
-            translated[ours] = tensor.mT.contiguous() if self.transpose(ours, tensor) else tensor
+                raise UserError(f"unexpected key {name[:200]!r} in a checkpoint of the {self.name} layout")
+            if ours in translated:
+                raise UserError(f"the checkpoint holds a tensor twice, as {sources[ours]} and as {name}: leave one out")
+            if not tensor.is_floating_point():
+                raise UserError(f"{name} is of whole numbers ({tensor.dtype}): expected floating-point numbers")
+            sources[ours] = name
+            translated[ours] = tensor.mT.contiguous() if tensor.ndim == 2 and self.transpose(ours, tensor) else tensor
         return translated, notes
+
+    def check_layers(self, state: StateDict) -> None:
+        """Refuse a stack with gaps: its layers count from 0, and each has the tensors that the others have.
+
+        Raises:
+            ValueError: a layer, or a tensor of a layer, is missing; it is named.
+        """
+        for pattern in self.layers:
+            stack: dict[str, set[str]] = {}
+            before = ""
+            for name in state:
+                match = re.match(pattern, name)
+                if match and self._reason_to_drop(name) is None:
+                    before = name[: match.start(1)]
+                    stack.setdefault(match[1], set()).add(name[match.end() :])
+            everything = set().union(*stack.values())
+            for number in range(len(stack)):
+                lost = sorted(everything - stack.get(str(number), set()))
+                if len(lost) == len(everything):
+                    others = ", ".join(name[:20] for name in sorted(stack, key=lambda name: (len(name), name))[-2:])
+                    raise UserError(f"missing in the checkpoint: layer {number}, {before}{number}.*; it holds {others}")
+                if lost:
+                    raise UserError(f"missing in the checkpoint: {before}{number}.{lost[0]}, which other layers have")
+
+    def _reason_to_drop(self, name: str) -> str | None:
+        return next((why for pattern, why in self.ignored.items() if re.fullmatch(pattern, name)), None)
 
     def public_name(self, ours: str) -> str:
         """The name that a checkpoint of this layout gives to one of our tensors."""
@@ -99,22 +134,35 @@ def _invert(rule: tuple[str, str]) -> tuple[str, str]:
 
 
 def _depth(state: StateDict, pattern: str) -> int:
-    found = [int(match.group(1)) for match in map(re.compile(pattern).match, state) if match]
-    return 1 + max(found, default=-1)
+    """How many layers a stack has, which `check_layers` has found to be without gaps."""
+    return len({match[1] for match in map(re.compile(pattern).match, state) if match})
 
 
 def _any_match(state: StateDict, pattern: str) -> bool:
     return any(re.fullmatch(pattern, name) for name in state)
 
 
-def _require(state: StateDict, *names: str) -> None:
-    for name in names:
+def _require(state: StateDict, axes: Mapping[str, int]) -> None:
+    """Refuse a checkpoint without these tensors, or with other numbers of axes."""
+    for name, count in axes.items():
         if name not in state:
             raise UserError(f"missing key {name!r}: the checkpoint is incomplete")
+        if state[name].ndim != count:
+            raise UserError(f"misshapen key {name!r}: expected {count} axes, got shape {tuple(state[name].shape)}")
+
+
+def _pixels(name: str, size: Any) -> tuple[int, int]:
+    """(height, width) that the user gave."""
+    height, width = as_pair(size)
+    if min(height, width) < 1:
+        raise UserError(f"{name} must be positive, got {size}")
+    return height, width
 
 
 def _square_grid(state: StateDict, table: str, overrides: Mapping[str, Any]) -> tuple[int, int]:
     num_patches = state[table].shape[1] - 1
+    if num_patches < 1:
+        raise UserError(f"misshapen key {table!r}: expected a class token and patches, got {tuple(state[table].shape)}")
     side = math.isqrt(num_patches)
     if side * side != num_patches and "image_size" not in overrides:
         raise UserError(
@@ -128,8 +176,10 @@ def _patch_fields(state: StateDict, overrides: Mapping[str, Any]) -> dict[str, A
     """image_size, patch_size, num_channels from what a flattened patch and the position table hold."""
     patch_dim = state["to_patch_embedding.2.weight"].shape[1]
     channels = overrides.get("num_channels")
+    if channels is not None and channels < 1:
+        raise UserError(f"num_channels must be positive, got {channels}")
     if "patch_size" in overrides:
-        height, width = as_pair(overrides["patch_size"])
+        height, width = _pixels("patch_size", overrides["patch_size"])
         if patch_dim % (height * width):
             raise UserError(
                 f"a patch of {patch_dim} values (to_patch_embedding.2.weight) is not {height} x {width} pixels of "
@@ -158,12 +208,12 @@ def _patch_fields(state: StateDict, overrides: Mapping[str, Any]) -> dict[str, A
 
 
 def _vision_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
-    _require(state, *_VISION.sizes_from)
+    _require(state, _VISION.sizes_from)
     fields = _patch_fields(state, extra)
     return {
         **fields,
         "hidden_size": state["cls_token"].shape[-1],
-        "num_hidden_layers": _depth(state, r"transformer\.layers\.(\d+)\."),
+        "num_hidden_layers": _depth(state, _VISION.layers[0]),
         "num_labels": state["mlp_head.1.weight"].shape[0],
         "attention_output_projection": any(".fn.to_out." in name for name in state),
         "attention_inner_size": state["transformer.layers.0.0.fn.qkv.weight"].shape[0],
@@ -173,14 +223,15 @@ def _vision_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]
 _VISION = Layout(
     name="vision classifier",
     is_layout=lambda state: _any_match(state, r"transformer\.layers\.\d+\.(0\.fn\.qkv|1\.fn)\.weight"),
+    layers=(r"transformer\.layers\.(\d+)\.",),
     subspaces="fn.qkv.weight",
-    sizes_from=(
-        "cls_token",
-        "pos_embedding",
-        "to_patch_embedding.2.weight",
-        "transformer.layers.0.0.fn.qkv.weight",
-        "mlp_head.1.weight",
-    ),
+    sizes_from={
+        "cls_token": 3,
+        "pos_embedding": 3,
+        "to_patch_embedding.2.weight": 2,
+        "transformer.layers.0.0.fn.qkv.weight": 2,
+        "mlp_head.1.weight": 2,
+    },
     names={
         r"cls_token": "crate.embeddings.cls_token",
         r"pos_embedding": "crate.embeddings.position_embeddings",
@@ -206,7 +257,7 @@ _VISION = Layout(
 
 
 def _mae_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
-    _require(state, *_MAE.sizes_from)
+    _require(state, _MAE.sizes_from)
     width, channels, height, patch_width = state["patch_embed.proj.weight"].shape
     rows, columns = _square_grid(state, "decoder_pos_embed", extra)
     image: Any = (rows * height, columns * patch_width)
@@ -215,17 +266,23 @@ def _mae_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
         "patch_size": height if height == patch_width else (height, patch_width),
         "num_channels": channels,
         "hidden_size": width,
-        "num_hidden_layers": _depth(state, r"blocks\.(\d+)\."),
+        "num_hidden_layers": _depth(state, _MAE.layers[0]),
         "attention_output_projection": any(".fn.to_out." in name for name in state),
         "attention_inner_size": state["blocks.0.layers.0.0.fn.qkv.weight"].shape[0],
     }
-    decoder_depth = _depth(state, r"decoder_blocks\.(\d+)\.")
+    decoder_depth = _depth(state, _MAE.layers[1])
     return {**fields, "decoder_num_hidden_layers": decoder_depth} if decoder_depth else fields
 
 
 def _check_mae_positions(state: StateDict, config: PreTrainedConfig) -> None:
-    table = sincos_positions(config.hidden_size, config.patch_grid)
-    if not torch.allclose(state["decoder_pos_embed"].float(), table, atol=1e-4):
+    stored = state["decoder_pos_embed"].float()
+    expected = (1, config.num_patches + 1, config.hidden_size)
+    if stored.shape != expected:
+        raise UserError(
+            f"misshapen in the checkpoint: decoder_pos_embed (expected {expected}, got {tuple(stored.shape)}): pass "
+            "the image_size and patch_size that the model was trained with"
+        )
+    if not torch.allclose(stored, sincos_positions(config.hidden_size, config.patch_grid), atol=1e-4):
         raise UserError(
             "decoder_pos_embed is not the fixed sine-cosine table of this image size: pass the image_size and "
             "patch_size that the model was trained with"
@@ -235,8 +292,14 @@ def _check_mae_positions(state: StateDict, config: PreTrainedConfig) -> None:
 _MAE = Layout(
     name="masked autoencoder",
     is_layout=lambda state: _any_match(state, r"blocks\.\d+\.layers\.0\.(0\.fn\.qkv|1\.fn)\.weight"),
+    layers=(r"blocks\.(\d+)\.", r"decoder_blocks\.(\d+)\."),
     subspaces="fn.qkv.weight",
-    sizes_from=("cls_token", "patch_embed.proj.weight", "decoder_pos_embed", "blocks.0.layers.0.0.fn.qkv.weight"),
+    sizes_from={
+        "cls_token": 3,
+        "patch_embed.proj.weight": 4,
+        "decoder_pos_embed": 3,
+        "blocks.0.layers.0.0.fn.qkv.weight": 2,
+    },
     names={
         r"cls_token": "crate.embeddings.cls_token",
         r"mask_token": "crate.embeddings.mask_token",
@@ -278,7 +341,7 @@ _MAE = Layout(
 
 
 def _gpt_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
-    _require(state, *_GPT.sizes_from)
+    _require(state, _GPT.sizes_from)
     vocab_size, width = state["transformer.wte.weight"].shape
     atoms = state["transformer.h.0.ista.weight"].shape[0]
     if atoms % width:
@@ -288,13 +351,14 @@ def _gpt_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
         )
     shell = "gpt2-overcomplete-base" if atoms > width else "gpt2-base"
     fields = CrateConfig.from_size(shell).to_diff_dict()
-    arguments = extra.get("model_args") or {}
+    arguments = extra.get("model_args")
+    arguments = arguments if isinstance(arguments, Mapping) else {}
     special = 50256 if vocab_size > 50256 else None
     return {
         **{name: value for name, value in fields.items() if name not in ("transformers_version", "model_type")},
         "vocab_size": vocab_size,
         "hidden_size": width,
-        "num_hidden_layers": _depth(state, r"transformer\.h\.(\d+)\."),
+        "num_hidden_layers": _depth(state, _GPT.layers[0]),
         "max_position_embeddings": state["transformer.wpe.weight"].shape[0],
         "dictionary_ratio": atoms // width,
         "final_layer_norm": _any_match(state, r"transformer\.ln_f\..+"),
@@ -315,13 +379,14 @@ def _gpt_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
 _GPT = Layout(
     name="causal language model",
     is_layout=lambda state: _any_match(state, r"transformer\.h\.\d+\.(ista|prenorm_1)\.weight"),
+    layers=(r"transformer\.h\.(\d+)\.",),
     subspaces="attn.c_attn.weight",
-    sizes_from=(
-        "transformer.wte.weight",
-        "transformer.wpe.weight",
-        "transformer.h.0.attn.c_attn.weight",
-        "transformer.h.0.ista.weight",
-    ),
+    sizes_from={
+        "transformer.wte.weight": 2,
+        "transformer.wpe.weight": 2,
+        "transformer.h.0.attn.c_attn.weight": 2,
+        "transformer.h.0.ista.weight": 2,
+    },
     names={
         r"transformer\.wte\.weight": "crate.embeddings.word_embeddings.weight",
         r"transformer\.wpe\.weight": "crate.embeddings.position_embeddings.weight",
@@ -346,19 +411,21 @@ _GPT = Layout(
 
 def _encoder_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
     base = "crate." if any(name.startswith("crate.") for name in state) else ""
-    _require(state, *(name.replace("crate.", base) for name in _ENCODER.sizes_from))
+    _require(state, {name.replace("crate.", base): axes for name, axes in _ENCODER.sizes_from.items()})
     vocab_size, width = state[f"{base}embeddings.word_embeddings.weight"].shape
     fields: dict[str, Any] = {
         "vocab_size": vocab_size,
         "hidden_size": width,
-        "num_hidden_layers": _depth(state, rf"{re.escape(base)}encoder\.layer\.(\d+)\."),
+        "num_hidden_layers": _depth(state, _ENCODER.layers[0]),
         "max_position_embeddings": state[f"{base}embeddings.position_embeddings.weight"].shape[0],
         "type_vocab_size": state[f"{base}embeddings.token_type_embeddings.weight"].shape[0],
         "attention_inner_size": state[f"{base}encoder.layer.0.attention.self.qkv.weight"].shape[0],
     }
     if _encoder_class(state) is CrateForSequenceClassification:
-        _require(state, "classifier.out_proj.weight")
+        _require(state, {"classifier.out_proj.weight": 2})
     for head in ("classifier.out_proj.weight", "classifier.weight"):
+        if head in state:
+            _require(state, {head: 2})
         if head in state and not (head == "classifier.weight" and state[head].shape[0] == 1):
             fields["num_labels"] = state[head].shape[0]
     return fields
@@ -380,13 +447,14 @@ def _encoder_class(state: StateDict) -> type[PreTrainedModel]:
 _ENCODER = Layout(
     name="text encoder",
     is_layout=lambda state: _any_match(state, r"(crate\.)?encoder\.layer\.\d+\.attention\.self\.(qkv|prenorm)\..+"),
+    layers=(r"(?:crate\.)?encoder\.layer\.(\d+)\.",),
     subspaces="attention.self.qkv.weight",
-    sizes_from=(
-        "crate.embeddings.word_embeddings.weight",
-        "crate.embeddings.position_embeddings.weight",
-        "crate.embeddings.token_type_embeddings.weight",
-        "crate.encoder.layer.0.attention.self.qkv.weight",
-    ),
+    sizes_from={
+        "crate.embeddings.word_embeddings.weight": 2,
+        "crate.embeddings.position_embeddings.weight": 2,
+        "crate.embeddings.token_type_embeddings.weight": 2,
+        "crate.encoder.layer.0.attention.self.qkv.weight": 2,
+    },
     names={
         **{
             rf"(?:crate\.)?{pattern}" + ("" if pattern.endswith("weight") else r"(weight|bias)"): (
@@ -423,7 +491,7 @@ def recognise(state: StateDict) -> Layout:
     for layout in LAYOUTS:
         if layout.is_layout(state):
             return layout
-    sample = ", ".join(list(state)[:6])
+    sample = ", ".join(name[:80] for name in list(state)[:6])
     known = ", ".join(layout.name for layout in LAYOUTS)
     raise UserError(f"not a CRATE checkpoint: its keys ({sample}, ...) fit none of the layouts {known}")
 

@@ -1,4 +1,9 @@
-"""From a file, or whatever a training script saved, to a flat state dict. Nothing in a file is ever executed."""
+"""From a file, or whatever a training script saved, to a flat state dict. Nothing in a file is ever executed.
+
+What is read is checked before anything is built of it: each tensor on its own (plain numbers, all of them stored), and
+all of them together (no two of one name, no more numbers than the file holds), so that a damaged or a made-up file ends
+in one line that names the tensor, in the time and the memory that it takes to read it.
+"""
 
 import pickle
 import warnings
@@ -8,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 _PREFIXES = ("module.", "_orig_mod.")
+_DEEPEST = 100  # wrappers in wrappers
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WHOLE_NUMBERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_CHUNK = 1 << 20  # bytes read at once to check a sum
 
 
 def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -29,23 +37,57 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
         the tensors by name, without wrappers and prefixes, and what else the file held (e.g. nanoGPT's model_args).
 
     Raises:
-        ValueError: no checkpoint, a truncated one, one with code in it, or one with tensors that are not finite.
+        ValueError: no checkpoint, a truncated one, one with code in it, one that contains itself; two tensors of one
+            name; a tensor that is not of plain numbers, is empty, repeats fewer numbers than it has, or is not finite.
     """
-    content: Any = source if isinstance(source, Mapping) else _read(Path(source))
-    if not isinstance(content, Mapping):
-        raise UserError(f"not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}")
-    extra: dict[str, Any] = {}
-    while (inner := next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)) is not None:
-        extra.update({key: value for key, value in content.items() if key != inner})
-        content = content[inner]
-    tensors = {_strip(str(key)): value for key, value in content.items() if isinstance(value, Tensor)}
+    content: Any = source if isinstance(source, Mapping) else _read(Path(source).expanduser())
+    content, extra = _unwrap(content)
+    keys: dict[str, str] = {}  # as they are in the file, by their name without prefixes
+    tensors: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            continue
+        if not isinstance(key, str):
+            raise UserError(
+                f"not a CRATE checkpoint: its tensors must have names, got a key of type {type(key).__name__}"
+            )
+        name = _strip(key)
+        if name in tensors:
+            raise UserError(
+                f"the checkpoint holds {name} twice, as {keys[name]!r} and as {key!r}: leave one of them out"
+            )
+        keys[name], tensors[name] = key, value
     if not tensors:
-        keys = ", ".join(map(str, list(content)[:8])) or "none"
-        raise UserError(f"not a checkpoint: no tensors, and none under {', '.join(_WRAPPERS)}; found keys: {keys}")
+        found = (
+            ", ".join(key[:40] if isinstance(key, str) else type(key).__name__ for key in list(content)[:8]) or "none"
+        )
+        raise UserError(f"not a checkpoint: no tensors, and none under {', '.join(WRAPPERS)}; found keys: {found}")
+    for name, tensor in tensors.items():
+        problem = _problem_of(tensor)
+        if problem is not None:
+            raise UserError(f"the checkpoint is damaged, or of another kind: {name} {problem}")
+    _check_shared(tensors)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(f"the checkpoint is damaged: {name} holds NaN or infinite values")
     return tensors, extra
+
+
+def _unwrap(content: Any) -> tuple[Mapping[Any, Any], dict[str, Any]]:
+    """The innermost dictionary that the wrappers lead to, and what lay beside it on the way."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}")
+    extra: dict[str, Any] = {}
+    seen = {id(content)}
+    while (inner := next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)) is not None:
+        extra.update({key: value for key, value in content.items() if key != inner})
+        content = content[inner]
+        if id(content) in seen:
+            raise UserError(f"not a checkpoint: it contains itself, under {inner!r}")
+        if len(seen) == _DEEPEST:
+            raise UserError(f"not a checkpoint: its tensors lie more than {_DEEPEST} dictionaries deep")
+        seen.add(id(content))
+    return content, extra
 
 
 def _strip(key: str) -> str:
@@ -54,15 +96,55 @@ def _strip(key: str) -> str:
     return key
 
 
+def _problem_of(tensor: Tensor) -> str | None:
+    """What keeps a tensor from being a weight; None where it is plain numbers, each of them stored."""
+    if type(tensor) not in (Tensor, nn.Parameter):
+        return f"is a {type(tensor).__name__}: expected a plain tensor"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return f"is {'nested' if tensor.is_nested else tensor.layout}: expected a dense tensor (tensor.to_dense())"
+    if tensor.is_quantized:
+        return "is quantised: expected floating-point numbers (tensor.dequantize())"
+    if tensor.is_meta:
+        return "has a shape and no numbers: it was saved from the meta device"
+    if tensor.dtype not in (*_FLOATS, *_WHOLE_NUMBERS):
+        return f"is of type {tensor.dtype}: expected floating-point numbers of 16 bits or more"
+    if tensor.numel() == 0:
+        return f"is empty, of shape {tuple(tensor.shape)}"
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return f"has the shape {tuple(tensor.shape)} and stores fewer numbers, which it repeats (tensor.contiguous())"
+    return None
+
+
+def _check_shared(tensors: Mapping[str, Tensor]) -> None:
+    """Two names may share a storage (tied weights), so all names together have at most twice what is stored."""
+    storages = {storage.data_ptr(): storage.nbytes() for storage in map(Tensor.untyped_storage, tensors.values())}
+    named = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if named > 2 * sum(storages.values()):
+        first: dict[int, str] = {}
+        for name, tensor in tensors.items():
+            other = first.setdefault(tensor.untyped_storage().data_ptr(), name)
+            if other != name:
+                raise UserError(
+                    f"the checkpoint is damaged: its tensors together have more numbers than it stores; {name} and "
+                    f"{other}, for one, share theirs"
+                )
+
+
 def _read(path: Path) -> Any:
+    if path.is_dir():
+        hint = ": it holds a model already" if (path / "config.json").is_file() else ""
+        raise UserError(f"no checkpoint file at {path}, but a folder{hint}")
     if not path.is_file():
         raise UserError(f"no checkpoint file at {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch muses about pickle protocols; what does not load raises
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise UserError(
@@ -70,8 +152,29 @@ def _read(path: Path) -> Any:
                 "loading it would run code. Save its state_dict again, with torch.save or safetensors"
             ) from error
         raise UserError(f"{path} is not a checkpoint, or a damaged one ({error})") from error
-    except (RuntimeError, EOFError, SafetensorError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # the readers make any kind of damaged bytes; none of our code runs here
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UserError(f"{path} is not a checkpoint, or a truncated one ({type(error).__name__}: {error})") from error
 
 
-__all__ = ["load_state_dict"]
+def _check_archive(path: Path) -> None:
+    """Of a zip archive, which torch.save writes: sizes and check sums, which torch.load does not look at."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return  # of an older torch
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        names = {record.filename for record in records}
+        if len(names) < len(records) or sum(record.file_size for record in records) > path.stat().st_size:
+            raise UserError(
+                f"{path} is not a checkpoint: an archive of torch.save is not compressed, and names no file twice"
+            )
+        for record in records:
+            if record.CRC:  # 0: it was saved without check sums
+                with archive.open(record) as content:
+                    while content.read(_CHUNK):
+                        pass
+
+
+__all__ = ["WRAPPERS", "load_state_dict"]
