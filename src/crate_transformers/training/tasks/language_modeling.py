@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
-    AutoTokenizer,
     PreTrainedTokenizerBase,
     TrainerCallback,
 )
@@ -19,6 +18,7 @@ from ...data.masking import MaskingCollator
 from ...data.text import TextPart, load_text_source
 from ...data.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile, pack_tokens, train_tokenizer
 from ...errors import UserError
+from ...models.opening import open_tokenizer
 from ..build import build_model
 from ..recipe import Recipe
 from ..report import Section
@@ -186,11 +186,9 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         ValueError: none there.
     """
     try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"no tokenizer at {source}: name one with --set data.tokenizer= (crate generate: --tokenizer)"
-        ) from error
+        return open_tokenizer(source)
+    except UserError as error:
+        raise UserError(f"{error}; name one with --set data.tokenizer= (crate generate: --tokenizer)") from error
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
