@@ -1,4 +1,4 @@
-"""Which type each column of some files has: read once from end to end, so that a row that does not fit is named."""
+"""Which type each column of some files has: json is read once for them, so that a row that does not fit is named."""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ class _Mixed(Exception):
         self.in_object = in_object
 
 
-def column_types(kind: str, paths: list[Path]) -> tuple[Any, tuple[str, ...], int]:
-    """(pyarrow schema, columns whose objects differ in their types, number of rows) of csv or json files.
+def column_types(kind: str, paths: list[Path]) -> tuple[Any, tuple[str, ...]]:
+    """(pyarrow schema, columns whose objects differ in their types) of csv or json files.
 
     csv: all columns are text. json: the types of the values; whole numbers beside others are numbers. Objects whose
     fields differ in type from row to row have no type of their own: they are to be kept as text.
@@ -26,17 +26,15 @@ def column_types(kind: str, paths: list[Path]) -> tuple[Any, tuple[str, ...], in
     """
     import pyarrow  # comes with datasets
 
+    if kind == "csv":
+        return pyarrow.schema([(name, pyarrow.string()) for name in _csv_columns(paths)]), ()
     types: dict[str, Any] = {}
+    known: set[tuple[str, type]] = set()  # types of single values that were met in a column
     mixed: set[str] = set()
-    count = 0
     for path in paths:
         for index, row in enumerate(read_rows(kind, path)):
-            if kind == "csv" and index == 0:
-                if types and types.keys() != row.keys():
-                    raise UserError(f"{path} has the columns {', '.join(row)}, {paths[0]} {', '.join(types)}")
-                types = types or dict.fromkeys(row, pyarrow.string())
-            for name, value in row.items() if kind == "json" else ():
-                if name in mixed:
+            for name, value in row.items():
+                if name in mixed or ((name, type(value)) in known and _fits(value)):
                     continue
                 try:
                     types[name] = _join(types.get(name, pyarrow.null()), _type_of(value))
@@ -49,8 +47,26 @@ def column_types(kind: str, paths: list[Path]) -> tuple[Any, tuple[str, ...], in
                     types[name] = pyarrow.string()
                 except ValueError as error:
                     raise UserError(f"{path}, row {index}: column {name!r}: {error}") from error
-            count += 1
-    return pyarrow.schema(list(types.items())), tuple(sorted(mixed)), count
+                if not isinstance(value, list | dict):
+                    known.add((name, type(value)))
+    return pyarrow.schema(list(types.items())), tuple(sorted(mixed))
+
+
+def _csv_columns(paths: list[Path]) -> list[str]:
+    columns: list[str] = []
+    for path in paths:
+        row = next(read_rows("csv", path), {})
+        if columns and row and set(columns) != row.keys():
+            raise UserError(f"{path} has the columns {', '.join(row)}, {paths[0]} {', '.join(columns)}")
+        columns = columns or list(row)
+    return columns
+
+
+def _fits(value: Any) -> bool:
+    """Whether Arrow holds a value: half a surrogate pair, and a whole number of more than 64 bits, it does not."""
+    if isinstance(value, str):
+        return value.isascii() or value == value.encode("utf-8", "ignore").decode("utf-8")
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 def _type_of(value: Any) -> Any:
@@ -63,16 +79,10 @@ def _type_of(value: Any) -> Any:
         for one in value:
             item = _join(item, _type_of(one))
         return pyarrow.list_(item)
-    if isinstance(value, str):
-        value.encode("utf-8")  # half a surrogate pair is a ValueError
-        return pyarrow.string()
-    if isinstance(value, bool):
-        return pyarrow.bool_()
-    if isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise ValueError(f"{value} has more than 64 bits: write it as text")
-        return pyarrow.int64()
-    return pyarrow.null() if value is None else pyarrow.float64()
+    if not _fits(value):
+        raise ValueError(f"{value!r} is half a character or has more than 64 bits: change it, or write it as text")
+    scalars = {str: pyarrow.string, bool: pyarrow.bool_, int: pyarrow.int64, float: pyarrow.float64}
+    return scalars[type(value)]() if value is not None else pyarrow.null()
 
 
 def _join(old: Any, new: Any) -> Any:

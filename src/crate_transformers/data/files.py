@@ -1,12 +1,14 @@
-"""Files as they are opened: their state, their bytes, and what is no UTF-8."""
+"""Files as they are opened and written: their state, their bytes, what is no UTF-8, and how one takes its place."""
 
 import bz2
 import codecs
 import gzip
 import lzma
+import os
+import uuid
 import zlib
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,6 +65,20 @@ def open_bytes(path: Path, uncompress: bool = False) -> BinaryIO:
         return file
 
 
+@contextmanager
+def staged(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place at the end, at once; each process has its own, the last one counts."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
 
@@ -73,4 +89,4 @@ def not_utf8(path: Path, place: str, error: UnicodeDecodeError) -> UserError:
     return UserError(f"{path} is not UTF-8: byte 0x{byte:02x} {place}; convert it to UTF-8")
 
 
-__all__ = ["COMPRESSED", "file_states", "not_utf8", "open_bytes", "size_of"]
+__all__ = ["COMPRESSED", "file_states", "not_utf8", "open_bytes", "size_of", "staged"]

@@ -76,9 +76,9 @@ def _top(root: Path, path: Path) -> str:
     return path.relative_to(root).parts[0]
 
 
-def few(paths: Iterable[Path], root: Path) -> str:
-    """The first names of some files, for a message."""
-    names = [str(path.relative_to(root)) for path in paths]
+def few(paths: Iterable[Path], root: Path | None = None) -> str:
+    """The first names of some files, for a message; as they stand in `root`."""
+    names = [str(path if root is None else path.relative_to(root)) for path in paths]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

@@ -4,21 +4,22 @@ csv and json are read by `table_files`, not by the loaders of `datasets`: those 
 ones, 01 for 1, and dates for points in time.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..errors import UserError
 from .column_types import column_types
-from .files import file_states
+from .files import file_states, staged
 from .part_files import by_part, check_parts, few, files_below, part_of, suffix_of
 from .table_files import read_rows
 
 _SUFFIXES = {"csv": (".csv",), "json": (".json", ".jsonl")}
-_FORMAT = 1  # of what `_rows` gives: `datasets` keeps the rows of the same files and the same format
+_FORMAT = 1  # of the kept rows: a new number makes them anew
 
 
 def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, Any]:
@@ -79,29 +80,37 @@ def _part_files(kind: str, root: Path) -> dict[str, list[Path]]:
 
 
 def _table(kind: str, part: str, paths: list[Path]) -> Any:
-    from datasets import Dataset, Features  # heavy
-    from datasets.exceptions import DatasetGenerationError
+    """The rows of some files, in a file of the cache of `datasets` that is made once for each state of theirs."""
+    from datasets import Dataset, config  # heavy
 
-    states = file_states(paths)
-    schema, mixed, count = column_types(kind, paths)
-    if not count:
-        raise UserError(f"the {part} part has no row: {', '.join(map(str, paths))}")
-    given = {"kind": kind, "states": tuple(states), "columns": tuple(schema.names), "mixed": mixed, "format": _FORMAT}
-    try:
-        return Dataset.from_generator(_rows, features=Features.from_arrow_schema(schema), gen_kwargs=given)
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, UserError):  # the file has changed since it was read above
-            raise error.__cause__ from error
-        raise
+    key = json.dumps([_FORMAT, kind, file_states(paths)])
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    kept = Path(config.HF_DATASETS_CACHE) / "crate_transformers" / f"{digest}.arrow"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with staged(kept) as file:
+            if not _write(file, kind, paths):
+                raise UserError(f"the {part} part has no row: {few(paths)}")
+    return Dataset.from_file(str(kept))
 
 
-def _rows(
-    kind: str, states: tuple[tuple[str, int, int], ...], columns: tuple[str, ...], mixed: tuple[str, ...], format: int
-) -> Iterator[dict[str, Any]]:
-    """Rows of the files, each with all columns. `datasets` keeps them, and finds them again by these arguments."""
-    for path, _, _ in states:
-        for row in read_rows(kind, Path(path)):
-            yield {name: _as_text(row.get(name)) if name in mixed else row.get(name) for name in columns}
+def _write(file: BinaryIO, kind: str, paths: list[Path]) -> int:
+    """Write the rows of some files as an Arrow stream; return their number."""
+    import pyarrow  # comes with datasets
+
+    schema, mixed = column_types(kind, paths)
+    count = 0
+    with pyarrow.ipc.new_stream(file, schema) as writer:
+        rows = chain.from_iterable(read_rows(kind, path) for path in paths)
+        while batch := list(islice(rows, 1000)):
+            for row in batch if mixed else ():
+                row.update({name: _as_text(row.get(name)) for name in mixed})
+            try:
+                writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:  # or the file has changed since
+                raise UserError(f"{few(paths)}, from row {count} on: {error}") from error
+            count += len(batch)
+    return count
 
 
 def _as_text(value: Any) -> str | None:

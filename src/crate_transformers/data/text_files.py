@@ -59,7 +59,7 @@ def _named_parts(
     parts = {part: _cut(paths)[0] for part, paths in found.items()}
     for part, paths in found.items():
         if not any(map(size_of, paths)):
-            raise UserError(f"the {part} part is empty: {', '.join(map(str, paths))}")
+            raise UserError(f"the {part} part is empty: {few(paths)}")
     for part, fraction in (("validation", validation_fraction), ("test", test_fraction)):
         if part not in found:
             parts["train"], parts[part] = _cut(found["train"], 1 - fraction)

@@ -5,13 +5,10 @@ Shapes: n tokens of a part, T context length.
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..errors import UserError
 from .datasets import Key
+from .files import staged
 from .reading import as_text, fingerprint
 from .text_parts import TextPart
 
@@ -103,28 +101,14 @@ def _kept(path: Path) -> "TokenFile | None":
 def _written(text: TextPart, reader: PreTrainedTokenizerBase, path: Path) -> "TokenFile":
     path.parent.mkdir(parents=True, exist_ok=True)
     num_tokens = num_bytes = 0
-    with _staged(path) as file:
+    with staged(path) as file:
         for ids, size in _encode(text, reader):
             file.write(ids.tobytes())
             num_tokens += len(ids)
             num_bytes += size
-    with _staged(path.with_suffix(".json")) as file:  # last: it says that the other is whole
+    with staged(path.with_suffix(".json")) as file:  # last: it says that the other is whole
         file.write(json.dumps({"tokens": num_tokens, "bytes": num_bytes}).encode())
     return TokenFile(path, num_tokens, num_bytes)
-
-
-@contextmanager
-def _staged(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place at the end, at once; each process has its own, the last one counts."""
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with staged.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def _encode(text: TextPart, reader: PreTrainedTokenizerBase) -> Iterator[tuple[np.ndarray, int]]:
