@@ -92,9 +92,9 @@ def test_wrong_settings(settings, words):
         load_recipe("digits", settings)
 
 
-def test_a_value_that_is_as_usual_is_no_option_that_is_ignored():
-    recipe = load_recipe("digits", {"train.sample_every": 0, "data.mask_probability": 0.15})
-    assert recipe.train.sample_every == 0
+def test_an_option_that_is_off_or_as_usual_is_not_one_that_is_ignored():
+    settings = {"train.freeze_last_layer_epochs": 0.0, "data.mask_probability": 0.15}
+    assert load_recipe("digits", settings).train.freeze_last_layer_epochs == 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments, get_scheduler
+from transformers import SchedulerType, TrainingArguments, get_scheduler
 
 from ..errors import MissingPackageError, UserError
 from ..upstream import INTEGRATION_TO_CALLBACK
@@ -237,20 +237,15 @@ def _check_reporters(names: Any) -> None:
 def _check_schedule(arguments: TrainingArguments, steps: int) -> None:
     """Make the schedule once, for an optimizer of nothing, and ask it for its first and last rate."""
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=arguments.learning_rate)
+    kind = SchedulerType(arguments.lr_scheduler_type)
+    keywords: Any = arguments.lr_scheduler_kwargs
     try:
-        schedule = get_scheduler(
-            arguments.lr_scheduler_type,
-            optimizer,
-            arguments.get_warmup_steps(steps),
-            steps,
-            arguments.lr_scheduler_kwargs,
-        )
+        schedule = get_scheduler(kind, optimizer, arguments.get_warmup_steps(steps), steps, keywords)
         for rate in getattr(schedule, "lr_lambdas", ()):
             rate(steps)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise UserError(
-            f"train.lr_scheduler_kwargs ({arguments.lr_scheduler_kwargs}) do not fit train.lr_scheduler_type = "
-            f"{arguments.lr_scheduler_type.value}: {error}"
+            f"train.lr_scheduler_kwargs ({keywords}) do not fit train.lr_scheduler_type = {kind.value}: {error}"
         ) from error
 
 

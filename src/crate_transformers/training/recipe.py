@@ -222,7 +222,7 @@ def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     for key, value in arguments.items():
         check_key("train", key, (*argument_types(), *not_set_here(), *ours))
         check_argument(key, value)
-    check_is_read("train", {**_changed(train, train_options), **{k: v for k, v in arguments.items() if v}}, task)
+    check_is_read("train", {**_changed(train, train_options), **arguments}, task)
     _check_optimizer(train_options, arguments)
     return Recipe(name, task, model, data_options, train_options, arguments)
 

@@ -171,8 +171,10 @@ def check_choice(key: str, value: Any, known: Iterable[str]) -> None:
 
 
 def check_is_read(section: str, values: Mapping[str, Any], task: str) -> None:
-    """An option that the task does not read is refused: it would be ignored."""
-    for name in values:
+    """An option that the task does not read is refused, for it would be ignored; one that is off asks for nothing."""
+    for name, value in values.items():
+        if not value:
+            continue
         key = f"{section}.{name}"
         readers = _READ_BY.get(key, frozenset(TASKS))
         if task not in readers and not (key in _REFUSED_BY_TASK and task in _IMAGE):
