@@ -77,9 +77,11 @@ class _Images:
 def processor_of(model: Any, source: str) -> Any:
     """The image processor saved beside a model, or the one that the configuration asks for."""
     from ..models.image_processing import image_processor_of
-    from ..models.opening import has_processor, open_processor
+    from ..models.inputs import has_processor, open_processor
 
-    return open_processor(source) if has_processor(source) else image_processor_of(model.config)
+    return (
+        open_processor(source, model.config.num_channels) if has_processor(source) else image_processor_of(model.config)
+    )
 
 
 def image_inputs(
@@ -158,7 +160,7 @@ def read_text(text: str) -> tuple[str, str]:
 
 def tokenizer_of(source: str) -> Any:
     """The tokenizer saved beside a model: in its folder, or in that of its checkpoint file."""
-    from ..models.opening import open_tokenizer
+    from ..models.inputs import open_tokenizer
 
     place = Path(source).expanduser()
     try:

@@ -1,4 +1,4 @@
-"""Opening what was saved: a configuration, a model, an image processor, a tokenizer, of a folder or of the hub.
+"""Opening what was saved: a configuration, a model, of a folder or of the hub; see also inputs.py.
 
 Whatever is wrong with the files is told in one line that names them. Sizes that config.json asks for are compared with
 those of the weights before a model is built, in bounded time and memory; no code of a folder is ever run.
@@ -13,19 +13,10 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import file_exists
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .. import models
 from ..configuration.validation import MOST_LABELS, MOST_LAYERS, field_message
@@ -36,14 +27,13 @@ from .quiet import quiet_transformers
 from .stored import read_json, stored_size, stored_tensors
 
 _SHOWN = 3  # names in a message
-_PROCESSOR = "preprocessor_config.json"
 
 # what transformers, safetensors and torch raise of files that do not fit
 _OF_FILES = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
 
 
 @contextmanager
-def _told(what: str, source: str | Path, kinds: tuple[type[Exception], ...] = _OF_FILES) -> Iterator[None]:
+def told_as_users(what: str, source: str | Path, kinds: tuple[type[Exception], ...] = _OF_FILES) -> Iterator[None]:
     """Tell errors of these kinds as the user's, of the files at `source`; errors of the machine stay as they are."""
     try:
         with quiet_transformers(logging.CRITICAL):  # what it says of errors is in the exceptions
@@ -72,7 +62,9 @@ def open_config(source: str | Path) -> PreTrainedConfig:
         if place.is_file():
             raise UserError(f"{source} is a file: convert it first, crate convert {source} FOLDER")
         _check_config_file(place)
-    with _told("model", source, (Exception,)):  # whatever the configurations of transformers make of wrong values
+    with told_as_users(
+        "model", source, (Exception,)
+    ):  # whatever the configurations of transformers make of wrong values
         return AutoConfig.from_pretrained(place, trust_remote_code=False)
 
 
@@ -117,7 +109,7 @@ def open_weights(
     own = open_config(source)
     # of a foreign configuration, or a pickle, transformers may make any error; our own models keep the trace of theirs
     is_ours = own.model_type.startswith("crate") and isinstance(place, Path) and stored_tensors(place) is not None
-    with _told("model", source, _OF_FILES if is_ours else (Exception,)):
+    with told_as_users("model", source, _OF_FILES if is_ours else (Exception,)):
         if isinstance(place, Path) and getattr(own, "quantization_config", None) is None:
             _check_sizes(place, kind, own)
         model, loading = kind.from_pretrained(
@@ -229,45 +221,4 @@ def few(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def open_processor(source: str | Path) -> Any:
-    """The image processor of a folder or hub name.
-
-    Raises:
-        UserError: none there, or one that is damaged.
-    """
-    place = locate(source)
-    if not has_processor(source):
-        raise UserError(f"{source} has no image processor ({_PROCESSOR})")
-    if isinstance(place, Path):
-        read_json(place / _PROCESSOR)
-    with _told("image processor", source, (Exception,)):  # whatever its class makes of wrong values
-        return AutoImageProcessor.from_pretrained(place, trust_remote_code=False)
-
-
-def has_processor(source: str | Path) -> bool:
-    """Whether an image processor lies beside a model."""
-    place = locate(source)
-    return (place / _PROCESSOR).is_file() if isinstance(place, Path) else file_exists(place, _PROCESSOR)
-
-
-def open_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub name.
-
-    Raises:
-        UserError: none there, or one that is damaged.
-    """
-    place = locate(source, "tokenizer")
-    with _told("tokenizer", source, (Exception,)):  # the tokenizers library raises bare exceptions
-        return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-
-
-__all__ = [
-    "few",
-    "has_processor",
-    "misfits",
-    "open_config",
-    "open_model",
-    "open_processor",
-    "open_tokenizer",
-    "open_weights",
-]
+__all__ = ["few", "misfits", "open_config", "open_model", "open_weights", "told_as_users"]

@@ -11,7 +11,8 @@ from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from ..data import EvaluationTransform, KeyedImages, find_images, load_image, load_image_source
 from ..errors import UserError
-from ..models.opening import open_model, open_processor
+from ..models.inputs import open_processor
+from ..models.opening import open_model
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ def load_classifier(folder: str | Path) -> tuple[PreTrainedModel, Any]:
     Raises:
         ValueError: no image classifier there, or one that is damaged.
     """
-    return load_model(folder, AutoModelForImageClassification), open_processor(folder)
+    model = load_model(folder, AutoModelForImageClassification)
+    return model, open_processor(folder, model.config.num_channels)
 
 
 def load_model(folder: str | Path, auto_class: Any) -> PreTrainedModel:

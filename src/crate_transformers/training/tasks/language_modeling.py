@@ -18,7 +18,7 @@ from ...data.masking import MaskingCollator
 from ...data.text import TextPart, load_text_source
 from ...data.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile, pack_tokens, train_tokenizer
 from ...errors import UserError
-from ...models.opening import open_tokenizer
+from ...models.inputs import open_tokenizer
 from ..build import build_model
 from ..recipe import Recipe
 from ..report import Section
