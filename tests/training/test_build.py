@@ -1,0 +1,141 @@
+"""A model from a checkpoint: whose head it keeps, and what does not fit, by name and kind."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import build, mae_config, vision_config
+from transformers import AutoModel, AutoModelForImageClassification
+
+from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining
+from crate_transformers.errors import UserError
+from crate_transformers.training.build import build_model
+from crate_transformers.training.prediction import class_names
+from crate_transformers.training.recipe import DataOptions, Recipe, TrainOptions
+
+NAMES = {i: f"class {i}" for i in range(11)}
+NORM = "crate.layers.0.compression.norm.weight"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A classifier of eleven classes."""
+    build(CrateForImageClassification, vision_config(id2label=NAMES)).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def set_config(folder, **fields):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, **fields}))
+
+
+def set_weights(folder, **tensors):
+    file = folder / "model.safetensors"
+    content = {**load_file(file), **tensors}
+    save_file({name: t for name, t in content.items() if t is not None}, file, metadata={"format": "pt"})
+
+
+def fine_tune(source, names=None, kind=AutoModelForImageClassification, **fields):
+    """(model, what was said) of a recipe that starts at a checkpoint, with data of these classes."""
+    section = {"family": "crate_vision", "from": str(source), **fields}
+    recipe, notes = Recipe("test", "image-classification", section, DataOptions(), TrainOptions(), {}), []
+    return build_model(recipe, kind, {"id2label": names} if names else None, notes), notes
+
+
+@pytest.mark.parametrize("order", [sorted(map(str, NAMES)), list(map(str, reversed(NAMES))), list(map(str, NAMES))])
+def test_the_head_is_kept_in_whatever_order_its_classes_are_written(folder, order):
+    set_config(folder, id2label={number: NAMES[int(number)] for number in order}, label2id={})
+    model, notes = fine_tune(folder, NAMES)
+    assert notes == []
+    assert torch.equal(model.classifier.weight, load_file(folder / "model.safetensors")["classifier.weight"])
+    assert class_names(model) == list(NAMES.values())
+
+
+@pytest.mark.parametrize(
+    ("written", "of_data", "said"),
+    [
+        (
+            NAMES,
+            {**NAMES, 0: "class 1", 1: "class 0"},
+            "knows class 0 (0), class 1 (1), class 2 (2), ..., the data class 1 (0)",
+        ),
+        ({i + 1: name for i, name in NAMES.items()}, NAMES, "knows class 0 (1)"),
+        ({**{i: NAMES[i] for i in range(10)}, 12: "class 10"}, NAMES, "a new head"),
+        (NAMES, {i: NAMES[i] for i in range(5)}, "has 11 classes, the data have 5: a new head"),
+    ],
+)
+def test_a_head_of_other_classes_is_drawn_anew_and_that_is_said(folder, written, of_data, said):
+    set_config(folder, id2label=written)
+    model, notes = fine_tune(folder, of_data)
+    assert said in notes[-1]
+    old = load_file(folder / "model.safetensors")["classifier.weight"]
+    assert model.classifier.weight.shape != old.shape or not torch.equal(model.classifier.weight, old)
+
+
+def test_classes_that_are_not_numbered_from_0_have_no_names_by_the_logits(folder):
+    set_config(folder, id2label={i + 1: name for i, name in NAMES.items()})
+    model = AutoModelForImageClassification.from_pretrained(folder)
+    with pytest.raises(UserError, match="must name the classes 0 to 10: 0 is not in it, but 1, 2, 3"):
+        class_names(model)
+
+
+def test_what_is_missing_and_what_is_misshapen_is_told_apart(folder):
+    set_weights(folder, **{NORM: torch.ones(14), "crate.layers.1.compression.norm.weight": None})
+    with pytest.raises(UserError) as error:
+        fine_tune(folder, NAMES)
+    told = str(error.value)
+    assert f"model.from: {folder} does not fit the model: crate.layers.1.compression.norm.weight missing; " in told
+    assert f"{NORM} is (14,) in the weights, (13,) in the model misshapen" in told
+    with pytest.raises(UserError, match=r"layers\.1\.compression\.norm\.weight missing"):
+        fine_tune(folder, kind=AutoModel)  # whose names have no prefix
+
+
+def test_layers_that_the_model_has_not_are_not_dropped(folder):
+    with pytest.raises(UserError, match=r"crate\.layers\.1\.compression.* and 5 more left over"):
+        fine_tune(folder, NAMES, num_hidden_layers=1)
+
+
+def test_a_new_head_is_said(folder):
+    set_weights(folder, **{"classifier.weight": torch.ones(12, 13), "classifier.bias": None})
+    _, notes = fine_tune(folder, NAMES)
+    assert notes == [
+        f"new, not in {folder}: classifier.bias",
+        f"new, of another shape in {folder}: classifier.weight ((12, 13) there, (11, 13) here)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden_dropout_prob": "x"}, "model.from: Field 'hidden_dropout_prob'"),
+        ({"image_size": 16}, "model.from: the image height 16 is not a multiple of the patch height 5"),
+        ({"hidden_size": 10**9}, "model.from: .*more than"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named(folder, fields, message):
+    with pytest.raises(UserError, match=message):
+        fine_tune(folder, NAMES, **fields)
+
+
+def test_a_source_that_is_none(folder, tmp_path):
+    (tmp_path / "file.pth").write_bytes(b"")
+    for source, message in (
+        (tmp_path / "none", "model.from: no usable model at .*none: there is no model"),
+        (tmp_path / "file.pth", "model.from: .* is a file: convert it first, crate convert"),
+        (tmp_path, "model.from: no usable model at .*: it has no config.json"),
+    ):
+        with pytest.raises(UserError, match=message):
+            fine_tune(source, NAMES)
+    set_config(folder, num_hidden_layers=10**8)
+    with pytest.raises(UserError, match="model.from: .*100000000 layers"):
+        fine_tune(folder, NAMES)
+
+
+def test_the_encoder_of_an_autoencoder_must_be_whole(tmp_path):
+    build(CrateMAEForPreTraining, mae_config()).save_pretrained(tmp_path)
+    _, notes = fine_tune(tmp_path, {0: "a", 1: "b"})
+    assert "a classifier on the encoder" in notes[-1]
+    set_weights(tmp_path, **{NORM: None})
+    with pytest.raises(UserError, match=r"layers\.0\.compression\.norm\.weight missing"):
+        fine_tune(tmp_path, {0: "a", 1: "b"})
