@@ -201,11 +201,11 @@ def test_a_backbone_that_was_saved_without_a_pooler_gets_none(tmp_path):
     ("fields", "message"),
     [
         ({"num_hidden_layers": 10**8}, "100000000 layers: at most"),
-        ({"num_hidden_layers": 9999}, "9999 layers .num_hidden_layers., its weights are 28 tensors"),
+        ({"num_hidden_layers": 9999}, "9999 layers .num_hidden_layers., the weights are 28 tensors"),
         ({"num_hidden_layers": 3}, "its weights lack crate.layers.2.*and 5 more"),
         ({"num_hidden_layers": 1}, "the model has no place for crate.layers.1.*and 5 more"),
         ({"hidden_size": 10**9}, "more than .* parameters"),
-        ({"hidden_size": 10**5}, "config.json asks for .* parameters, its weights are 3,185 numbers"),
+        ({"hidden_size": 10**5}, "asks for .* parameters, the weights are 3,185 numbers"),
         ({"hidden_size": 14, "head_dim": 5}, r"is \(11, 13\) in the weights, \(11, 14\) in the model"),
         ({"hidden_size": -1}, "hidden_size must be positive, got -1"),
         ({"hidden_size": "x"}, "Field 'hidden_size' expected int, got str"),
@@ -303,7 +303,7 @@ def test_weights_in_a_pickle(folder):
     torch.save(tensors, folder / "pytorch_model.bin")
     assert torch.equal(open_model(folder).get_parameter(NORM), tensors[NORM])
     set_config(folder, hidden_size=10**5)
-    assert "config.json asks for" in refused(folder)
+    assert "the configuration asks for" in refused(folder)
 
 
 def test_shards(folder):

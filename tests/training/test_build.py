@@ -111,6 +111,7 @@ def test_a_new_head_is_said(folder):
         ({"hidden_dropout_prob": "x"}, "model.from: Field 'hidden_dropout_prob'"),
         ({"image_size": 16}, "model.from: the image height 16 is not a multiple of the patch height 5"),
         ({"hidden_size": 10**9}, "model.from: .*more than"),
+        ({"hidden_size": 10**5}, "model.from: .*the configuration asks for 20,.* parameters, the weights are 3,185"),
     ],
 )
 def test_a_field_that_does_not_fit_is_named(folder, fields, message):

@@ -112,6 +112,8 @@ def open_weights(
     with told_as_users("model", source, _OF_FILES if is_ours else (Exception,)):
         if isinstance(place, Path) and getattr(own, "quantization_config", None) is None:
             _check_sizes(place, kind, own)
+            if config is not None:
+                _check_sizes(place, kind, config, head_may_be_new=True)
         model, loading = kind.from_pretrained(
             place,
             config=own if config is None else config,
@@ -123,23 +125,27 @@ def open_weights(
     return model, loading
 
 
-def _check_sizes(folder: Path, kind: Any, config: PreTrainedConfig) -> None:
+def _check_sizes(folder: Path, kind: Any, config: PreTrainedConfig, head_may_be_new: bool = False) -> None:
     """Compare what a configuration asks for with what the weights hold; cheapest first, nothing is allocated."""
     stored = stored_size(folder)
     for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
         layers = getattr(config, name, None) or 0
         if isinstance(layers, int) and layers > min(stored.tensors, MOST_LAYERS):
-            raise UserError(f"config.json says {layers} layers ({name}), its weights are {stored.tensors} tensors")
+            raise UserError(
+                f"the configuration says {layers} layers ({name}), the weights are {stored.tensors} tensors"
+            )
     image, patch = getattr(config, "image_size", None), getattr(config, "patch_size", None)
     if isinstance(image, int) and isinstance(patch, int) and patch and (image // patch) ** 2 > stored.numbers:
-        raise UserError(f"config.json says {(image // patch) ** 2} patches, its weights are {stored.numbers:,} numbers")
+        patches = (image // patch) ** 2
+        raise UserError(f"the configuration says {patches} patches, the weights are {stored.numbers:,} numbers")
     build = getattr(kind, "from_config", None) or kind._from_config
     with torch.device("meta"):
         skeleton = build(config)
+    whole = skeleton.base_model if head_may_be_new else skeleton
+    asked = sum(parameter.numel() for parameter in whole.parameters())
+    if asked > 2 * stored.numbers:  # what is missing or misshapen otherwise is told by name, afterwards
+        raise UserError(f"the configuration asks for {asked:,} parameters, the weights are {stored.numbers:,} numbers")
     parameters = dict(skeleton.named_parameters())
-    asked = sum(parameter.numel() for parameter in parameters.values())
-    if asked > 2 * stored.numbers:  # one new head may be as large as the rest
-        raise UserError(f"config.json asks for {asked:,} parameters, its weights are {stored.numbers:,} numbers")
     prefix = f"{skeleton.base_model_prefix}."
     for name, tensor in (stored_tensors(folder) or {}).items():
         if not tensor.is_float and parameters.keys() & {name, prefix + name, name.removeprefix(prefix)}:
