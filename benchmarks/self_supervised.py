@@ -62,7 +62,8 @@ def features(model: Any, processor: Any, splits: Any, limit: int) -> tuple[Any, 
 
 def probed(model: Any, processor: Any, splits: Any, limit: int) -> list[dict[str, Any]]:
     known, labels, held_out, truth = features(model.eval(), processor, splits, limit)
-    return summary(probe_features(known, labels, held_out, truth, shots=SHOTS, seeds=SEEDS, pool="mean"))
+    last = [model.config.num_hidden_layers - 1]
+    return summary(probe_features(known, labels, held_out, truth, shots=SHOTS, seeds=SEEDS, layers=last, pool="mean"))
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
 """The trace: every tensor is the one that it is called, in every architecture; the model is left as it was."""
 
+import pickle
+
 import pytest
 import torch
-from small_models import baseline, mae_model, text_model, vision_model
+from small_models import IMAGE, baseline, mae_model, text_model, vision_model
 
 from crate_transformers.analysis import trace, trace_batches
 from crate_transformers.analysis.tracing import RECORDS
@@ -135,3 +137,16 @@ def test_stream_holds_one_batch(images):
 def test_bad_input_is_named(arguments, message, images):
     with pytest.raises(ValueError, match=message):
         trace(**{"model": vision_model(), "inputs": images, **arguments})
+
+
+@pytest.mark.parametrize(
+    "make", [vision_model, text_model, mae_model, lambda: baseline("vit"), lambda: baseline("gpt2")]
+)
+def test_a_trace_takes_away_what_it_installed(make):
+    model = make()
+    inputs = torch.randn(2, 3, *IMAGE) if model.main_input_name == "pixel_values" else torch.arange(10).view(2, 5)
+    first = trace(model, inputs)
+    assert not any(part._forward_hooks for part in model.modules())
+    again = trace(pickle.loads(pickle.dumps(model)), inputs)
+    for one, other in zip(first.layers, again.layers, strict=True):
+        assert torch.equal(one.tokens_out, other.tokens_out)

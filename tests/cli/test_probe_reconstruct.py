@@ -46,12 +46,12 @@ def test_probe_of_every_layer(tmp_path, capsys):
     with open(tmp_path / "out" / "probes.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {(row["layer"], row["probe"], row["seed"]) for row in rows} == {
-        (layer, name, seed) for layer in "012" for name in ("knn", "linear") for seed in "01"
+        (layer, name, seed) for layer in ("embedding", "0", "1") for name in ("knn", "linear") for seed in "01"
     }
     assert {(row["labelled"], row["held_out"], row["pool"]) for row in rows} == {("30", "200", "mean")}
     content = json.loads((tmp_path / "out" / "probes.json").read_text())
-    layer = next(row for row in content["summary"] if (row["layer"], row["probe"]) == (2, "linear"))
-    own = [float(row["accuracy"]) for row in rows if (row["layer"], row["probe"]) == ("2", "linear")]
+    layer = next(row for row in content["summary"] if (row["layer"], row["probe"]) == (1, "linear"))
+    own = [float(row["accuracy"]) for row in rows if (row["layer"], row["probe"]) == ("1", "linear")]
     assert layer["accuracy"] == pytest.approx(np.mean(own))
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".json", ".png", ".svg"}
     assert "30 labelled, 200 held-out images of digits" in capsys.readouterr().out
@@ -66,7 +66,7 @@ def test_probe_of_classifiers(tmp_path, family):
     folder = saved(tmp_path / "model", model)
     probe(folder, tmp_path / "out", "digits", layers=False, shots=None, seeds=1, pool=None, limit=150, settings=None)
     content = json.loads((tmp_path / "out" / "probes.json").read_text())
-    assert [row["layer"] for row in content["summary"]] == [2, 2]
+    assert [row["layer"] for row in content["summary"]] == [1, 1]  # the last of two, counted from 0
     assert all(row["accuracy"] > 0.15 for row in content["summary"])  # a tenth is chance
 
 

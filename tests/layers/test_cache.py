@@ -103,3 +103,18 @@ def test_a_reset_cache_starts_anew():
     cache.reset()
     keys, _ = cache.update(second, second, 0)
     assert torch.equal(keys, second)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
+def test_a_cache_of_inference_mode_goes_on_outside_of_it(kind, mode):
+    cache = DynamicCache() if kind == "dynamic" else StaticCache(CONFIG, max_cache_len=12)
+    store_one_tensor(cache)
+    parts = pieces(7, 1, 1, 2)
+    with torch.inference_mode():
+        for part in parts[:2]:
+            cache.update(part.clone(), part.clone(), 0)
+    with mode():
+        for part in parts[2:]:
+            keys, _ = cache.update(part, part, 0)
+    assert torch.equal(keys[:, :, :11], torch.cat(parts, dim=2))

@@ -7,14 +7,16 @@ import torch
 from tiny import BATCH, HEAD_DIM, HEADS, LAYERS, SHELLS, TOKENS, VOCABULARY, build, decoder_config, token_ids
 from transformers import (
     AutoModelForCausalLM,
+    ContinuousBatchingConfig,
     DynamicCache,
+    GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
     StaticCache,
     TextIteratorStreamer,
 )
 
-from crate_transformers import CrateForCausalLM
+from crate_transformers import CrateForCausalLM, fuse
 from crate_transformers.layers.cache import SubspaceDynamicLayer, SubspaceStaticLayer
 
 NEW = 6
@@ -26,8 +28,15 @@ MODES = {
 }
 
 
-@pytest.fixture(params=["encoder", "gpt"])
+@pytest.fixture(params=["encoder", "gpt", "overcomplete", "fused gpt", "fused overcomplete"])
 def model(request):
+    fused, _, shell = request.param.rpartition(" ")
+    whole = build(CrateForCausalLM, SHELLS[shell](pad_token_id=1))
+    return fuse(whole) if fused else whole
+
+
+@pytest.fixture(params=SHELLS)
+def plain_model(request):
     return build(CrateForCausalLM, SHELLS[request.param](pad_token_id=1))
 
 
@@ -51,15 +60,15 @@ def test_greedy_decoding_is_the_argmax_of_the_forward(model):
     assert generated[:, TOKENS:].unique().numel() > 2  # it does not repeat one token
 
 
-def test_matrices_are_kept_within_a_call_only_and_an_edit_between_calls_counts(model):
-    coding = model.crate.layers[0].sparsification.coding
+def test_matrices_are_kept_within_a_call_only_and_an_edit_between_calls_counts(plain_model):
+    coding = plain_model.crate.layers[0].sparsification.coding
     seen = []
     coding.register_forward_hook(lambda *_: seen.append(coding.kept_step is not None))
-    before = generate(model, token_ids())
+    before = generate(plain_model, token_ids())
     with torch.no_grad():
         coding.dictionary.data.mul_(-3)
-    assert torch.equal(generate(model, token_ids()), by_hand(model, token_ids()))
-    assert not torch.equal(generate(model, token_ids()), before)
+    assert torch.equal(generate(plain_model, token_ids()), by_hand(plain_model, token_ids()))
+    assert not torch.equal(generate(plain_model, token_ids()), before)
     assert seen[0] == coding.starts_at_tokens
     assert coding.kept_step is None
 
@@ -162,6 +171,19 @@ def test_faster_ways_give_the_greedy_tokens(model, options):
     assert torch.equal(generate(model, token_ids(1), **options), expected)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*")  # transformers' own, where there is no accelerator
+def test_continuous_batching_gives_the_greedy_tokens(model, attention):
+    prompts = [token_ids(1, length, seed=length)[0].tolist() for length in (3, 7, 12)]
+    config = GenerationConfig(do_sample=False, **NEVER_STOP)
+    expected = [by_hand(model, torch.tensor([prompt]))[0, len(prompt) :].tolist() for prompt in prompts]
+    model.set_attn_implementation(attention)
+    batching = ContinuousBatchingConfig(num_blocks=64, max_batch_tokens=32)
+    made = model.generate_batch(prompts, config, continuous_batching_config=batching, progress_bar=False)
+    found = [made[name].generated_tokens for name in sorted(made, key=lambda name: int(name.rpartition("_")[2]))]
+    assert found == expected
+
+
 def test_eager_and_sdpa_generate_the_same(model):
     expected = generate(model, token_ids())
     model.set_attn_implementation("eager")
@@ -237,12 +259,12 @@ def test_generation_stops_at_the_context(shell):
     assert model.generate(inputs_embeds=embeddings, **{**NEVER_STOP, "max_new_tokens": 100}).shape[1] == limit - TOKENS
 
 
-def test_save_and_load_with_a_generation_config(model, tmp_path):
-    model.generation_config.update(do_sample=True, top_k=7)
-    model.save_pretrained(tmp_path)
+def test_save_and_load_with_a_generation_config(plain_model, tmp_path):
+    plain_model.generation_config.update(do_sample=True, top_k=7)
+    plain_model.save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.generation_config.top_k == 7
-    assert torch.equal(generate(loaded, token_ids()), generate(model, token_ids()))
+    assert torch.equal(generate(loaded, token_ids()), generate(plain_model, token_ids()))
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

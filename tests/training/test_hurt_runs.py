@@ -14,6 +14,7 @@ import time
 import pytest
 import torch
 from accelerate import PartialState
+from PIL import Image
 from small_runs import SMALL, command, largest_gap, run_command, small_recipe, start_command
 
 from crate_transformers.training import load_recipe, train
@@ -279,3 +280,15 @@ def test_a_report_that_fails_is_told_and_fails_nothing(tmp_path, monkeypatch):
     assert result.status == "finished"
     assert any("the report could not be drawn (RuntimeError: no ink)" in line for line in lines)
     assert "no ink" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_class_names_are_drawn_as_they_are(tmp_path):
+    for name, level in (("$a_{b", 60), ("a$b$c^", 180)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("RGB", (8, 8), (level + i,) * 3).save(tmp_path / "data" / name / f"{i}.png")
+    lines = []
+    settings = {"data__source": f"imagefolder:{tmp_path / 'data'}", "train__max_steps": 4}
+    train(small_recipe(**settings, train__per_device_train_batch_size=8), tmp_path / "run", say=lines.append)
+    assert not any("could not be drawn" in line for line in lines)
+    assert "Confusion matrix" in (tmp_path / "run" / "report.html").read_text()

@@ -60,6 +60,14 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
     return write_bytes(path, buffer.getvalue())
 
 
+def draw_as_written(figure: Any) -> None:
+    """Let a figure draw its texts as they are: a $ in the name of a class or a file opens no mathematics."""
+    from matplotlib.text import Text  # heavy
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+
+
 @dataclass(frozen=True)
 class Plate:
     """A figure, the name of its files, a caption: what was measured, on what, in which mode, by which version."""
@@ -72,8 +80,9 @@ class Plate:
         """The figure as a file of kind "png" or "svg", with its caption under it or not."""
         if self.figure.get_layout_engine() is not None:  # lay out once, with the caption, and keep that
             characters = max(40, int(self.figure.get_size_inches()[0] * 72 / _CAPTION_POINTS / 0.53))
-            text = "\n".join(textwrap.wrap(self.caption.replace("$", r"\$"), characters))
+            text = "\n".join(textwrap.wrap(self.caption, characters))
             self.figure.supxlabel(text, x=0.01, ha="left", fontsize=_CAPTION_POINTS, color="0.25")
+            draw_as_written(self.figure)
             self.figure.draw_without_rendering()
             self.figure.set_layout_engine("none")
         self.figure._supxlabel.set_visible(captioned)
@@ -148,6 +157,7 @@ __all__ = [
     "Plate",
     "csv_text",
     "data_uri",
+    "draw_as_written",
     "page_html",
     "table_html",
     "write_arrays",

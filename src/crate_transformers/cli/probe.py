@@ -49,7 +49,8 @@ def probe(
     )
     for row in result.rows:
         spread = f" +- {row['interval_95']:.4f}" if row["seeds"] > 1 else ""
-        typer.echo(f"layer {row['layer']}, {row['probe']}: accuracy {row['accuracy']:.4f}{spread}")
+        where = f"layer {row['layer']}" if isinstance(row["layer"], int) else row["layer"]
+        typer.echo(f"{where}, {row['probe']}: accuracy {row['accuracy']:.4f}{spread}")
     typer.echo(
         f"{result.labelled} labelled, {result.held_out} held-out images of {result.data}; probes.csv, probes.json, "
         f"depth.png and depth.svg written to {output}"

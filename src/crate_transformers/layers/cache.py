@@ -47,6 +47,8 @@ class _OneTensor:
 
 def _is_sealed(tensor: Tensor) -> bool:
     """Whether a tensor was made in inference mode, which was left since: nothing may be written into it any more."""
+    if torch.compiler.is_compiling():
+        return False
     return tensor.is_inference() and not torch.is_inference_mode_enabled()
 
 

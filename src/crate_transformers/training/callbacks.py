@@ -2,8 +2,10 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from transformers import TrainerCallback
 from ..data import EpochSampler
 
 EMA_FILE = "ema.safetensors"
+_CROWDED = 0.7  # of the threads' time: a run that has the machine for itself gets more
 
 
 class SetEpoch(TrainerCallback):
@@ -115,9 +118,14 @@ class GracefulStop(TrainerCallback):
 
 
 class ProgressLine(TrainerCallback):
-    """A progress bar with the loss and the validation metrics."""
+    """A progress bar with the loss and the validation metrics; lines of text, now and then, where it cannot be drawn.
 
-    def __init__(self) -> None:
+    say: receives the lines. every: seconds between two of them, at least.
+    """
+
+    def __init__(self, say: Callable[[str], None] = print, every: float = 10.0) -> None:
+        self.say, self.every = say, every
+        self.started = self.told = (0.0, 0)  # (time, step)
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -129,13 +137,28 @@ class ProgressLine(TrainerCallback):
         self.status: dict[str, str] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
+        self.started = self.told = (time.monotonic(), state.global_step)
+        if state.is_world_process_zero and self.progress.console.is_terminal:
             self.progress.start()
             self.task = self.progress.add_task("train", total=state.max_steps, completed=state.global_step, status="")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.task is not None:
             self.progress.update(self.task, completed=state.global_step)
+        elif state.is_world_process_zero and self._is_due(state):
+            self.told = (time.monotonic(), state.global_step)
+            self.say(self.line(state))
+
+    def _is_due(self, state: Any) -> bool:
+        long_ago = time.monotonic() - self.told[0] >= self.every
+        return (long_ago or state.global_step >= state.max_steps) and state.global_step > self.told[1]
+
+    def line(self, state: Any) -> str:
+        """Steps, losses and metrics, the time that is left at the speed so far."""
+        begun, first = self.started
+        left = (time.monotonic() - begun) / max(state.global_step - first, 1) * (state.max_steps - state.global_step)
+        parts = [f"step {state.global_step} of {state.max_steps}", *(f"{k} {v}" for k, v in self.status.items())]
+        return ", ".join([*parts, f"{timedelta(seconds=round(left))} left"])
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         for name in ("loss", "eval_loss", "eval_accuracy", "eval_bits_per_byte"):
@@ -149,6 +172,41 @@ class ProgressLine(TrainerCallback):
 
     def close(self) -> None:
         self.progress.stop()
+
+
+class NoticeCrowding(TrainerCallback):
+    """Says once when other work takes the processors of this machine, which slows threads that wait for each other.
+
+    The share of its threads' time in which this process ran, waiting for data left out, says so: it is near 1 alone.
+
+    waited: seconds that the run waited for data so far. say: receives the line. after: seconds that are looked at.
+    """
+
+    def __init__(self, waited: Callable[[], float], say: Callable[[str], None], after: float = 15.0):
+        self.waited, self.say, self.after = waited, say, after
+        self.threads = torch.get_num_threads()
+        self.is_done = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.start = time.perf_counter() - self.waited(), time.process_time()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.is_done = self.threads < 2 or args.device.type != "cpu" or not state.is_world_process_zero
+        self._begin()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        seconds = time.perf_counter() - self.waited() - self.start[0]
+        if self.is_done or seconds < self.after:
+            return
+        self.is_done = True
+        share = (time.process_time() - self.start[1]) / (seconds * self.threads)
+        if share < _CROWDED:
+            self.say(
+                f"this run gets {share:.0%} of the time of its {self.threads} threads: other work takes the "
+                "processors, and threads that wait for each other slow a small model down many times over; with "
+                "OMP_NUM_THREADS=1 in the environment it does not wait (docs/reliability.md)"
+            )
 
 
 class MeasureLayers(TrainerCallback):
@@ -175,4 +233,13 @@ class MeasureLayers(TrainerCallback):
         )
 
 
-__all__ = ["EMA_FILE", "Ema", "GracefulStop", "MeasureLayers", "ProgressLine", "SetEpoch", "find_sampler"]
+__all__ = [
+    "EMA_FILE",
+    "Ema",
+    "GracefulStop",
+    "MeasureLayers",
+    "NoticeCrowding",
+    "ProgressLine",
+    "SetEpoch",
+    "find_sampler",
+]

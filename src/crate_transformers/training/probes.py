@@ -18,16 +18,19 @@ from ..analysis import trace_batches
 from ..errors import UserError
 
 POOLS = ("cls", "mean")
+EMBEDDING = "embedding"  # the name of what comes before layer 0
 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """accuracy in [0, 1] on `held_out` pictures, of a probe ("knn" or "linear") on one layer (L = the embedding is 0).
+    """accuracy in [0, 1] on `held_out` pictures, of a probe ("knn" or "linear") on one layer.
+
+    layer: counted from 0, as everywhere; "embedding" is what layer 0 reads.
 
     seed picks the labelled pictures where `shots` a class are drawn; without shots all are used, and seed is 0.
     """
 
-    layer: int
+    layer: int | str
     pool: str
     probe: str
     shots: int | None
@@ -131,7 +134,7 @@ def probe_features(
     *,
     shots: int | None = None,
     seeds: Sequence[int] = (0,),
-    first_layer: int = 0,
+    layers: Sequence[int | str],
     pool: str = "",
     progress: Any = iter,
 ) -> list[ProbeScore]:
@@ -139,7 +142,7 @@ def probe_features(
 
     Args:
         train, held_out: (L, n, d) of `layer_features`, with labels (n,). shots: labelled pictures a class, drawn anew
-            with each seed; None uses all, once. first_layer: the number of the first layer given.
+            with each seed; None uses all, once. layers: the number of each layer given, or "embedding".
         progress: wraps the (layer, seed) pairs as they are gone through.
     """
     scores = []
@@ -152,7 +155,7 @@ def probe_features(
         known, unknown = (known - mean) / scale, (held_out[layer] - mean) / scale
         for name, probe in _PROBES.items():
             accuracy = probe(known, train_labels[chosen], unknown, labels)
-            scores.append(ProbeScore(first_layer + layer, pool, name, shots, seed, len(chosen), len(labels), accuracy))
+            scores.append(ProbeScore(layers[layer], pool, name, shots, seed, len(chosen), len(labels), accuracy))
     return scores
 
 
@@ -189,6 +192,7 @@ def summary(scores: Sequence[ProbeScore]) -> list[dict[str, Any]]:
 
 
 __all__ = [
+    "EMBEDDING",
     "POOLS",
     "ProbeScore",
     "default_pool",

@@ -16,7 +16,7 @@ from ..data import EvaluationTransform, KeyedImages, LabelledImages, load_image_
 from ..errors import UserError
 from .evaluation import data_options, recipe_beside
 from .figures import BLUE, ORANGE
-from .probes import default_pool, layer_features, probe_features, summary
+from .probes import EMBEDDING, default_pool, layer_features, probe_features, summary
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,10 @@ def probe_model(
         batches = progress(_batches(images, chosen, model, processor), -(-len(chosen) // _BATCH), f"{name} features")
         features.append(layer_features(model, batches, pool, every_layer))
         labels.append(images.labels[chosen])
-    first = 0 if every_layer else _depth(model)
+    depth = _depth(model)
+    layers = [EMBEDDING, *range(depth)] if every_layer else [depth - 1]
     scores = probe_features(
-        features[0], labels[0], features[1], labels[1], shots=shots, seeds=range(seeds), first_layer=first, pool=pool,
+        features[0], labels[0], features[1], labels[1], shots=shots, seeds=range(seeds), layers=layers, pool=pool,
         progress=lambda tries: progress(tries, len(tries), "probing"),
     )  # fmt: skip
     rows = summary(scores)
@@ -90,7 +91,8 @@ def probe_model(
         f"k-nearest-neighbour and linear probes on frozen features of {type(model).__name__} "
         f"({'mean of the patch tokens' if pool == 'mean' else 'class token'}), {splits.name}: "
         f"{rows[0]['labelled']} labelled training images{f' ({shots} a class, {seeds} draws)' if shots else ''}, "
-        f"accuracy on {rows[0]['held_out']} test images; bars: 95 % interval over draws. Layer 0 is the embedding."
+        f"accuracy on {rows[0]['held_out']} test images; bars: 95 % interval over draws. Layers count from "
+        "0; the embedding comes before them."
     )
     Plate("depth", depth_figure(rows), caption).write(output)
     return ProbeResult(rows, rows[0]["labelled"], rows[0]["held_out"], splits.name)
@@ -117,7 +119,7 @@ def depth_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for probe, name, color, marker in (("knn", "k-nn", BLUE, "o"), ("linear", "linear", ORANGE, "s")):
         own = [row for row in rows if row["probe"] == probe]
         axis.errorbar(
-            [row["layer"] for row in own],
+            [-1 if row["layer"] == EMBEDDING else row["layer"] for row in own],
             [row["accuracy"] for row in own],
             yerr=[row["interval_95"] for row in own],
             label=name,
@@ -125,9 +127,10 @@ def depth_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             marker=marker,
             capsize=3,
         )
-    axis.set_xlabel("layer (0: the embedding)")
+    axis.set_xlabel("layer (from 0)")
     axis.set_ylabel("held-out accuracy")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_formatter(lambda place, _: EMBEDDING if place == -1 else f"{place:.0f}")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     return figure

@@ -14,7 +14,7 @@ import transformers
 import yaml
 from matplotlib.figure import Figure
 
-from ..analysis.output import data_uri, page_html, table_html, write_bytes
+from ..analysis.output import data_uri, draw_as_written, page_html, table_html, write_bytes
 
 
 @dataclass
@@ -62,6 +62,7 @@ def _preformatted(text: str) -> str:
 
 def _figure(figure: Figure, title: str) -> str:
     buffer = io.BytesIO()
+    draw_as_written(figure)
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     source = data_uri(buffer.getvalue(), "image/svg+xml")
     return f'<figure><img alt="{html.escape(title, quote=True)}" src="{source}"></figure>'

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..files import give_usual_modes, write_bytes
 from ..upstream import TRAINER_STATE_NAME, PrinterCallback, TrainerState
 from .arguments import optimizer_of, steps_per_epoch, training_arguments
-from .callbacks import Ema, GracefulStop, MeasureLayers, ProgressLine, SetEpoch
+from .callbacks import Ema, GracefulStop, MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
 from .checkpoints import Checkpoint, folder_of_step, latest_checkpoint
 from .figures import curves_figure, layer_heat_figure
 from .folder import CHECKPOINTS, METRICS_FILE, RECIPE_FILE, REPORT_FILE, check_same, claimed, finished_metrics
@@ -206,7 +206,8 @@ def _build_trainer(
         progress=checkpoint.progress if checkpoint else None,
     )
     trainer.remove_callback(PrinterCallback)
-    for callback in (SetEpoch(), ProgressLine(), *([ema] if ema else []), *task.callbacks()):
+    crowding = NoticeCrowding(lambda: trainer.data_seconds, say)
+    for callback in (SetEpoch(), ProgressLine(say), crowding, *([ema] if ema else []), *task.callbacks()):
         trainer.add_callback(callback)
     if recipe.train.measure_every:
         samples = task.sample_inputs(64)

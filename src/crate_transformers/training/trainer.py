@@ -162,7 +162,8 @@ class CrateTrainer(Trainer):
         if items * parts == self._items_of_step:
             return loss  # equal parts, as most are
         if items == 0:  # the mean of nothing is not a number
-            return 0.0 * sum(value.float().sum() for value in outputs.values() if _is_differentiable(value))
+            others = [value for name, value in outputs.items() if name != "loss" and _is_differentiable(value)]
+            return 0.0 * sum(value.float().sum() for value in others)
         return loss * (items * parts / self._items_of_step)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
