@@ -5,6 +5,7 @@ all of them together (no two of one name, no more numbers than the file holds), 
 in one line that names the tensor, in the time and the memory that it takes to read it.
 """
 
+import errno
 import pickle
 import warnings
 import zipfile
@@ -153,7 +154,7 @@ def _read(path: Path) -> Any:
             ) from error
         raise UserError(f"{path} is not a checkpoint, or a damaged one ({error})") from error
     except Exception as error:  # the readers make any kind of damaged bytes; none of our code runs here
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place outside the file
             raise
         raise UserError(f"{path} is not a checkpoint, or a truncated one ({type(error).__name__}: {error})") from error
 
