@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -85,6 +86,12 @@ def test_evaluate(model, tmp_path):
     )
 
 
+def test_evaluate_says_which_model_it_read(model):
+    code, output = crate("evaluate", model)
+    assert code == 0
+    assert f"evaluated {model}: the best model of its run (step 10 of 10, accuracy 0." in output
+
+
 def test_convert_and_use(tmp_path, pictures):
     torch.save(
         {"state_dict": {f"module.{k}": v for k, v in load_golden("crate_cls").state.items()}}, tmp_path / "a.pth"
@@ -98,6 +105,119 @@ def test_convert_and_use(tmp_path, pictures):
     assert (code, "--overwrite" in output) == (2, True)
     code, output = crate("convert", tmp_path / "a.pth", tmp_path / "a.pth", "--heads", 3)
     assert (code, "is a file" in output) == (2, True)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Files of a classifier and of an autoencoder, 48 wide, which is not in the table of sizes; three heads each."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name in ("crate_cls", "crate_mae"):
+        torch.save(load_golden(name).state, folder / f"{name}.pth")
+    return folder
+
+
+# a command that takes a checkpoint file, without the file and --heads
+_ON_FILES = {
+    "inspect": ("--data", "PICTURES", "--output", "OUT"),
+    "segment": ("PICTURES", "--output", "OUT"),
+    "reconstruct": ("PICTURES", "--output", "OUT"),
+    "probe": ("--data", "digits", "--limit", 20, "--output", "OUT"),
+    "export": ("--output", "OUT.pt2"),
+    "neurons": ("--text", "words", "--output", "OUT"),
+}
+
+
+def on_file(command, file, pictures, out, *more):
+    places = {"PICTURES": pictures / "a.png", "OUT": out, "OUT.pt2": out.with_suffix(".pt2")}
+    return crate(command, file, *(places.get(part, part) for part in _ON_FILES[command]), *more)
+
+
+@pytest.mark.parametrize("command", [name for name in _ON_FILES if name != "neurons"])
+def test_heads_of_a_checkpoint_file(command, checkpoints, pictures, tmp_path):
+    file = checkpoints / ("crate_mae.pth" if command == "reconstruct" else "crate_cls.pth")
+    code, output = on_file(command, file, pictures, tmp_path / "out")
+    assert (code, "--heads" in output) == (2, True)
+    code, output = on_file(command, file, pictures, tmp_path / "out", "--heads", 3)
+    assert code == 0, output
+    assert "layout: " in output  # what was assumed is said
+
+
+@pytest.mark.parametrize("command", _ON_FILES)
+def test_the_heads_of_a_folder_are_in_its_configuration(command, model, pictures, tmp_path):
+    code, output = on_file(command, model, pictures, tmp_path / "out", "--heads", 3)
+    assert code == 2
+    assert output == f"--heads is of a checkpoint file: the number of heads of {model} is in its config.json"
+    assert not (tmp_path / "out").exists()
+
+
+def test_heads_of_a_baseline(checkpoints, pictures, tmp_path):
+    file = checkpoints / "crate_cls.pth"
+    both = ("--baseline", shutil.copy(file, tmp_path / "other.pth"), "--heads", 3)
+    code, output = on_file("inspect", file, pictures, tmp_path / "out", *both, "--baseline-heads", 6)
+    assert code == 0, output
+    code, output = on_file("inspect", file, pictures, tmp_path / "out", "--heads", 3, "--baseline-heads", 6)
+    assert (code, "there is none" in output) == (2, True)
+
+
+def test_a_tokenizer_lies_beside_a_checkpoint_file(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(("?", "the", "cat"))}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    file = tmp_path / "gpt.pth"
+    torch.save(load_golden("crate_gpt").state, file)
+    arguments = ("neurons", file, "--text", "the cat the cat", "--heads", 3, "--output", tmp_path / "out")
+    code, output = crate(*arguments)
+    assert (code, "save one beside the model" in output) == (2, True)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?").save_pretrained(tmp_path)
+    code, output = crate(*arguments)
+    assert code == 0, output
+
+
+def test_no_bars_of_others_on_the_way(checkpoints, pictures, tmp_path):
+    for arguments in (
+        ("convert", checkpoints / "crate_cls.pth", tmp_path / "model", "--heads", 3),
+        ("predict", tmp_path / "model", pictures / "a.png"),
+        ("export", tmp_path / "model", "--output", tmp_path / "x.pt2"),
+    ):
+        command = [sys.executable, "-m", "crate_transformers", *map(str, arguments)]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (process.returncode, process.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("num_attention_heads=3",), "exclude each other"),
+        (("source=3",), "no such field"),
+        (("hidden_size=x",), "Field 'hidden_size' expected int, got str"),
+        (("num_hidden_layers=1000000000",), "is 3 by the checkpoint's shapes"),
+        (("dtype=bfloat16",), "no field 'dtype' to set"),
+    ],
+)
+def test_settings_of_a_conversion_that_do_not_fit(settings, words, checkpoints, tmp_path):
+    sets = [part for setting in settings for part in ("--set", setting)]
+    code, output = crate("convert", checkpoints / "crate_cls.pth", tmp_path / "model", "--heads", 3, *sets)
+    assert (code, words in output) == (2, True), output
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("name", ["./nothing", "a/b/c", "none.pth", "/nowhere", "runs/"])
+def test_a_model_that_is_not_there_is_an_error_at_once(name, pictures, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **k: pytest.fail("the hub was asked"))
+    for command, more in (
+        ("predict", [pictures]),
+        ("evaluate", []),
+        ("generate", ["word"]),
+        ("inspect", ["--output", tmp_path / "out"]),
+        ("export", ["--output", tmp_path / "out.pt2"]),
+    ):
+        code, output = crate(command, name, *more)
+        assert code == 2
+        assert f"no usable model at {name}" in output
 
 
 def test_recipes():
