@@ -1,4 +1,4 @@
-.PHONY: format check test
+.PHONY: format check test versions
 
 format:
 	ruff format .
@@ -12,3 +12,6 @@ check:
 
 test:
 	pytest
+
+versions:
+	python tests/versions.py

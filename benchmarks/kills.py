@@ -3,9 +3,9 @@
     python benchmarks/kills.py --kills 60 --output FOLDER
 
 Five kinds of run in turn, each small: plain, with EMA, with loader workers, masked autoencoder, self-distillation. A
-run is killed by SIGKILL, with its worker processes, at a moment drawn from its whole length (its first fifth, which loads
-libraries, left out), and resumed by the same command with --resume. Every weight must be equal to the last bit, every
-figure of metrics.json but times too. One thread each, so that sums are taken in one order.
+run is killed by SIGKILL, with its worker processes, at a moment drawn from its whole length (its first fifth, which
+loads libraries, left out), and resumed by the same command with --resume. Every weight must be equal to the last bit,
+every figure of metrics.json but times too. One thread each, so that sums are taken in one order.
 """
 
 import argparse
@@ -128,9 +128,7 @@ def main() -> None:
                 rows.append(each.result())
                 print(rows[-1], flush=True)
     wrong = [row for row in rows if row["wrong"]]
-    print(
-        f"{len(rows)} runs killed and resumed: {len(rows) - len(wrong)} equal the run never stopped, {len(wrong)} do not"
-    )
+    print(f"{len(rows)} runs killed and resumed: {len(rows) - len(wrong)} equal to the run never stopped")
     if arguments.output is not None:
         arguments.output.mkdir(parents=True, exist_ok=True)
         content = {"seed": arguments.seed, "kills": len(rows), "torch": torch.__version__, "rows": rows}
