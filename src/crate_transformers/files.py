@@ -1,8 +1,22 @@
-"""Files written whole or not at all, with the permissions that the user's umask gives."""
+"""Paths as users write them; files written whole or not at all, with the permissions that the user's umask gives."""
 
 import os
 from contextlib import suppress
 from pathlib import Path
+
+from .errors import UserError
+
+
+def user_path(place: str | Path) -> Path:
+    """A path that a user wrote, with `~` for a home.
+
+    Raises:
+        UserError: there is no such home.
+    """
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{place}: there is no such home folder: write the whole path") from error
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
@@ -33,4 +47,4 @@ def give_usual_modes(folder: Path) -> None:
             file.chmod(mode)
 
 
-__all__ = ["give_usual_modes", "write_bytes"]
+__all__ = ["give_usual_modes", "user_path", "write_bytes"]

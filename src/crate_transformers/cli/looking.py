@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
+from ..files import user_path
 
 Heads = Annotated[int | None, typer.Option(min=1, help="Number of heads of a checkpoint file, which does not hold it.")]
 
@@ -103,8 +104,8 @@ def image_inputs(
     from ..data import find_images, load_image, load_image_source
 
     channels = getattr(model.config, "num_channels", 3)
-    if Path(data).expanduser().exists():
-        paths = find_images([Path(data).expanduser()])
+    if user_path(data).exists():
+        paths = find_images([user_path(data)])
         name, count = Path(data).name, len(paths)
 
         def read(i: int) -> Any:
@@ -149,10 +150,13 @@ def read_text(text: str) -> tuple[str, str]:
         ValueError: nothing in it.
     """
     try:
-        is_file = Path(text).expanduser().is_file()
-    except OSError:  # too long for a file's name
+        is_file = user_path(text).is_file()
+    except (OSError, UserError):  # too long for a file's name, or words that begin with ~
         is_file = False
-    content = Path(text).expanduser().read_text(encoding="utf-8", errors="replace") if is_file else text
+    try:
+        content = user_path(text).read_text(encoding="utf-8-sig") if is_file else text
+    except UnicodeDecodeError as error:
+        raise UserError(f"{text} is not UTF-8 (byte 0x{error.object[error.start]:02x}): convert it to UTF-8") from error
     if not content.strip():
         raise UserError("there is no text: --text takes a file or words")
     return (Path(text).name if is_file else "the given text"), content
@@ -162,7 +166,7 @@ def tokenizer_of(source: str) -> Any:
     """The tokenizer saved beside a model: in its folder, or in that of its checkpoint file."""
     from ..models.inputs import open_tokenizer
 
-    place = Path(source).expanduser()
+    place = user_path(source)
     try:
         return open_tokenizer(place.absolute().parent if place.is_file() else source)
     except UserError as error:
@@ -193,10 +197,12 @@ def text_inputs(
     model: Any, tokenizer: Any, text: str, limit: int | None = None, length: int = 128, batch_size: int = 16
 ) -> Inputs:
     """Text cut into stretches of at most `length` tokens (a model's context where that is shorter)."""
+    from ..data.reading import as_text
+
     name, content = read_text(text)
     config = model.config
     context = getattr(config, "max_sequence_length", None) or getattr(config, "max_position_embeddings", None)
-    ids = tokenizer(content, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = as_text(tokenizer)(content, add_special_tokens=False, verbose=False)["input_ids"]
     if not ids:
         raise UserError("the tokenizer makes no token of the text")
     tokens = _Tokens(ids, min(length, context or length), batch_size)

@@ -35,6 +35,8 @@ def train(
 
     values = parse_settings(settings)
     if data is not None:
+        if "data.source" in values:
+            raise UserError("--data and --set data.source= say the same thing: leave one out")
         values["data.source"] = data
     loaded = training.load_recipe(recipe, values)
     folder = output if output is not None else Path("runs") / loaded.name

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..files import user_path
 from .images import IMAGE_SUFFIXES, files_below, is_litter, load_image
 from .labelled_images import ImageSplits, LabelledImages, SplitOptions, assemble
 from .part_names import UNDERSTOOD, parts_among, seem_parts
@@ -22,7 +23,7 @@ def load_image_folder(argument: str, options: SplitOptions) -> ImageSplits:
         UserError: folders that are neither parts nor classes for certain, classes without images, images outside of
             classes, unreadable images; named.
     """
-    root = Path(argument).expanduser()
+    root = user_path(argument)
     if not root.is_dir():
         raise UserError(f"no folder at {root}")
     folders = _part_folders(root) or {"train": root}

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..files import user_path
 from .damage import named_damage, one_line
 from .image_folders import load_image_folder
 from .images import decode_image, load_image
@@ -111,7 +112,7 @@ def _torchvision(argument: str, options: SplitOptions) -> ImageSplits:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"torchvision has no data set {argument!r}{hint}")
     place = f"torchvision:{argument}"
-    root = Path(options.root).expanduser() if options.root else Path.home() / ".cache" / "crate_transformers" / "data"
+    root = user_path(options.root or "~/.cache/crate_transformers/data")
     opened = _open_torchvision(getattr(datasets, argument), argument, root)
     labels = {part: _torchvision_labels(data, f"{place} {part}") for part, data in opened.items()}
     classes = _torchvision_classes(opened["train"], labels["train"], place)

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import UserError
+from ..files import user_path
 from .column_types import column_types
 from .files import file_states, staged
 from .part_files import by_part, check_parts, few, files_below, part_of, suffix_of
@@ -34,7 +35,7 @@ def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, 
     """
     if kind == "hub":
         return _hub(argument, streaming)
-    parts = _part_files(kind, Path(argument).expanduser())
+    parts = _part_files(kind, user_path(argument))
     return {part: _table(kind, part, paths) for part, paths in parts.items()}
 
 

@@ -5,12 +5,12 @@ Held-out text is a contiguous part at the end (of files), or whole documents dra
 
 import difflib
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..files import user_path
 from .tables import load_tables, take
 from .text_files import load_text_files
 from .text_parts import TextPart, TextSplits, once
@@ -60,7 +60,7 @@ def load_text_source(
     if not argument:
         raise UserError(f"--data {kind} needs a name: {_SOURCES[kind]}")
     if kind == "text":
-        return load_text_files(Path(argument).expanduser(), validation_fraction, test_fraction)
+        return load_text_files(user_path(argument), validation_fraction, test_fraction)
     return _tables(kind, argument, text_column, validation_fraction, test_fraction, seed, streaming)
 
 

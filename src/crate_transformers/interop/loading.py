@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..files import user_path
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -41,7 +42,7 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
         ValueError: no checkpoint, a truncated one, one with code in it, one that contains itself; two tensors of one
             name; a tensor that is not of plain numbers, is empty, repeats fewer numbers than it has, or is not finite.
     """
-    content: Any = source if isinstance(source, Mapping) else _read(Path(source).expanduser())
+    content: Any = source if isinstance(source, Mapping) else _read(user_path(source))
     content, extra = _unwrap(content)
     keys: dict[str, str] = {}  # as they are in the file, by their name without prefixes
     tensors: dict[str, Tensor] = {}

@@ -97,6 +97,8 @@ class SubspaceDynamicLayer(_OneTensor, DynamicLayer):
 class SubspaceStaticLayer(_OneTensor, StaticLayer):
     """A cache layer of fixed length, for `torch.compile`."""
 
+    cumulative_length: Tensor
+
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -143,11 +145,12 @@ def store_one_tensor(cache: Cache) -> Cache:
         return cache  # paged: its blocks are its own
     if cache.layer_class_to_replicate is DynamicLayer:
         cache.layer_class_to_replicate = SubspaceDynamicLayer
-    for index, layer in enumerate(cache.layers):
+    layers: list[Any] = cache.layers
+    for index, layer in enumerate(layers):
         if type(layer) is DynamicLayer and not layer.is_initialized:
-            cache.layers[index] = SubspaceDynamicLayer()
+            layers[index] = SubspaceDynamicLayer()
         elif type(layer) is StaticLayer and not layer.is_initialized:
-            cache.layers[index] = SubspaceStaticLayer(layer.max_cache_len)
+            layers[index] = SubspaceStaticLayer(layer.max_cache_len)
     return cache
 
 

@@ -268,9 +268,8 @@ class CrateModel(CrateTextPreTrainedModel):
         pooled = None
         if self.pooler is not None:
             pooled = self.pooler(summary_token(hidden_states, self.config, input_ids, attention_mask))
-        return CrateModelOutput(
-            last_hidden_state=hidden_states, pooler_output=pooled, **{CACHE: cache if use_cache else None}
-        )
+        kept: dict[str, Any] = {CACHE: cache if use_cache else None}
+        return CrateModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, **kept)
 
     def _recomputes(self) -> bool:
         """Whether the backward pass of this forward runs the layers again (gradient checkpointing)."""

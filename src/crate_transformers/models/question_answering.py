@@ -78,7 +78,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 raise UserError(f"{TASK} needs a {name}, got {pair.get(name)!r}")
         question, context = pair["question"].strip(), pair["context"]
         length = min(max_seq_length or 384, self._context_length())
-        asked = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
+        asked = len(self.tokenizer(question, add_special_tokens=False, split_special_tokens=True)["input_ids"])
         room = length - asked - self.tokenizer.num_special_tokens_to_add(pair=True)
         if room < 1:
             raise UserError(f"the question leaves no room for its context in windows of {length} tokens")
@@ -93,6 +93,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             stride=shared,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
+            split_special_tokens=True,  # a text that spells one means its characters
         )
         count = len(windows["input_ids"])
         for i in range(count):

@@ -48,7 +48,8 @@ def graph_of_gradients(
     gradient: Tensor, tokens: Tokens, mask: Tensor | None, scaling: float, causal: bool
 ) -> tuple[Tensor, ...]:
     """The gradients of queries, keys and values from that of the mixed tokens (B, N, K, p), with a graph."""
-    views = tuple(x.view_as(x) for x in tokens)  # so that one tensor in three roles has three gradients
+    queries, keys, values = (x.view_as(x) for x in tokens)  # so that one tensor in three roles has three gradients
+    views = queries, keys, values
     mixed = _by_definition(views, mask, scaling, causal)
     return torch.autograd.grad(mixed, views, gradient.to(mixed.dtype), create_graph=True)
 

@@ -72,7 +72,7 @@ class CrateTrainer(Trainer):
         self.loop_started: float | None = None
         self._items_of_step, self._parts_of_step = 0, 1
         self._saving_to: Path | None = None
-        self.add_callback(_FindBest(Path(self.args.output_dir)))
+        self.add_callback(_FindBest(Path(str(self.args.output_dir))))
 
     @property
     def seconds(self) -> float:

@@ -18,6 +18,7 @@ from ...data.masking import MaskingCollator
 from ...data.text import TextPart, load_text_source
 from ...data.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile, pack_tokens, train_tokenizer
 from ...errors import UserError
+from ...files import user_path
 from ...models.inputs import open_tokenizer
 from ..build import build_model
 from ..recipe import Recipe
@@ -39,7 +40,7 @@ class LanguageModeling(Task):
             data.source, data.validation_fraction, data.test_fraction, recipe.seed, data.text_column, data.streaming
         )
         self.notes.extend(self.splits.notes)
-        self.cache = Path(data.cache_dir).expanduser() if data.cache_dir else output / CACHE
+        self.cache = user_path(data.cache_dir) if data.cache_dir else output / CACHE
         self.tokenizer = self._tokenizer()
         auto_class = AutoModelForCausalLM if self.is_causal else AutoModelForMaskedLM
         self.model = build_model(recipe, auto_class, self._fields_of_data(), self.notes)
