@@ -225,6 +225,8 @@ def test_a_backbone_that_was_saved_without_a_pooler_gets_none(tmp_path):
         ({"dtype": "float3"}, "dtype must be a type of floating-point numbers"),
         ({"dtype": "float8_e4m3fn"}, "dtype must be a type of floating-point numbers"),
         ({"per_layer_config": 5}, "no usable model"),
+        ({"attn_implementation": 5}, "attn_implementation must be a name"),
+        ({"attn_implementation": "fast"}, "is not supported"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(folder, fields, message):
@@ -335,6 +337,22 @@ def test_shards(folder):
     assert "names model-2.safetensors, which is not there" in refused(folder)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"eos_token_id": 1.5}, "eos_token_id must be the number of a token"),
+        ({"eos_token_id": [3, "x"]}, "eos_token_id must be the number of a token"),
+        ({"output_hidden_states": 7}, "output_hidden_states must be true or false"),
+        ({"do_sample": "x"}, "do_sample must be true or false"),
+        ({"bos_token_id": 10**19}, "bos_token_id must be the number of a token"),
+    ],
+)
+def test_what_generation_reads_is_checked(tmp_path, fields, message):
+    build(CrateForCausalLM, decoder_config()).save_pretrained(tmp_path)
+    set_config(tmp_path, "generation_config.json", **fields)
+    assert message in refused(tmp_path)
+
+
 def test_a_model_of_another_kind_is_refused(saved, tmp_path):
     assert "AutoModelForCausalLM" in refused(saved, AutoModelForCausalLM)
     build(CrateForMaskedLM, encoder_config()).save_pretrained(tmp_path / "text")
@@ -365,6 +383,7 @@ def test_a_run_that_has_not_ended_is_told_as_one(tmp_path):
         ({"resample": 99}, "resample"),
         ({"do_resize": "x"}, "do_resize"),
         ({"size": -3}, "size"),
+        ({"size": True}, "size"),
         ({"size": {"height": 10**9, "width": 10**9}}, "size"),
         ({"size": "x"}, "size"),
         ({"image_processor_type": 5}, "no usable image processor"),
@@ -387,6 +406,7 @@ def test_a_missing_image_processor_or_tokenizer_is_said(folder):
         open_processor(folder, 3)
     with pytest.raises(UserError, match="no usable tokenizer"):
         open_tokenizer(folder)
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": "x"}')
     for content in (b"", b"[]", b"{}", b"\xff\xfe\x00"):
         (folder / "tokenizer.json").write_bytes(content)
         with pytest.raises(UserError, match=str(folder)):

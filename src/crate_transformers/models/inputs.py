@@ -88,7 +88,7 @@ def _fits(values: Any, channels: int) -> bool:
 def _is_size(size: Any) -> bool:
     """Sides of a picture, by name, in pixels."""
     sides = [side for side in dict(size or {}).values() if side is not None]
-    return bool(sides) and all(isinstance(side, int) and 1 <= side <= _LARGEST for side in sides)
+    return bool(sides) and all(isinstance(side, int) and _is_number(side) and 1 <= side <= _LARGEST for side in sides)
 
 
 def open_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
@@ -106,7 +106,10 @@ def open_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
             if file.suffix == ".json" and file.is_file():
                 read_json(file)
     with told_as_users("tokenizer", source, (Exception,)):  # the tokenizers library raises bare exceptions
-        return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        if not _is_number(tokenizer.model_max_length):
+            raise UserError(f"model_max_length in {_TOKENIZER[1]} must be a number, got {tokenizer.model_max_length!r}")
+    return tokenizer
 
 
 __all__ = ["has_processor", "open_processor", "open_tokenizer"]

@@ -27,6 +27,7 @@ from .quiet import quiet_transformers
 from .stored import read_json, stored_size, stored_tensors
 
 _SHOWN = 3  # names in a message
+_MOST_TOKENS = 1 << 31
 
 # what transformers, safetensors and torch raise of files that do not fit
 _OF_FILES = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
@@ -83,11 +84,34 @@ def _check_config_file(folder: Path) -> None:
     labels = content.get("num_labels")
     if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MOST_LABELS):
         raise UserError(f"{file} is damaged: num_labels must be a whole number up to {MOST_LABELS:,}, got {labels!r}")
+    _check_tokens(file, content)
+    for name in ("attn_implementation", "_attn_implementation"):
+        if not isinstance(content.get(name), str | None):
+            raise UserError(f"{file} is damaged: {name} must be a name, got {content[name]!r}")
     for name in ("dtype", "torch_dtype"):
         value = content.get(name)
         kind = getattr(torch, value, None) if isinstance(value, str) else None
         if value is not None and not (isinstance(kind, torch.dtype) and kind.is_floating_point and kind.itemsize > 1):
             raise UserError(f"{file} is damaged: {name} must be a type of floating-point numbers, got {value!r}")
+
+
+def _check_generation_file(folder: Path) -> None:
+    """What `generate` reads beside the model: tokens are whole numbers, switches are true or false."""
+    file = folder / "generation_config.json"
+    content = read_json(file) if file.is_file() else {}
+    _check_tokens(file, content)
+    for name, value in content.items():
+        if name.startswith(("output_", "do_", "use_")) and not isinstance(value, bool | None):
+            raise UserError(f"{file} is damaged: {name} must be true or false, got {value!r}")
+
+
+def _check_tokens(file: Path, content: Mapping[str, Any]) -> None:
+    for name, value in content.items():
+        tokens = value if isinstance(value, list) else [value]
+        if name.endswith("_token_id") and not all(
+            token is None or (isinstance(token, int) and abs(token) < _MOST_TOKENS) for token in tokens
+        ):
+            raise UserError(f"{file} is damaged: {name} must be the number of a token, got {value!r}")
 
 
 def open_weights(
@@ -110,6 +134,8 @@ def open_weights(
     # of a foreign configuration, or a pickle, transformers may make any error; our own models keep the trace of theirs
     is_ours = own.model_type.startswith("crate") and isinstance(place, Path) and stored_tensors(place) is not None
     with told_as_users("model", source, _OF_FILES if is_ours else (Exception,)):
+        if isinstance(place, Path):
+            _check_generation_file(place)
         if isinstance(place, Path) and getattr(own, "quantization_config", None) is None:
             _check_sizes(place, kind, own)
             if config is not None:
