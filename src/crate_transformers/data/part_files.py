@@ -6,10 +6,13 @@ from pathlib import Path
 
 from ..errors import UserError
 from .files import COMPRESSED
+from .part_names import NAMES
 
-_WORDS = {"train": "train(?:ing)?", "validation": "val(?:id(?:ation)?)?|dev(?:elopment)?", "test": "test(?:ing)?"}
 _NAMED = {
-    part: re.compile(rf"(?:{words})(?:[ _-]?set)?(?![a-z])", re.IGNORECASE | re.ASCII) for part, words in _WORDS.items()
+    part: re.compile(
+        rf"(?:{'|'.join(sorted(names, key=len, reverse=True))})(?:[ _-]?set)?(?![a-z])", re.IGNORECASE | re.ASCII
+    )
+    for part, names in NAMES.items()
 }
 
 

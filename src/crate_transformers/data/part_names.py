@@ -5,18 +5,18 @@ from collections.abc import Iterable
 
 from ..errors import UserError
 
-_NAMES = {
+NAMES = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev", "development"),
     "test": ("test", "testing"),
 }
-_PARTS = {name: part for part, names in _NAMES.items() for name in names}
+_PARTS = {name: part for part, names in NAMES.items() for name in names}
 _WORD = "|".join(sorted(_PARTS, key=len, reverse=True))
 _WHOLE_NAME = re.compile(rf"({_WORD})([ _-]?(set|dataset|data|images|split))?", re.IGNORECASE)
 _WITHIN = re.compile(rf"(?<![a-zA-Z])(?i:{_WORD})(?![a-z])")
 
 UNDERSTOOD = (
-    f"the names of parts are {', '.join('/'.join(names) for names in _NAMES.values())}, in upper or lower case, also "
+    f"the names of parts are {', '.join('/'.join(names) for names in NAMES.values())}, in upper or lower case, also "
     "with _set, _data, _images or _split"
 )
 
@@ -50,4 +50,4 @@ def seem_parts(names: Iterable[str]) -> list[str]:
     return [name for same in alike.values() if "train" in same and len(same) > 1 for name in same.values()]
 
 
-__all__ = ["UNDERSTOOD", "parts_among", "seem_parts"]
+__all__ = ["NAMES", "UNDERSTOOD", "parts_among", "seem_parts"]
