@@ -12,4 +12,9 @@ class MissingPackageError(UserError, ImportError):
     """A package that an extra brings is not installed. The message says what to install."""
 
 
-__all__ = ["MissingPackageError", "UserError"]
+def one_line(error: Exception) -> str:
+    """The message of an error without line breaks; its class where it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+__all__ = ["MissingPackageError", "UserError", "one_line"]

@@ -194,3 +194,14 @@ def test_a_damaged_source_model_is_refused(finished, tmp_path):
         evaluate_model(broken, "digits")
     with pytest.raises(ValueError, match="does not fit the model: crate.layers.0.compression.norm.weight"):
         train(small_recipe(model__from=str(broken)), tmp_path / "run")
+
+
+def test_what_does_not_fit_leaves_no_run_behind(tmp_path):
+    for settings in (
+        {"train__per_device_train_batch_size": 10**6, "train__dataloader_drop_last": True},
+        {"model__family": "vit", "model__hidden_act": "no-such"},
+    ):
+        with pytest.raises(ValueError, match=r"leaves no batch|builds no vit of these model fields .*no-such"):
+            train(small_recipe(**settings), tmp_path / "run")
+        assert not (tmp_path / "run" / "recipe.yaml").exists()
+    assert train(small_recipe(train__max_steps=2), tmp_path / "run").status == "finished"

@@ -4,7 +4,7 @@ import errno
 import sys
 from typing import NoReturn
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 
 # what a machine says of its own state; every other OSError is a fault of ours and keeps its trace
 _OF_THE_MACHINE = frozenset(
@@ -25,9 +25,4 @@ def exit_with_message(error: Exception) -> NoReturn:
     raise error
 
 
-def one_line(error: Exception) -> str:
-    """The message of an error without line breaks; its class where it has no message."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-__all__ = ["exit_with_message", "one_line"]
+__all__ = ["exit_with_message"]

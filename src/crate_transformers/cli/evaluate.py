@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..files import write_bytes
 from .settings import parse_settings
 
 
@@ -26,7 +27,7 @@ def evaluate(
     typer.echo(text)
     typer.echo(f"evaluated {describe_model(model)}", err=True)
     if output is not None:
-        output.write_text(text + "\n", encoding="utf-8")
+        write_bytes(output, f"{text}\n".encode())
         typer.echo(f"metrics written to {output}", err=True)
 
 

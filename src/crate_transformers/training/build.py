@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..configuration.validation import field_message
-from ..errors import UserError
+from ..errors import MissingPackageError, UserError, one_line
 from ..models.modeling_base import check_finite
 from ..models.opening import few, misfits, open_config, open_weights
 from .recipe import Recipe
@@ -35,14 +35,25 @@ def build_model(
     torch.manual_seed(recipe.seed)
     source = recipe.model.get("from")
     if source is None:
-        config = recipe.family.build_config(recipe.model.get("size"), fields)
-        return auto_class.from_config(config, **extra)
+        return _new_model(recipe, auto_class, recipe.family.build_config(recipe.model.get("size"), fields), extra)
     if recipe.model.get("size"):
         raise UserError("model.size and model.from exclude each other: a checkpoint has its size")
     try:
         return _from_checkpoint(str(source), auto_class, recipe, fields, extra, notes)
     except UserError as error:
         raise UserError(f"model.from: {error}") from error
+
+
+def _new_model(recipe: Recipe, auto_class: Any, config: PreTrainedConfig, extra: dict[str, Any]) -> PreTrainedModel:
+    try:
+        return auto_class.from_config(config, **extra)
+    except ImportError as error:  # of an attention that a package brings
+        raise MissingPackageError(f"model.attn_implementation: {one_line(error)}") from error
+    except Exception as error:  # transformers checks some fields of its own models where it uses them
+        if not recipe.family.is_baseline:
+            raise
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"transformers builds no {recipe.family.name} of these model fields ({reason})") from error
 
 
 def _from_checkpoint(

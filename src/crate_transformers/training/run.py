@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from ..analysis import measure_layers
 from ..analysis.figures import layers_figure
 from ..analysis.output import write_json
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..files import give_usual_modes, write_bytes
 from ..upstream import TRAINER_STATE_NAME, PrinterCallback, TrainerState
 from .arguments import optimizer_of, steps_per_epoch, training_arguments
@@ -72,21 +72,19 @@ def train(
         if metrics is not None:
             return RunResult(output, "was finished", 0, metrics)
         with quiet_transformers():
-            task = task_of(recipe, output)
-            if state.is_main_process:
-                write_bytes(output / RECIPE_FILE, recipe.to_yaml().encode())
-            state.wait_for_everyone()
-            return _run(recipe, task, output, say)
+            return _run(recipe, task_of(recipe, output), output, say)
 
 
 def _run(recipe: Recipe, task: Task, output: Path, say: Callable[[str], None]) -> RunResult:
     checkpoint = _checkpoint_to_continue(output, say)
     trainer, ema = _build_trainer(recipe, task, output, checkpoint, say)
     if trainer.is_world_process_zero():
+        write_bytes(output / RECIPE_FILE, recipe.to_yaml().encode())  # now that all fits: from here on it holds a run
         for note in task.notes:
             say(note)
         if checkpoint is not None:
             say(f"continuing from {checkpoint.folder.name}")
+    trainer.accelerator.wait_for_everyone()
     if checkpoint is not None and ema is not None:
         ema.load(checkpoint.folder)
     with GracefulStop() as stop:
@@ -287,7 +285,7 @@ def _report(
         ]
         write_report(output / REPORT_FILE, title, sections, recipe.to_dict())
     except Exception as error:  # whatever it is: model and metrics are there
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"{type(error).__name__}: {one_line(error)}"
         say(f"the report could not be drawn ({reason}); model and metrics.json are complete")
         logger.debug("the report could not be drawn", exc_info=True)
         write_report(output / REPORT_FILE, title, [result, Section("Not drawn", reason)], recipe.to_dict())

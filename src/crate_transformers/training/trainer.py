@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback
 
 from ..data import EpochSampler
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..files import give_usual_modes
 from ..upstream import TRAINER_STATE_NAME
 from .callbacks import Ema
@@ -286,7 +286,7 @@ def _told_when_full(run_dir: Path, step: int, staging: Path) -> Iterator[None]:
             raise
         shutil.rmtree(staging, ignore_errors=True)
         free = shutil.disk_usage(run_dir).free
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = one_line(error)[:200]
         raise UserError(
             f"the checkpoint of step {step} could not be written to {run_dir} ({reason}; {free / 2**20:,.0f} MiB are "
             "free): the one before it is kept; make room, and continue with --resume"
