@@ -34,7 +34,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 def give_usual_modes(folder: Path) -> None:
-    """Give every file in a folder the permissions of one that was just opened for writing.
+    """Give the weights in a folder the permissions of a file that was just opened for writing.
 
     safetensors writes through a temporary file that its owner alone may read, whatever the umask.
     """
@@ -42,9 +42,8 @@ def give_usual_modes(folder: Path) -> None:
     probe.touch()
     mode = probe.stat().st_mode & 0o777
     probe.unlink()
-    for file in folder.rglob("*"):
-        if file.is_file():
-            file.chmod(mode)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)
 
 
 __all__ = ["give_usual_modes", "user_path", "write_bytes"]

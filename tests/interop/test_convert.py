@@ -321,3 +321,6 @@ def test_a_folder_holds_model_and_processor(states, tmp_path):
     assert_same(loaded, conversion.model)
     assert (tmp_path / "out" / "preprocessor_config.json").is_file()
     assert any("vision classifier" in note for note in conversion.notes)
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {plain.stat().st_mode}  # the umask's

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from ..configuration import heads_of_width
 from ..configuration.validation import field_message
 from ..errors import UserError
+from ..files import give_usual_modes
 from ..models import CrateModel
 from ..models.image_processing import image_processor_of
 from .imagenet import imagenet_labels
@@ -121,6 +122,7 @@ def convert_to_folder(
     conversion.model.save_pretrained(destination)
     if conversion.model.main_input_name == "pixel_values":
         image_processor_of(conversion.model.config).save_pretrained(destination)
+    give_usual_modes(Path(destination))
     return conversion
 
 
