@@ -221,7 +221,7 @@ def test_a_folder_is_no_checkpoint(tmp_path):
         ({"num_channels": "x"}, "Field 'num_channels' expected int, got str"),
         ({"ista_step_size": "a"}, "Field 'ista_step_size'"),
         ({"pool": 5}, "Field 'pool' expected one of"),
-        ({"id2label": {0: "a"}}, "num_labels is 7, and id2label names 1 classes"),
+        ({"id2label": {0: "a"}}, "id2label names 1 classes, the checkpoint has 7"),
         ({"id2label": "x"}, "id2label must be a table"),
         ({"label2id": {"a": 0}}, "label2id follows from id2label"),
         ({"num_labels": 10**9}, "num_labels must be a whole number"),

@@ -72,12 +72,9 @@ def check_labels(config: Any, num_labels: Any) -> None:
         value = getattr(config, name)
         if value is not None and not isinstance(value, Mapping):
             raise UserError(f"{name} must be a table, got {value!r}")
-    names = config.id2label or {}
-    wrong = [key for key in names if not str(key).isdecimal()]
+    wrong = [key for key in config.id2label or () if not str(key).isdecimal()]
     if wrong:
         raise UserError(f"id2label must have the numbers of classes as keys, got {wrong[0]!r}")
-    if names and num_labels is not None and len(names) != num_labels:
-        raise UserError(f"num_labels is {num_labels}, and id2label names {len(names)} classes: leave one of them out")
     if config.problem_type not in _PROBLEM_TYPES:
         raise UserError(f"problem_type must be one of {', '.join(_PROBLEM_TYPES[1:])}, got {config.problem_type!r}")
 

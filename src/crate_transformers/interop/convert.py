@@ -173,6 +173,8 @@ def _configure(
     fields.update(num_attention_heads=heads, head_dim=inner // heads)
     if fields.get("num_labels") == 1000 and layout.name == "vision classifier" and "id2label" not in fields:
         fields.update(imagenet_labels())
+    if "id2label" in fields and len(fields["id2label"]) != fields.get("num_labels", len(fields["id2label"])):
+        raise UserError(f"id2label names {len(fields['id2label'])} classes, the checkpoint has {fields['num_labels']}")
     if "id2label" in fields:
         fields.setdefault("label2id", {str(name): number for number, name in fields["id2label"].items()})
     try:
