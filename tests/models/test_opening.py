@@ -213,7 +213,7 @@ def test_a_backbone_that_was_saved_without_a_pooler_gets_none(tmp_path):
         ({"image_size": [15 * 10**12, 21]}, "more than .* parameters"),
         ({"num_labels": 10**9}, "num_labels must be a whole number up to"),
         ({"id2label": {"0": "x"}}, r"classifier.bias is \(11,\) in the weights, \(1,\) in the model"),
-        ({"id2label": "x"}, "id2label must be a table"),
+        ({"id2label": "x"}, "id2label"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps must be positive"),
         ({"architectures": [5]}, "architectures must be a list of names"),
         ({"architectures": "x"}, "architectures must be a list of names"),
