@@ -3,9 +3,10 @@
     python benchmarks/kills.py --kills 60 --output FOLDER
 
 Five kinds of run in turn, each small: plain, with EMA, with loader workers, masked autoencoder, self-distillation. A
-run is killed by SIGKILL, with its worker processes, at a moment drawn from its whole length (its first fifth, which
-loads libraries, left out), and resumed by the same command with --resume. Every weight must be equal to the last bit,
-every figure of metrics.json but times too. One thread each, so that sums are taken in one order.
+run is killed by SIGKILL, with its worker processes, at a random moment: after a checkpoint that is drawn (or the first
+step), and a part of the time to the next one that is drawn too; so it may be in a step, an evaluation, a save, or at the
+end. It is resumed by the same command with --resume. Every weight must be equal to the last bit, every figure of
+metrics.json but times too. One thread each, so that sums are taken in one order.
 """
 
 import argparse
@@ -55,18 +56,36 @@ def command(kind: str, folder: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "crate_transformers", "train", recipe, "--output", str(folder), *sets, *more]
 
 
-def run(line: list[str], killed_after: float | None = None) -> tuple[bool, str]:
-    """(whether it came to its end, what it said). It is killed with its children after so many seconds."""
-    process = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_ENVIRONMENT, start_new_session=True
-    )
+def start(line: list[str]) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(line, env=_ENVIRONMENT, start_new_session=True, **pipes)  # type: ignore[call-overload]
+
+
+def run(line: list[str]) -> tuple[bool, str]:
+    """(whether it came to its end, what it said)."""
+    process = start(line)
+    said, _ = process.communicate()
+    return process.returncode == 0, said
+
+
+def last_checkpoint(folder: Path) -> int:
+    """Its step; 0 where training has begun, -1 where it has not."""
+    steps = [int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoints/checkpoint-*")]
+    return max(steps, default=0 if (folder / "recipe.yaml").is_file() else -1)
+
+
+def kill_after(line: list[str], folder: Path, step: int, seconds: float) -> bool:
+    """Kill a run with its children, so many seconds after the checkpoint of this step; False where it ended before."""
+    process = start(line)
+    while process.poll() is None and last_checkpoint(folder) < step:
+        time.sleep(0.005)
     try:
-        said, _ = process.communicate(timeout=killed_after)
+        process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return False, ""
-    return process.returncode == 0, said
+        return True
+    return False
 
 
 def figures(folder: Path) -> dict[str, Any]:
@@ -85,21 +104,23 @@ def difference(whole: Path, folder: Path) -> str:
 
 
 def kill_once(kind: str, whole: Path, seconds: float, folder: Path, seed: int) -> dict[str, Any]:
-    """One run, killed once (one in four: twice), resumed to its end, compared."""
-    draw, kills, at_steps = random.Random(seed), [], []
-    more: tuple[str, ...] = ()
+    """One run, killed once (one in four: twice), resumed to its end, compared. seconds: from a checkpoint to the next."""
+    draw, kills = random.Random(seed), []
+    settings, more, begun = KINDS[kind][1], (), -1
     for _ in range(2 if seed % 4 == 3 else 1):
-        moment = draw.uniform(0.2 * seconds, seconds)
-        ended, _ = run(command(kind, folder, *more), moment)
-        more = ("--resume",)
-        kills.append(round(moment, 2))
-        at_steps.append(max((int(p.name[11:]) for p in folder.glob("checkpoints/checkpoint-*")), default=0))
-        if ended:
+        steps = [
+            step for step in range(0, settings["train.max_steps"] + 1, settings["train.eval_steps"]) if step > begun
+        ]
+        after = draw.choice(steps or [settings["train.max_steps"]])
+        was_killed = kill_after(command(kind, folder, *more), folder, after, draw.uniform(0.0, seconds))
+        begun, more = last_checkpoint(folder), ("--resume",)
+        kills.append({"after_step": after, "was_killed": was_killed, "checkpoint": begun})
+        if not was_killed:
             break
     ended, said = run(command(kind, folder, "--resume"))
     wrong = difference(whole, folder) if ended else f"it did not end: {said[-2000:]}"
     shutil.rmtree(folder, ignore_errors=True)
-    return {"kind": kind, "seed": seed, "killed_after_s": kills, "checkpoint": at_steps, "wrong": wrong}
+    return {"kind": kind, "seed": seed, "kills": kills, "wrong": wrong}
 
 
 def main() -> None:
@@ -112,11 +133,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root, wholes = Path(temporary), {}
         for kind in KINDS:
-            started, folder = time.perf_counter(), root / f"whole {kind}"
+            folder = root / f"whole {kind}"
             ended, said = run(command(kind, folder))
             assert ended, said
-            wholes[kind] = folder, time.perf_counter() - started
-            print(f"{kind}: never stopped, {wholes[kind][1]:.1f} s", flush=True)
+            seconds = json.loads((folder / "metrics.json").read_text())["train"]["seconds"]
+            settings = KINDS[kind][1]
+            wholes[kind] = folder, seconds * settings["train.eval_steps"] / settings["train.max_steps"]
+            print(f"{kind}: never stopped, {seconds:.1f} s of training", flush=True)
         kinds = [list(KINDS)[number % len(KINDS)] for number in range(arguments.kills)]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             tries = [
@@ -128,7 +151,9 @@ def main() -> None:
                 rows.append(each.result())
                 print(rows[-1], flush=True)
     wrong = [row for row in rows if row["wrong"]]
-    print(f"{len(rows)} runs killed and resumed: {len(rows) - len(wrong)} equal to the run never stopped")
+    kills = sum(kill["was_killed"] for row in rows for kill in row["kills"])
+    equal = len(rows) - len(wrong)
+    print(f"{len(rows)} runs killed {kills} times in all and resumed: {equal} equal to the run never stopped")
     if arguments.output is not None:
         arguments.output.mkdir(parents=True, exist_ok=True)
         content = {"seed": arguments.seed, "kills": len(rows), "torch": torch.__version__, "rows": rows}
