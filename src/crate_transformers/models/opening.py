@@ -208,11 +208,13 @@ def _saved_class(source: str | Path, config: PreTrainedConfig) -> Any:
     if not config.architectures:
         return AutoModel
     name = config.architectures[0]
+    kind: Any
     try:
         kind = getattr(models, name, None) or getattr(transformers, name, None)
     except (ImportError, RuntimeError):  # transformers loads its parts when they are named
         kind = None
-    if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel) and isinstance(config, kind.config_class)):
+    is_model = isinstance(kind, type) and issubclass(kind, PreTrainedModel)
+    if not (is_model and isinstance(config, kind.config_class or ())):
         raise UserError(f"{source} names the architecture {name!r}, which is no model of type {config.model_type}")
     return kind
 

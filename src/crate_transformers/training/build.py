@@ -126,6 +126,7 @@ def _classifier_from_encoder(
     if config.model_type == "crate_mae":
         from ..interop.transfer import classifier_of_autoencoder  # only this path needs it
 
+        encoder: Any
         encoder, loading = open_weights(source, AutoModel, **extra)
         _explain_loading(source, encoder, loading, notes)
         check_finite(encoder, source)
