@@ -4,8 +4,8 @@
 
 Five kinds of run in turn, each small: plain, with EMA, with loader workers, masked autoencoder, self-distillation. A
 run is killed by SIGKILL, with its worker processes, at a random moment: after a checkpoint that is drawn (or the first
-step), and a part of the time to the next one that is drawn too; so it may be in a step, an evaluation, a save, or at the
-end. It is resumed by the same command with --resume. Every weight must be equal to the last bit, every figure of
+step), and a part of the time to the next one that is drawn too; so it may be in a step, an evaluation, a save, or at
+the end. It is resumed by the same command with --resume. Every weight must be equal to the last bit, every figure of
 metrics.json but times too. One thread each, so that sums are taken in one order.
 """
 
@@ -104,14 +104,12 @@ def difference(whole: Path, folder: Path) -> str:
 
 
 def kill_once(kind: str, whole: Path, seconds: float, folder: Path, seed: int) -> dict[str, Any]:
-    """One run, killed once (one in four: twice), resumed to its end, compared. seconds: from a checkpoint to the next."""
+    """One run, killed once (one in four: twice), resumed, compared. seconds: from a checkpoint to the next."""
     draw, kills = random.Random(seed), []
     settings, more, begun = KINDS[kind][1], (), -1
     for _ in range(2 if seed % 4 == 3 else 1):
-        steps = [
-            step for step in range(0, settings["train.max_steps"] + 1, settings["train.eval_steps"]) if step > begun
-        ]
-        after = draw.choice(steps or [settings["train.max_steps"]])
+        steps = range(0, settings["train.max_steps"] + 1, settings["train.eval_steps"])
+        after = draw.choice([step for step in steps if step > begun] or [steps[-1]])
         was_killed = kill_after(command(kind, folder, *more), folder, after, draw.uniform(0.0, seconds))
         begun, more = last_checkpoint(folder), ("--resume",)
         kills.append({"after_step": after, "was_killed": was_killed, "checkpoint": begun})
