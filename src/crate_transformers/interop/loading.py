@@ -60,9 +60,8 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
             )
         keys[name], tensors[name] = key, value
     if not tensors:
-        found = (
-            ", ".join(key[:40] if isinstance(key, str) else type(key).__name__ for key in list(content)[:8]) or "none"
-        )
+        keys_found = [key[:40] if isinstance(key, str) else type(key).__name__ for key in list(content)[:8]]
+        found = ", ".join(keys_found) or "none"
         raise UserError(f"not a checkpoint: no tensors, and none under {', '.join(WRAPPERS)}; found keys: {found}")
     for name, tensor in tensors.items():
         problem = _problem_of(tensor)

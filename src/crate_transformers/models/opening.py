@@ -63,9 +63,8 @@ def open_config(source: str | Path) -> PreTrainedConfig:
         if place.is_file():
             raise UserError(f"{source} is a file: convert it first, crate convert {source} FOLDER")
         _check_config_file(place)
-    with told_as_users(
-        "model", source, (Exception,)
-    ):  # whatever the configurations of transformers make of wrong values
+    # whatever the configurations of transformers make of wrong values
+    with told_as_users("model", source, (Exception,)):
         return AutoConfig.from_pretrained(place, trust_remote_code=False)
 
 

@@ -50,7 +50,7 @@ def recipe_beside(folder: str | Path) -> Recipe | None:
     Raises:
         ValueError: it is damaged.
     """
-    path = Path(folder) / "recipe.yaml"
+    path = Path(folder).expanduser() / "recipe.yaml"
     if not path.is_file():
         return None
     content, _ = read_yaml_file(path)
@@ -86,7 +86,7 @@ def describe_model(folder: str | Path) -> str:
     Example:
         "runs/digits: the best model of its run (step 15 of 20, accuracy 0.9371)"
     """
-    weights = Path(folder) / "model.safetensors"
+    weights = Path(folder).expanduser() / "model.safetensors"
     if (weights.parent / TRAINER_STATE_NAME).is_file():
         state = read_json(weights.parent / TRAINER_STATE_NAME)
         return f"{folder}: the checkpoint of step {state.get('global_step')} of {state.get('max_steps')}"
