@@ -165,6 +165,7 @@ class CrateMAEModel(CrateMAEPreTrainedModel):
         noise: Tensor | None = None,
         mask_ratio: float | None = None,
         interpolate_pos_encoding: bool = False,
+        attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> CrateMAEModelOutput:
         """Encode images.
@@ -174,6 +175,7 @@ class CrateMAEModel(CrateMAEPreTrainedModel):
             noise: (B, N); the patches of lowest noise are kept. With mask_ratio alone it is drawn.
             mask_ratio: fraction removed, in [0, 1); with noise alone it is the configuration's.
             interpolate_pos_encoding: accept other sizes and resample the positions.
+            attention_mask: as in `CrateVisionModel.forward`.
             kwargs: output_hidden_states and the other records, return_dict.
 
         Raises:
@@ -183,7 +185,7 @@ class CrateMAEModel(CrateMAEPreTrainedModel):
             raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
         mask = self._choose_mask(pixel_values, noise, mask_ratio, interpolate_pos_encoding)
         tokens = self.embeddings(pixel_values, mask, interpolate_pos_encoding)
-        tokens = run_layers(self, tokens, **kwargs)
+        tokens = run_layers(self, tokens, attention_mask, **kwargs)
         return CrateMAEModelOutput(last_hidden_state=self.norm(tokens), mask=mask)
 
     def _choose_mask(

@@ -105,6 +105,7 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
         pixel_values: Tensor | None = None,
         interpolate_pos_encoding: bool = False,
         num_read: int | None = None,
+        attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> CrateVisionOutput:
         """Run the backbone.
@@ -115,6 +116,8 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
             num_read: how many of the last layer's tokens are read, the first ones; no other is made, unless records are
                 asked for or a hook is in the backbone. With pool "cls", 1 gives the same pooled token for less.
                 None: all.
+            attention_mask: which tokens see which, broadcastable to (B, K, 1 + N, 1 + N): additive, or bool with
+                True for what is seen.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
                 output_codes, return_dict.
 
@@ -124,7 +127,7 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
         if pixel_values is None:
             raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
         tokens = self.embeddings(pixel_values, interpolate_pos_encoding)
-        tokens = run_layers(self, tokens, num_read=num_read, **kwargs)
+        tokens = run_layers(self, tokens, attention_mask, num_read, **kwargs)
         pooled = tokens.mean(dim=1) if self.config.pool == "mean" else tokens[:, 0]
         return CrateVisionOutput(last_hidden_state=tokens, pooler_output=pooled)
 
