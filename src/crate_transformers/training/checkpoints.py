@@ -50,6 +50,12 @@ class Checkpoint:
         return int(self.state["global_step"])
 
     @property
+    def best(self) -> Path | None:
+        """The best checkpoint so far, in the folder of the run; None where evaluations and saves do not meet."""
+        name = self.state.get("best_model_checkpoint")
+        return self.folder.parent / Path(name).name if name else None
+
+    @property
     def is_last(self) -> bool:
         return self.step >= int(self.state["max_steps"])
 
@@ -116,9 +122,8 @@ def latest_checkpoint(run_dir: Path, say: Callable[[str], None]) -> Checkpoint |
     for folder in reversed(folders):
         try:
             checkpoint = open_checkpoint(folder)
-            best = checkpoint.state.get("best_global_step")
-            if best and best != checkpoint.step and folder_of_step(run_dir, best).name != folder.name:
-                _open_best(folder_of_step(run_dir, best))
+            if checkpoint.best is not None and checkpoint.best != folder:
+                _open_best(checkpoint.best)
             return checkpoint
         except UserError as error:
             say(f"{folder.name} is not whole ({error}): the one before it is taken")

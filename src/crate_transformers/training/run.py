@@ -21,7 +21,7 @@ from ..files import give_usual_modes, write_bytes
 from ..upstream import TRAINER_STATE_NAME, PrinterCallback, TrainerState
 from .arguments import optimizer_of, steps_per_epoch, training_arguments
 from .callbacks import Ema, GracefulStop, MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
-from .checkpoints import Checkpoint, folder_of_step, latest_checkpoint
+from .checkpoints import Checkpoint, latest_checkpoint
 from .figures import curves_figure, layer_heat_figure
 from .folder import CHECKPOINTS, METRICS_FILE, RECIPE_FILE, REPORT_FILE, check_same, claimed, finished_metrics
 from .quiet import quiet_transformers
@@ -141,8 +141,7 @@ def _train(trainer: CrateTrainer, checkpoint: Checkpoint | None) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         return
     state = TrainerState.load_from_json(str(checkpoint.folder / TRAINER_STATE_NAME))
-    if state.best_global_step:
-        state.best_model_checkpoint = str(folder_of_step(checkpoint.folder.parent, state.best_global_step))
+    state.best_model_checkpoint = str(checkpoint.best) if checkpoint.best else None
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer._load_from_checkpoint(best or str(checkpoint.folder))
     trainer.state = state

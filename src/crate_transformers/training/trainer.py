@@ -220,8 +220,7 @@ class CrateTrainer(Trainer):
         try:
             with _told_when_full(run_dir, self.state.global_step, staging):
                 super()._save_checkpoint(model, trial)
-                best = self.state.best_global_step
-                self.state.best_model_checkpoint = str(folder_of_step(run_dir, best)) if best else None
+                self.state.best_model_checkpoint = self._best_checkpoint(run_dir)
                 self.accelerator.wait_for_everyone()
                 if self.args.should_save:
                     self._publish(staging / name, run_dir / name, progress)
@@ -231,6 +230,13 @@ class CrateTrainer(Trainer):
             shutil.rmtree(staging, ignore_errors=True)
             self._remove_old_checkpoints(run_dir)
         self.accelerator.wait_for_everyone()
+
+    def _best_checkpoint(self, run_dir: Path) -> str | None:
+        """The checkpoint of the best evaluation, if there is one: evaluations and saves need not meet."""
+        best = self.state.best_global_step
+        if not best or not (best == self.state.global_step or folder_of_step(run_dir, best).is_dir()):
+            return None
+        return str(folder_of_step(run_dir, best))
 
     def _publish(self, staged: Path, final: Path, progress: Progress) -> None:
         if self.ema is not None:
@@ -269,7 +275,7 @@ class _FindBest(TrainerCallback):
         self.run_dir = run_dir
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.best_global_step:
+        if state.best_global_step and folder_of_step(self.run_dir, state.best_global_step).is_dir():
             state.best_model_checkpoint = str(folder_of_step(self.run_dir, state.best_global_step))
 
 
