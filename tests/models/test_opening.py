@@ -54,6 +54,7 @@ def folder(saved, tmp_path):
 @pytest.fixture
 def hub(monkeypatch):
     """The hub as a function of a name, and the names that it was asked for."""
+    monkeypatch.setattr(places, "is_offline_mode", lambda: False)  # whatever the environment says
     asked = []
 
     def answer_with(answer):
