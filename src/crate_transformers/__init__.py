@@ -4,59 +4,68 @@ Importing the package makes the CRATE model types known to transformers' Auto cl
 it is first used.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ._lazy import lazy_names
 from ._registration import register_when_loaded
+from .configuration.families import MODEL_FAMILIES
+
+if TYPE_CHECKING:  # the same names, for static readers
+    from .configuration import CrateConfig, CrateMAEConfig, CrateVisionConfig
+    from .interop import (
+        CRATE,
+        convert_checkpoint,
+        fuse,
+        mae_crate_base,
+        mae_crate_large,
+        mae_crate_small,
+        mae_crate_tiny,
+    )
+    from .models import (
+        CrateForCausalLM,
+        CrateForImageClassification,
+        CrateForMaskedLM,
+        CrateForMultipleChoice,
+        CrateForQuestionAnswering,
+        CrateForSequenceClassification,
+        CrateForTokenClassification,
+        CrateMAEForPreTraining,
+        CrateMAEModel,
+        CrateModel,
+        CrateVisionModel,
+    )
 
 __version__ = "0.1.0"
 
-_PUBLIC: dict[str, str] = {
-    **dict.fromkeys(("CrateConfig", "CrateMAEConfig", "CrateVisionConfig"), "configuration"),
-    **dict.fromkeys(
-        (
-            "CrateForCausalLM",
-            "CrateForImageClassification",
-            "CrateForMaskedLM",
-            "CrateForMultipleChoice",
-            "CrateForQuestionAnswering",
-            "CrateForSequenceClassification",
-            "CrateForTokenClassification",
-            "CrateMAEForPreTraining",
-            "CrateMAEModel",
-            "CrateModel",
-            "CrateVisionModel",
-        ),
-        "models",
-    ),
-    **dict.fromkeys(
-        (
-            "CRATE",
-            "convert_checkpoint",
-            "fuse",
-            "mae_crate_base",
-            "mae_crate_large",
-            "mae_crate_small",
-            "mae_crate_tiny",
-        ),
-        "interop",
-    ),
-}
-_ROOMS = ("analysis", "bench", "configuration", "data", "interop", "layers", "models", "objective", "training")
+__all__ = [
+    "CRATE",
+    "CrateConfig",
+    "CrateForCausalLM",
+    "CrateForImageClassification",
+    "CrateForMaskedLM",
+    "CrateForMultipleChoice",
+    "CrateForQuestionAnswering",
+    "CrateForSequenceClassification",
+    "CrateForTokenClassification",
+    "CrateMAEConfig",
+    "CrateMAEForPreTraining",
+    "CrateMAEModel",
+    "CrateModel",
+    "CrateVisionConfig",
+    "CrateVisionModel",
+    "__version__",
+    "convert_checkpoint",
+    "fuse",
+    "mae_crate_base",
+    "mae_crate_large",
+    "mae_crate_small",
+    "mae_crate_tiny",
+]
 
-__all__ = [*sorted(_PUBLIC), "__version__"]
+_ROOMS = ("analysis", "bench", "configuration", "data", "interop", "layers", "models", "objective", "ops", "training")
+_DOORS = ("CRATE", "convert_checkpoint", "fuse", *(f"mae_crate_{size}" for size in ("tiny", "small", "base", "large")))
+_PUBLIC = {name: room for family in MODEL_FAMILIES.values() for name, room in family.public_names().items()}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
-    if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return [*__all__, *_ROOMS]
-
+__getattr__, __dir__ = lazy_names(__name__, {**_PUBLIC, **dict.fromkeys(_DOORS, "interop")}, _ROOMS)
 
 register_when_loaded()

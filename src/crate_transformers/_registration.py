@@ -13,13 +13,14 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from .configuration.families import MODEL_FAMILIES
+
 
 def _register_configurations() -> None:
     from transformers import AutoConfig
 
-    configuration = importlib.import_module("crate_transformers.configuration")
-    for name in ("CrateConfig", "CrateVisionConfig", "CrateMAEConfig"):
-        config = getattr(configuration, name)
+    for family in MODEL_FAMILIES.values():
+        config = family.config_class()
         AutoConfig.register(config.model_type, config, exist_ok=True)
 
 

@@ -156,7 +156,7 @@ def test_finite_for_one_image_zero_images_one_token_and_half_precision(dtype, mo
     text = text_model().to(dtype)
     assert all_finite(measure_layers(text, torch.tensor([[7]]), mode))
     with torch.no_grad():  # zero tokens: nothing is left after the first layer
-        model.crate.layers[0].sparsification.coding.threshold = 1e4
+        model.crate.layers[0].sparsification.coding.sparsity_weight = 1e5
         for layer in model.crate.layers:
             layer.compression.norm.bias.zero_()
     measures = measure_layers(model, torch.rand(2, 3, 21, 35), mode)

@@ -45,21 +45,18 @@ def test_one_projection_is_query_key_and_value(tokens):
 @pytest.mark.parametrize("mask_shape", [None, (1, 1, TOKENS), (1, TOKENS, TOKENS), (HEADS, TOKENS, TOKENS)])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_the_first_tokens_alone(tokens, implementation, mask_shape):
-    """Without projecting the others, and with them where the subspaces are no plain matrix: the same numbers."""
+    """Without projecting the others."""
     module = attention(implementation, attention_probs_dropout_prob=0.0)
     mask = None if mask_shape is None else torch.randn(BATCH, *mask_shape)
     expected, weights = module(tokens, mask)
     seen = []
     module.subspaces.register_forward_hook(lambda part, inputs, output: seen.append(output.shape[1]))
-    for absorbs in (True, False):
-        if not absorbs:
-            module.subspaces.__class__ = type("Subspaces", (torch.nn.Linear,), {})
-        for count in (1, 4):
-            mixed, given = module(tokens, mask, num_queries=count)
-            torch.testing.assert_close(mixed, expected[:, :count])
-            if weights is not None:
-                torch.testing.assert_close(given, weights[:, :, :count])
-    assert seen == [1, 4, TOKENS, TOKENS]
+    for count in (1, 4):
+        mixed, given = module.mix_first(tokens, count, mask)
+        torch.testing.assert_close(mixed, expected[:, :count])
+        if weights is not None:
+            torch.testing.assert_close(given, weights[:, :, :count])
+    assert seen == [1, 4]
 
 
 def test_scores_are_symmetric(tokens):

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from crate_transformers import CrateConfig, CrateVisionConfig
-from crate_transformers.layers import TextEmbeddings, VisionEmbeddings, resample_positions, sincos_positions
-from crate_transformers.layers.embeddings import patchify, unpatchify
+from crate_transformers import CrateConfig, CrateVisionConfig, CrateVisionModel
+from crate_transformers.layers import TextEmbeddings, patchify, resample_positions, sincos_positions, unpatchify
 
 BATCH, CHANNELS, GRID, PATCH = 2, 3, (5, 7), (11, 13)
 HEIGHT, WIDTH = GRID[0] * PATCH[0], GRID[1] * PATCH[1]
@@ -45,7 +44,7 @@ def test_resampled_positions_keep_the_class_token_and_the_axes():
     rows, columns = torch.arange(5.0), torch.arange(7.0)
     grid = torch.stack([rows[:, None].expand(5, 7), columns[None, :].expand(5, 7)], dim=-1)
     table = torch.cat([torch.tensor([[[-3.0, -4.0]]]), grid.reshape(1, -1, 2)], dim=1)
-    assert resample_positions(table, (5, 7), (5, 7)) is table
+    torch.testing.assert_close(resample_positions(table, (5, 7), (5, 7)), table, rtol=0, atol=0)
     finer = resample_positions(table, (5, 7), (10, 21))
     assert finer[0, 0].tolist() == [-3.0, -4.0]
     fine_grid = finer[0, 1:].view(10, 21, 2)
@@ -68,7 +67,7 @@ def test_resampled_positions_keep_the_class_token_and_the_axes():
 def test_an_image_that_does_not_fit_is_an_error(shape, interpolate, message):
     config = CrateVisionConfig(hidden_size=6, num_attention_heads=2, image_size=(15, 21), patch_size=(5, 7))
     with pytest.raises(ValueError, match=message):
-        VisionEmbeddings(config)(torch.zeros(shape), interpolate)
+        CrateVisionModel(config)(torch.zeros(shape), interpolate)
 
 
 def text_embeddings(**fields):

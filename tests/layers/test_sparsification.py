@@ -7,8 +7,8 @@ import torch
 
 from crate_transformers import CrateVisionConfig
 from crate_transformers.layers import SparseCoding, Sparsification, kept_step_matrices
-from crate_transformers.layers.descent_matrix import descent_matrix
 from crate_transformers.objective import ista_step
+from crate_transformers.ops.ista.descent_matrix import descent_matrix
 
 WIDTH, ETA, LAMBDA = 7, 0.3, 0.2
 FEW, MANY = (2, 3), (3, 5)  # batch, tokens: fewer and more than WIDTH together

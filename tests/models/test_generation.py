@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from crate_transformers import CrateForCausalLM, fuse
-from crate_transformers.layers.cache import SubspaceDynamicLayer, SubspaceStaticLayer
+from crate_transformers.layers.compression.cache import SubspaceDynamicLayer, SubspaceStaticLayer
 
 NEW = 6
 NEVER_STOP = {"max_new_tokens": NEW, "eos_token_id": VOCABULARY, "pad_token_id": 1}  # no such token
@@ -69,7 +69,7 @@ def test_matrices_are_kept_within_a_call_only_and_an_edit_between_calls_counts(p
         coding.dictionary.data.mul_(-3)
     assert torch.equal(generate(plain_model, token_ids()), by_hand(plain_model, token_ids()))
     assert not torch.equal(generate(plain_model, token_ids()), before)
-    assert seen[0] == coding.starts_at_tokens
+    assert seen[0] == (not coding.from_zero)
     assert coding.kept_step is None
 
 

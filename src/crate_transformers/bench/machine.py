@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layers.linear import linear
-from ..native.build import load
-from ..native.processor import describe_processor
+from ..ops import linear
+from ..ops.forms import current_choice
+from ..ops.mssa.cpu import is_built
+from ..ops.native.processor import describe_processor
 
 _SIDE, _SIDE_OF_GPU = 1024, 8192  # of products that are long enough to be timed
 
@@ -25,7 +26,7 @@ def describe_machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gib": _memory(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "own_cpu_operators": load("mssa") is not None,
+        "own_cpu_operators": current_choice() == "all" and is_built(),
         "device": torch.get_default_device().type,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.system(),
@@ -52,7 +53,7 @@ def _memory() -> float | None:
 def matrix_product() -> tuple[Callable[[], Tensor], int]:
     """A large float32 matrix product on torch's default device to time beside the contenders, and its operations.
 
-    By oneDNN where the processor is faster with it (see native/linear.py), whoever is timed beside it.
+    By oneDNN where the processor is faster with it (see ops/linear/onednn.py), whoever is timed beside it.
     """
     side = _SIDE if torch.get_default_device().type == "cpu" else _SIDE_OF_GPU
     a, b = torch.randn(side, side), torch.randn(side, side)

@@ -1,8 +1,33 @@
-"""Configurations of the CRATE families and the one table of published sizes."""
+"""Configurations of the CRATE families, the one table of published sizes, the one table of families."""
 
-from .configuration_crate import CrateConfig
-from .configuration_crate_mae import CrateMAEConfig
-from .configuration_crate_vision import CrateVisionConfig
-from .sizes import SIZES, heads_of_width, size_fields
+from typing import TYPE_CHECKING
 
-__all__ = ["SIZES", "CrateConfig", "CrateMAEConfig", "CrateVisionConfig", "heads_of_width", "size_fields"]
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .configuration_crate import CrateConfig
+    from .configuration_crate_mae import CrateMAEConfig
+    from .configuration_crate_vision import CrateVisionConfig
+    from .families import MODEL_FAMILIES
+    from .sizes import SIZES, heads_of_width, size_fields
+
+__all__ = [
+    "MODEL_FAMILIES",
+    "SIZES",
+    "CrateConfig",
+    "CrateMAEConfig",
+    "CrateVisionConfig",
+    "heads_of_width",
+    "size_fields",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "CrateConfig": "configuration_crate",
+        "CrateMAEConfig": "configuration_crate_mae",
+        "CrateVisionConfig": "configuration_crate_vision",
+        "MODEL_FAMILIES": "families",
+        **dict.fromkeys(("SIZES", "heads_of_width", "size_fields"), "sizes"),
+    },
+)

@@ -68,6 +68,8 @@ class CrateConfig(PreTrainedConfig):
         block_layer_norm_eps: epsilon of the two LayerNorms of a layer.
         hidden_dropout_prob, attention_probs_dropout_prob: dropout on tokens and on attention.
         classifier_dropout: dropout of the task heads; `None` is hidden_dropout_prob.
+        compression, sparsification: the blocks that compress and sparsify, by name (`configuration/blocks.py` lists
+            them); one name, or one a layer.
         ista_step_size, ista_lambda, ista_steps, ista_residual, dictionary_ratio, tie_dictionary: the sparsification, as
             in [`CrateVisionConfig`].
 
@@ -100,6 +102,8 @@ class CrateConfig(PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     classifier_dropout: float | int | None = None
+    compression: str | list[str] | tuple[str, ...] = "mssa"
+    sparsification: str | list[str] | tuple[str, ...] = "ista"
     ista_step_size: float | int = 0.1
     ista_lambda: float | int = 0.1
     ista_steps: int = 1

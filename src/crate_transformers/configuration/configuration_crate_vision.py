@@ -33,6 +33,8 @@ class CrateVisionConfig(CrateImageConfig):
         attention_output_bias: bias of the output projection of MSSA.
         attention_output_projection: whether MSSA has an output projection; `None` is the public rule (none for one
             head of full width).
+        compression, sparsification: the blocks that compress and sparsify, by name (`configuration/blocks.py` lists
+            them); one name, or one a layer.
         ista_step_size: eta of the ISTA step.
         ista_lambda: lambda, the weight of sparsity in the ISTA step.
         ista_steps: number of ISTA steps in a layer.

@@ -27,6 +27,8 @@ class CrateImageConfig(PreTrainedConfig):
     attention_probs_dropout_prob: float | int = 0.0
     attention_output_bias: bool = True
     attention_output_projection: bool | None = None
+    compression: str | list[str] | tuple[str, ...] = "mssa"
+    sparsification: str | list[str] | tuple[str, ...] = "ista"
     ista_step_size: float | int = 0.1
     ista_steps: int = 1
     ista_residual: bool = False

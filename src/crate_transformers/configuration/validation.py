@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 
 from ..errors import UserError
+from .blocks import check_blocks
 
 MOST_LAYERS = 10_000
 MOST_NUMBERS = 10**12
@@ -87,6 +88,7 @@ def check_layer(config: Any) -> None:
     check_positive(config, "layer_norm_eps", "block_layer_norm_eps", "ista_step_size")
     check_probability(config, "attention_probs_dropout_prob", "hidden_dropout_prob")
     check_not_negative(config, "ista_lambda")
+    check_blocks(config)
     if config.ista_steps > MOST_STEPS:
         raise UserError(f"ista_steps must be at most {MOST_STEPS:,}, got {config.ista_steps}")
     if config.dictionary_ratio == 1 and not config.tie_dictionary:

@@ -13,82 +13,29 @@ from copy import deepcopy
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from ..errors import UserError
-from ..layers import CrateDecoderLayer, CrateLayer, Linear, NormalizedPatchEmbeddings, Sparsification
+from ..layers import CrateDecoderLayer, CrateLayer, NormalizedLinear, NormalizedPatchEmbeddings
 from ..models import CrateForImageClassification
 from ..models.modeling_base import CratePreTrainedModel
 
 Model = TypeVar("Model", bound=CratePreTrainedModel)
 
 
-class NormalizedLinear(nn.Module):
-    """A projection of normalised inputs: Linear(LN(x)) with LN's affine part folded into weight and bias.
-
-    `linear` is an nn.Linear, so that tools that replace those (quantisation) find it.
-    """
-
-    ones: Tensor
-    zeros: Tensor
-
-    def __init__(self, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None):
-        super().__init__()
-        self.eps = norm.eps
-        scale, shift = norm.weight.double(), norm.bias.double()  # folding rounds once
-        wide = weight.double()  # (out, in)
-        offset = wide @ shift if bias is None else wide @ shift + bias.double()
-        self.linear = Linear(wide.shape[1], wide.shape[0], dtype=weight.dtype, device=weight.device)
-        self.linear.requires_grad_(False)
-        self.linear.weight.copy_(wide * scale)
-        self.linear.bias.copy_(offset)
-        # an affine part that does nothing: torch's kernel without one is not vectorised on the CPU
-        self.register_buffer("ones", torch.ones_like(norm.weight))
-        self.register_buffer("zeros", torch.zeros_like(norm.weight))
-
-    @property
-    def weight(self) -> Tensor:
-        return self.linear.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        return self.linear(F.layer_norm(x, self.ones.shape, self.ones, self.zeros, self.eps))
-
-
 def _parts(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
     return [part for part in model.modules() if isinstance(part, kind)]
 
 
-def _fold_attention(block: Any) -> None:
-    """LN and the subspaces of a Compression or an Expansion as one projection."""
-    block.attention.subspaces = NormalizedLinear(block.norm, block.attention.subspaces.weight)
-    block.norm = nn.Identity()
-
-
-def _fold_sparsification(block: Sparsification) -> nn.Module:
-    """LN and the one step from the tokens as one projection; other members of the family stay what they are."""
-    coding = block.coding
-    if not coding.starts_at_tokens or coding.num_steps != 1 or block.residual:
-        return block
-    dictionary = coding.dictionary.double()
-    step = coding.step_size * (dictionary - dictionary.mT @ dictionary)  # M (d, d)
-    step.diagonal().add_(1.0)
-    threshold = torch.full_like(block.norm.bias, -coding.threshold)
-    weight = step.mT.to(coding.dictionary.dtype)
-    return nn.Sequential(NormalizedLinear(block.norm, weight, threshold), nn.ReLU(inplace=True))
-
-
 def _fold_layers(model: nn.Module) -> None:
-    """Fold every CRATE layer of a model where it stands."""
+    """Fold every CRATE layer of a model where it stands; each block says what it becomes."""
     layers = _parts(model, CrateLayer)
     for layer in layers:
         if layer is not layers[-1]:  # there a head that reads one token projects that token alone, with U as it is
-            _fold_attention(layer.compression)
-        layer.sparsification = _fold_sparsification(layer.sparsification)
+            layer.compression = layer.compression.folded()
+        layer.sparsification = layer.sparsification.folded()
     for layer in _parts(model, CrateDecoderLayer):
-        layer.linear = NormalizedLinear(layer.linear.norm, layer.linear.weight)
-        _fold_attention(layer.expansion)
+        layer.linear, layer.expansion = layer.linear.folded(), layer.expansion.folded()
 
 
 def _fold_images(model: CratePreTrainedModel) -> None:
@@ -141,4 +88,4 @@ def fuse(model: Model) -> Model:
     return copy
 
 
-__all__ = ["NormalizedLinear", "fuse"]
+__all__ = ["fuse"]

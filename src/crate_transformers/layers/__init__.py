@@ -1,29 +1,47 @@
-"""One step of the objective, one module: compress (MSSA), sparsify (ISTA), the layer of both, the embeddings."""
+"""One step of the objective, one module: compress, sparsify, the layer of both, the embeddings."""
 
-from .attention import SubspaceAttention
-from .cache import store_one_tensor
-from .embeddings import ConvPatchEmbeddings, NormalizedPatchEmbeddings, TextEmbeddings, VisionEmbeddings
-from .kernel import mssa_attention
-from .layer import Compression, CrateDecoderLayer, CrateLayer
+from .attention_names import mssa_attention
+from .block import Block
+from .compression import Compression, CompressionOperator, SubspaceAttention, store_one_tensor
+from .decoder_layer import CrateDecoderLayer, Expansion, LinearDictionary
+from .embeddings import (
+    ConvPatchEmbeddings,
+    NormalizedPatchEmbeddings,
+    TextEmbeddings,
+    VisionEmbeddings,
+    patchify,
+    resample_positions,
+    sincos_positions,
+    unpatchify,
+)
+from .layer import CrateLayer
 from .linear import Linear
-from .positions import resample_positions, sincos_positions
-from .sparsification import SparseCoding, Sparsification, kept_step_matrices
+from .normalized_linear import NormalizedLinear
+from .sparsification import SparseCoding, Sparsification, SparsificationStep, kept_step_matrices
 
 __all__ = [
+    "Block",
     "Compression",
+    "CompressionOperator",
     "ConvPatchEmbeddings",
     "CrateDecoderLayer",
     "CrateLayer",
+    "Expansion",
     "Linear",
+    "LinearDictionary",
+    "NormalizedLinear",
     "NormalizedPatchEmbeddings",
     "SparseCoding",
     "Sparsification",
+    "SparsificationStep",
     "SubspaceAttention",
     "TextEmbeddings",
     "VisionEmbeddings",
     "kept_step_matrices",
     "mssa_attention",
+    "patchify",
     "resample_positions",
     "sincos_positions",
     "store_one_tensor",
+    "unpatchify",
 ]

@@ -10,20 +10,24 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers import initialization as init
 
 from ..errors import UserError
-from ..layers import Compression, CrateLayer, SparseCoding, Sparsification, SubspaceAttention
-from ..layers.layer import LinearDictionary, is_watched
+from ..layers import Block, Compression, CompressionOperator, CrateLayer
 from ..upstream import IMAGE_KEYWORDS, TEXT_KEYWORDS, ModelOutput, OutputRecorder, recorded_names
 
 logger = logging.getLogger(__name__)
 
+
+def output_of(name: str) -> OutputRecorder:
+    """Records what the modules give whose name ends so."""
+    return OutputRecorder(target_class=None, class_name=name)  # type: ignore[arg-type] # it takes one of the two
+
+
 # per-layer tensors beyond transformers' two (hidden_states, attentions); ask with output_<name>=True
 WHITE_BOX_RECORDS: dict[str, OutputRecorder] = {
     "half_hidden_states": OutputRecorder(Compression),  # Z_half (B, N, d)
-    "subspace_projections": OutputRecorder(nn.Linear, layer_name="compression.attention.subspaces"),  # (B, N, K p)
-    "codes": OutputRecorder(SparseCoding),  # the sparse codes (B, N, m)
+    "subspace_projections": output_of(".compression.attention.subspaces"),  # (B, N, K p)
+    "codes": output_of(".sparsification.coding"),  # the sparse codes (B, N, m)
 }
 
 
@@ -121,19 +125,14 @@ class CratePreTrainedModel(PreTrainedModel):
     is_fused = False  # made by `fuse`: what its layers see and make is not what the equations name
     _can_record_outputs = {  # noqa: RUF012 (the parent's declaration)
         "hidden_states": OutputRecorder(CrateLayer),
-        "attentions": OutputRecorder(SubspaceAttention, index=1),
+        "attentions": OutputRecorder(CompressionOperator, index=1),
         **WHITE_BOX_RECORDS,
     }
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, SparseCoding):
-            init.kaiming_uniform_(module.dictionary, mode="fan_out")
-        elif isinstance(module, Sparsification):
-            if module.decoder_dictionary is not None:
-                init.kaiming_uniform_(module.decoder_dictionary, mode="fan_out")
-        elif isinstance(module, LinearDictionary):
-            init.kaiming_uniform_(module.weight)
+        if isinstance(module, Block):
+            module.reset_parameters()
         elif isinstance(module, nn.Linear):
             self._init_linear(module)
         else:
@@ -154,26 +153,6 @@ def check_finite(model: nn.Module, source: str) -> None:
             raise UserError(f"{source} is damaged: {name} holds NaN or infinite values")
 
 
-def run_layers(
-    model: CratePreTrainedModel,
-    hidden_states: Tensor,
-    attention_mask: Any = None,
-    num_read: int | None = None,
-    **kwargs: Any,
-) -> Tensor:
-    """Unroll the iterations of the objective, one layer of a backbone each: (B, N, d) -> (B, N, d).
-
-    num_read: how many tokens are read afterwards, the first ones. The last layer makes no other, unless a hook in the
-    backbone might look at them (what is recorded is recorded by hooks): (B, N, d) -> (B, num_read, d) then.
-    """
-    *earlier, last = model.layers  # type: ignore[misc] # every backbone has them
-    for layer in earlier:
-        hidden_states = layer(hidden_states, attention_mask, **kwargs)
-    if num_read is not None and isinstance(attention_mask, Tensor | None) and not is_watched(model):
-        kwargs["num_queries"] = num_read
-    return last(hidden_states, attention_mask, **kwargs)
-
-
 __all__ = [
     "WHITE_BOX_RECORDS",
     "CratePreTrainedModel",
@@ -182,5 +161,4 @@ __all__ = [
     "check_labels",
     "num_labels_of",
     "pass_on_records",
-    "run_layers",
 ]

@@ -34,7 +34,8 @@ from ..upstream import (
     create_causal_mask,
     merge_with_config_defaults,
 )
-from .modeling_base import CratePreTrainedModel, backbone_forward, check_labels, pass_on_records, run_layers
+from .modeling_base import CratePreTrainedModel, backbone_forward, check_labels, pass_on_records
+from .plan import run_layers
 
 logger = logging.getLogger(__name__)
 

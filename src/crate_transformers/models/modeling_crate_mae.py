@@ -20,16 +20,17 @@ from ..configuration import CrateMAEConfig
 from ..configuration.validation import as_pair
 from ..errors import UserError
 from ..layers import (
+    CompressionOperator,
     ConvPatchEmbeddings,
     CrateDecoderLayer,
     CrateLayer,
+    Expansion,
     Linear,
-    SubspaceAttention,
+    patchify,
     resample_positions,
     sincos_positions,
+    unpatchify,
 )
-from ..layers.embeddings import check_image, patchify, unpatchify
-from ..layers.layer import Expansion
 from ..upstream import (
     BaseModelOutput,
     ModelOutput,
@@ -38,7 +39,9 @@ from ..upstream import (
     capture_outputs,
     merge_with_config_defaults,
 )
-from .modeling_base import CratePreTrainedModel, backbone_forward, pass_on_records, run_layers
+from .image_checks import patch_grid_of, resampling_grid
+from .modeling_base import CratePreTrainedModel, backbone_forward, output_of, pass_on_records
+from .plan import run_layers
 
 
 @dataclass
@@ -104,9 +107,8 @@ class MAEEmbeddings(nn.Module):
             "position_embeddings", sincos_positions(config.hidden_size, config.patch_grid), persistent=False
         )
 
-    def forward(self, pixel_values: Tensor, mask: Tensor | None, interpolate_pos_encoding: bool = False) -> Tensor:
-        """(B, C, H, W) and a mask (B, N), or none, -> (B, 1 + N, d)."""
-        grid = check_image(pixel_values, self.config, interpolate_pos_encoding)
+    def forward(self, pixel_values: Tensor, mask: Tensor | None = None, grid: tuple[int, int] | None = None) -> Tensor:
+        """(B, C, H, W) and a mask (B, N), or none, -> (B, 1 + N, d); grid as in `VisionEmbeddings`."""
         patches = self.patch_embeddings(pixel_values)
         if mask is None:
             mask = patches.new_zeros(patches.shape[:2])
@@ -114,7 +116,10 @@ class MAEEmbeddings(nn.Module):
         # the mask token takes part even where nothing is removed, so that it always has a gradient
         patches = patches * (1 - removed) + self.mask_token * removed
         tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
-        return tokens + resample_positions(self.position_embeddings, self.config.patch_grid, grid).to(tokens.dtype)
+        positions = self.position_embeddings
+        if grid is not None:
+            positions = resample_positions(positions, self.config.patch_grid, grid)
+        return tokens + positions.to(tokens.dtype)
 
 
 class CrateMAEPreTrainedModel(CratePreTrainedModel):
@@ -183,21 +188,21 @@ class CrateMAEModel(CrateMAEPreTrainedModel):
         """
         if pixel_values is None:
             raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
-        mask = self._choose_mask(pixel_values, noise, mask_ratio, interpolate_pos_encoding)
-        tokens = self.embeddings(pixel_values, mask, interpolate_pos_encoding)
+        grid = patch_grid_of(pixel_values, self.config, interpolate_pos_encoding)
+        mask = self._choose_mask(pixel_values, noise, mask_ratio, grid)
+        tokens = self.embeddings(pixel_values, mask, resampling_grid(grid, self.config, interpolate_pos_encoding))
         tokens = run_layers(self, tokens, attention_mask, **kwargs)
         return CrateMAEModelOutput(last_hidden_state=self.norm(tokens), mask=mask)
 
     def _choose_mask(
-        self, pixel_values: Tensor, noise: Tensor | None, mask_ratio: float | None, interpolate_pos_encoding: bool
+        self, pixel_values: Tensor, noise: Tensor | None, mask_ratio: float | None, grid: tuple[int, int]
     ) -> Tensor | None:
         if noise is None and mask_ratio is None:
             return None
         mask_ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
         if not 0 <= mask_ratio < 1:
             raise UserError(f"mask_ratio must be in [0, 1), got {mask_ratio}")
-        rows, columns = check_image(pixel_values, self.config, interpolate_pos_encoding)
-        shape = (pixel_values.shape[0], rows * columns)
+        shape = (pixel_values.shape[0], grid[0] * grid[1])
         if noise is None:
             noise = torch.rand(shape, device=pixel_values.device)
         elif noise.shape != shape:
@@ -210,9 +215,9 @@ class CrateMAEDecoder(CrateMAEPreTrainedModel):
 
     _can_record_outputs = {  # noqa: RUF012 (the parent's declaration)
         "hidden_states": OutputRecorder(CrateDecoderLayer),
-        "attentions": OutputRecorder(SubspaceAttention, index=1),
+        "attentions": OutputRecorder(CompressionOperator, index=1),
         "half_hidden_states": OutputRecorder(Expansion),
-        "subspace_projections": OutputRecorder(nn.Linear, layer_name="expansion.attention.subspaces"),
+        "subspace_projections": output_of(".expansion.attention.subspaces"),
     }
 
     def __init__(self, config: CrateMAEConfig):

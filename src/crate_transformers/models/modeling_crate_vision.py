@@ -25,14 +25,15 @@ from ..upstream import (
     capture_outputs,
     merge_with_config_defaults,
 )
+from .image_checks import patch_grid_of, resampling_grid
 from .modeling_base import (
     CratePreTrainedModel,
     backbone_forward,
     check_labels,
     num_labels_of,
     pass_on_records,
-    run_layers,
 )
+from .plan import run_layers
 
 
 @dataclass
@@ -126,7 +127,8 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
         """
         if pixel_values is None:
             raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
-        tokens = self.embeddings(pixel_values, interpolate_pos_encoding)
+        grid = patch_grid_of(pixel_values, self.config, interpolate_pos_encoding)
+        tokens = self.embeddings(pixel_values, resampling_grid(grid, self.config, interpolate_pos_encoding))
         tokens = run_layers(self, tokens, attention_mask, num_read, **kwargs)
         pooled = tokens.mean(dim=1) if self.config.pool == "mean" else tokens[:, 0]
         return CrateVisionOutput(last_hidden_state=tokens, pooler_output=pooled)

@@ -5,9 +5,6 @@
     Delta R   = R(Z) - R^c(Z; U)                                         [P1, eq. 6]
     sparse rate reduction = Delta R - lambda ||Z||_0                     [P1, eq. 1]
 
-By Sylvester's identity logdet(I_N + a Z Z^T) = logdet(I_d + a Z^T Z), so the smaller Gram matrix is always the
-one that is factored: 48 x 48 instead of 197 x 197 for CRATE-small at 224 px.
-
 Shapes: B... any leading axes, N tokens, d width, K heads (subspaces), p width of a subspace.
 
 [P1] arXiv 2306.01129. Where we differ: tokens are rows; `mode="official"` of `subspace_coding_rate` reproduces the
@@ -21,72 +18,20 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..native.coding_rate import can_rate, half_logdet_gram
+from ..ops.coding_rate import half_logdet, normalize_tokens
 from .sparsity import sparsity
 
 RateMode = Literal["official", "paper"]
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
-def normalize_tokens(tokens: Tensor) -> Tensor:
-    """Scale every token to unit L2 norm; a zero token stays zero.
-
-    Args:
-        tokens: (..., N, d).
-
-    Returns:
-        (..., N, d), in float32 or wider. The gradient at a zero token is zero.
-    """
-    tokens = _at_least_float32(tokens)
-    norm = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
-    return tokens / norm.masked_fill(norm == 0, 1.0)
-
-
-def _half_logdet_gram(tokens: Tensor, scale: float, unit: bool) -> Tensor:
-    """1/2 logdet(I + scale * G), G the smaller of tokens tokens^T and tokens^T tokens. (..., N, d) -> (...).
-
-    Args:
-        unit: take tokens of unit length instead.
-    """
-    leading = tokens.shape[:-2]
-    # I + positive semi-definite is positive definite: Cholesky is exact here and cheaper than an LU of torch.logdet
-    try:
-        if can_rate(tokens):
-            heads = tokens.flatten(0, -4) if len(leading) > 2 else tokens[(None,) * (2 - len(leading))]  # (B, K, N, d)
-            return half_logdet_gram(heads, scale, unit).reshape(leading)
-        shifted = _shifted_gram(normalize_tokens(tokens) if unit else tokens, scale)
-        factor = torch.linalg.cholesky(shifted)
-    except torch.linalg.LinAlgError:  # long tokens of few directions: rounding has eaten the identity
-        if tokens.dtype == torch.float64:
-            spectrum = torch.linalg.eigvalsh(shifted).clamp(min=1)
-            return spectrum.log().sum(dim=-1).reshape(leading) / 2
-        return _half_logdet_gram(tokens.double(), scale, unit).to(tokens.dtype)
-    return factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1).reshape(leading)
-
-
-def _shifted_gram(tokens: Tensor, scale: float) -> Tensor:
-    """I + scale * G of M token sets: (..., N, d) -> (M, N, N) or (M, d, d), whichever is smaller."""
-    num_tokens, width = tokens.shape[-2:]
-    flat = tokens.reshape(-1, num_tokens, width)
-    if num_tokens >= width:
-        flat = flat.mT
-    identity = torch.eye(flat.shape[-2], dtype=flat.dtype, device=flat.device)
-    return torch.baddbmm(identity, flat, flat.mT, alpha=scale)
 
 
 def _rate(tokens: Tensor, epsilon: float, unit: bool) -> Tensor:
     """The coding rate of tokens (..., N, d), as they are or scaled to unit length."""
     if not epsilon > 0:
         raise UserError(f"epsilon must be positive, got {epsilon}")
-    tokens = _at_least_float32(tokens)
     num_tokens, width = tokens.shape[-2:]
     if num_tokens == 0:
-        return tokens.new_zeros(tokens.shape[:-2])
-    with torch.autocast(device_type=tokens.device.type, enabled=False):
-        return _half_logdet_gram(tokens, width / (num_tokens * epsilon**2), unit)
+        return torch.zeros(tokens.shape[:-2], device=tokens.device)
+    return half_logdet(tokens, width / (num_tokens * epsilon**2), unit)
 
 
 def coding_rate(tokens: Tensor, epsilon: float = 0.1) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sparsity of codes, and the proximal step that makes them sparse.
+"""Sparsity of codes, and the proximal step that makes them sparse (ops/ista/equation.py).
 
     z_next = relu(z + eta (x - z D^T) D - eta lambda)      [P1, eq. 13, tokens as rows]
 
@@ -13,6 +13,8 @@ Shapes: N tokens, d width, m atoms (columns) of the dictionary D (d, m).
 
 import torch
 from torch import Tensor
+
+from ..ops.ista.equation import ista_step
 
 
 def sparsity(codes: Tensor, threshold: float = 0.0) -> Tensor:
@@ -30,24 +32,6 @@ def sparsity(codes: Tensor, threshold: float = 0.0) -> Tensor:
     if entries == 0:
         return torch.zeros(codes.shape[:-2], device=codes.device)
     return (codes.abs() > threshold).sum(dim=(-2, -1)) / entries
-
-
-def ista_step(code: Tensor, signal: Tensor, dictionary: Tensor, step_size: float, sparsity_weight: float) -> Tensor:
-    """One ISTA step, relu(z + eta (x - z D^T) D - eta lambda), written as the equation (not the fast form).
-
-    For a code z >= 0 and eta <= 1 / ||D||_2^2 the step lowers 1/2 ||x - z D^T||^2 + lambda ||z||_1. For a code with
-    negative entries it need not: relu cuts them as well.
-
-    Args:
-        code: (..., N, m), z. signal: (..., N, d), x. dictionary: (d, m), D. step_size: eta. sparsity_weight: lambda.
-
-    Returns:
-        (..., N, m), >= 0.
-
-    Source: arXiv 2306.01129, eq. 13.
-    """
-    residual = signal - code @ dictionary.mT
-    return torch.relu(code + step_size * (residual @ dictionary) - step_size * sparsity_weight)
 
 
 __all__ = ["ista_step", "sparsity"]

@@ -19,7 +19,7 @@ from ..analysis.output import write_bytes
 from ..configuration.validation import as_pair
 from ..data import find_images, load_image
 from ..errors import UserError
-from ..layers.embeddings import patchify, unpatchify
+from ..layers import patchify, unpatchify
 from ..models.modeling_crate_mae import mask_of_noise
 
 COLUMNS = ("original", "masked", "reconstruction", "composite")

@@ -1,0 +1,70 @@
+"""The blocks of a layer by name: what compresses, what sparsifies. One line a block; the classes load when asked.
+
+A line holds where the class is, and what the block cannot do: a function of the configuration that gives the reason,
+or None where all is well. `layers/compression/block.py` and `layers/sparsification/block.py` say what such a class
+answers for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ..errors import UserError
+
+
+def _fits_all(config: Any) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a layer.
+
+    Attributes:
+        place: "module:Class".
+        limit: why a configuration asks what the block cannot do; None where it does not.
+    """
+
+    place: str
+    limit: Callable[[Any], str | None] = _fits_all
+
+    def load(self) -> Any:
+        """The class."""
+        module, _, name = self.place.partition(":")
+        return getattr(import_module(module), name)
+
+
+_LAYERS = "crate_transformers.layers"
+COMPRESSIONS: dict[str, Block] = {
+    "mssa": Block(f"{_LAYERS}.compression.mssa:SubspaceAttention"),
+}
+SPARSIFICATIONS: dict[str, Block] = {
+    "ista": Block(f"{_LAYERS}.sparsification.ista:Sparsification"),
+}
+
+
+def names_of_layers(names: str | list[str] | tuple[str, ...], num_layers: int) -> tuple[str, ...]:
+    """The name of the block of every layer, of one name for all or one a layer."""
+    return (names,) * num_layers if isinstance(names, str) else tuple(names)
+
+
+def check_blocks(config: Any) -> None:
+    """Refuse blocks that are not there, that are not as many as layers, or that cannot do what is asked.
+
+    Raises:
+        UserError: with the reason.
+    """
+    for field, table in (("compression", COMPRESSIONS), ("sparsification", SPARSIFICATIONS)):
+        names = names_of_layers(getattr(config, field), config.num_hidden_layers)
+        if len(names) != config.num_hidden_layers:
+            raise UserError(f"{field} names {len(names)} blocks, the model has {config.num_hidden_layers} layers")
+        for name in dict.fromkeys(names):
+            if name not in table:
+                raise UserError(f"{field} must be one of {', '.join(table)}, got {name!r}")
+            reason = table[name].limit(config)
+            if reason is not None:
+                raise UserError(f"{field} {name!r}: {reason}")
+
+
+__all__ = ["COMPRESSIONS", "SPARSIFICATIONS", "Block", "check_blocks", "names_of_layers"]

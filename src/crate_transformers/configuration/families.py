@@ -1,0 +1,101 @@
+"""The families of the library, one entry each: what a model type is made of, and what it can be trained for.
+
+Registration with transformers, the public names of the package, recipes, doors and docs are made from this table.
+Classes are named by place and loaded when asked, so that the table can be read without torch.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+_ROOT = "crate_transformers"
+
+
+def load_class(place: str) -> Any:
+    """The class at "module:Class", the module below this package."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"{_ROOT}.{module}"), name)
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """One model type.
+
+    Attributes:
+        model_type: as config.json says it, and as a recipe's `model.family` does.
+        reads: what goes in.
+        config: the place of the configuration class.
+        models: Auto class of transformers -> the place of the model class that it gives.
+        tasks: what the family can be trained for, by the names of recipes.
+        size_prefix: what a bare size name is completed with; "" where none is needed.
+        layouts: the public checkpoint layouts that become this family, by their names in interop.
+    """
+
+    model_type: str
+    reads: Literal["images", "text"]
+    config: str
+    models: dict[str, str]
+    tasks: tuple[str, ...]
+    size_prefix: str = ""
+    layouts: tuple[str, ...] = ()
+
+    def config_class(self) -> Any:
+        """The configuration class."""
+        return load_class(self.config)
+
+    def public_names(self) -> dict[str, str]:
+        """Name of every class that a user imports -> the room that holds it."""
+        places = (self.config, *self.models.values())
+        return {place.partition(":")[2]: place.partition(".")[0].partition(":")[0] for place in places}
+
+
+_HEADS = {
+    "sequence-classification": "SequenceClassification",
+    "token-classification": "TokenClassification",
+    "multiple-choice": "MultipleChoice",
+    "question-answering": "QuestionAnswering",
+}
+
+MODEL_FAMILIES: dict[str, ModelFamily] = {
+    family.model_type: family
+    for family in (
+        ModelFamily(
+            "crate_vision",
+            reads="images",
+            config="configuration.configuration_crate_vision:CrateVisionConfig",
+            models={
+                "AutoModel": "models.modeling_crate_vision:CrateVisionModel",
+                "AutoModelForImageClassification": "models.modeling_crate_vision:CrateForImageClassification",
+            },
+            tasks=("image-classification", "self-distillation"),
+            layouts=("vision classifier",),
+        ),
+        ModelFamily(
+            "crate_mae",
+            reads="images",
+            config="configuration.configuration_crate_mae:CrateMAEConfig",
+            models={
+                "AutoModel": "models.modeling_crate_mae:CrateMAEModel",
+                "AutoModelForPreTraining": "models.modeling_crate_mae:CrateMAEForPreTraining",
+            },
+            tasks=("masked-image-modeling",),
+            layouts=("masked autoencoder",),
+        ),
+        ModelFamily(
+            "crate",
+            reads="text",
+            config="configuration.configuration_crate:CrateConfig",
+            models={
+                "AutoModel": "models.modeling_crate:CrateModel",
+                "AutoModelForMaskedLM": "models.modeling_crate:CrateForMaskedLM",
+                "AutoModelForCausalLM": "models.modeling_crate:CrateForCausalLM",
+                **{f"AutoModelFor{head}": f"models.modeling_crate_heads:CrateFor{head}" for head in _HEADS.values()},
+            },
+            tasks=("masked-language-modeling", "causal-language-modeling", *_HEADS),
+            size_prefix="bert",
+            layouts=("causal language model", "text encoder"),
+        ),
+    )
+}
+
+__all__ = ["MODEL_FAMILIES", "ModelFamily", "load_class"]

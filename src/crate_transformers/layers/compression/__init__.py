@@ -1,0 +1,8 @@
+"""Blocks that compress, each a file, found by name (configuration/blocks.py), and the step around them."""
+
+from .block import CompressionOperator
+from .cache import store_one_tensor
+from .mssa import SubspaceAttention
+from .step import Compression
+
+__all__ = ["Compression", "CompressionOperator", "SubspaceAttention", "store_one_tensor"]

@@ -1,0 +1,59 @@
+"""What an operator that compresses is: tokens in, mixed tokens out. `configuration/blocks.py` gives it a name.
+
+Shapes: B batch, N tokens, d hidden_size, K heads, p head_dim.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from ..block import Block
+
+
+class CompressionOperator(Block):
+    """One operator of the `compression` field.
+
+    Where it has a module called `subspaces`, whose output (B, N, K p) are the projected tokens, that is recorded as
+    `subspace_projections`. An operator without it has no subspaces, and no coding rate under them.
+
+    Args:
+        config: of the model. layer_idx: position of the layer, the address in the cache.
+    """
+
+    def __init__(self, config: PreTrainedConfig, layer_idx: int = 0):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, cache: Any = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Mixed tokens (B, N, d) of normalised tokens (B, N, d), and the N x N map where there is one and it is asked.
+
+        Args:
+            attention_mask: what transformers' attention takes, or None. cache: of a decoder.
+        """
+        raise NotImplementedError
+
+    def mix_first(
+        self, hidden_states: Tensor, num_tokens: int, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """The first mixed tokens alone (B, num_tokens, d); an operator that can make them for less says how."""
+        mixed, attention = self(hidden_states, attention_mask, **kwargs)
+        return mixed[:, :num_tokens], None if attention is None else attention[:, :, :num_tokens]
+
+    def fold(self, norm: nn.LayerNorm) -> bool:
+        """Take the LayerNorm before the operator into its weights.
+
+        Returns:
+            whether it did; the caller leaves the LayerNorm out then.
+        """
+        return False
+
+    def bases(self) -> Tensor | None:
+        """U^T (K p, d), the bases of the subspaces one under the other; None where there is no such thing."""
+        return None
+
+
+__all__ = ["CompressionOperator"]

@@ -1,0 +1,60 @@
+"""The plan of a forward: what it may leave out, decided once, before the first layer runs.
+
+A classifier reads one token of the last layer, so that layer need make no other (see `CompressionOperator.mix_first`).
+That is not done where somebody might look at the other tokens (a hook; records are made by hooks) or where the layer is
+no longer what the library built (quantised, adapted or offloaded weights).
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..layers import Linear
+from ..layers.attention_names import ONE_WIDE_HEAD
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether a hook is on a module or in it; torch's global hooks, which profile what is run, are not asked."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(part, kind) for part in module.modules() for kind in hooks)
+
+
+def _is_as_built(subspaces: nn.Module | None, tokens: Tensor) -> bool:
+    """Whether a projection is a plain matrix, and here: an offloaded one comes when its module is called."""
+    if subspaces is None:
+        return True
+    plain = type(subspaces) is Linear and type(subspaces.weight) is nn.Parameter
+    return plain and subspaces.weight.device == tokens.device
+
+
+def plan_read(model: Any, tokens: Tensor, attention_mask: Any, num_read: int | None, attention: str) -> int | None:
+    """How many tokens the last layer of a backbone makes, the first ones; None: all.
+
+    Args:
+        tokens: (B, N, d), what enters the layers. attention_mask: as the layers take it. num_read: how many are read
+            afterwards; None: all. attention: the name of the attention that runs.
+    """
+    if num_read is None or attention not in ONE_WIDE_HEAD:
+        return None
+    if not (attention_mask is None or (isinstance(attention_mask, Tensor) and attention_mask.ndim == 4)):
+        return None
+    subspaces = getattr(model.layers[-1].compression.attention, "subspaces", None)
+    return None if is_watched(model) or not _is_as_built(subspaces, tokens) else num_read
+
+
+def run_layers(
+    model: Any, hidden_states: Tensor, attention_mask: Any = None, num_read: int | None = None, **kwargs: Any
+) -> Tensor:
+    """Unroll the iterations of the objective, one layer of a backbone each: (B, N, d) -> (B, N, d).
+
+    num_read: how many tokens are read afterwards, the first ones. (B, N, d) -> (B, num_read, d) where the plan says so.
+    """
+    attention = kwargs.get("attn_implementation") or model.config._attn_implementation
+    num_read = plan_read(model, hidden_states, attention_mask, num_read, attention)
+    *earlier, last = model.layers
+    for layer in earlier:
+        hidden_states = layer(hidden_states, attention_mask, **kwargs)
+    return last(hidden_states, attention_mask, **kwargs, **({} if num_read is None else {"num_read": num_read}))
+
+
+__all__ = ["is_watched", "plan_read", "run_layers"]

@@ -1,0 +1,32 @@
+"""Words in which the forms state their conditions: what is asked of tensors, and of what torch is doing with them."""
+
+import torch
+from torch import Tensor
+
+HALF = (torch.bfloat16, torch.float16)
+WIDE = (torch.float32, torch.float64)
+
+
+def is_plain(tensor: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
+    """Whether compiled code can read the numbers: on a CPU, of these dtypes, no model being exported or transformed."""
+    if torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    return tensor.device.type == "cpu" and tensor.dtype in dtypes
+
+
+def is_tensor_itself(*tensors: Tensor) -> bool:
+    """Whether the tensors are torch's own, and not quantised, distributed or wrapped ones."""
+    return all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors)
+
+
+def wants_gradient(*tensors: Tensor) -> bool:
+    """Whether automatic differentiation records what is done with the tensors."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def is_autocast_on_cpu() -> bool:
+    """Whether products on a CPU are taken in a narrower dtype."""
+    return torch.is_autocast_enabled("cpu")
+
+
+__all__ = ["HALF", "WIDE", "is_autocast_on_cpu", "is_plain", "is_tensor_itself", "wants_gradient"]

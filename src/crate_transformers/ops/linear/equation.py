@@ -1,0 +1,28 @@
+"""Products of tokens with a matrix.
+
+    y = x W^T + b,    y = relu(x W^T + b),    y = x + s L W^T
+
+Shapes: k inputs, n outputs; tokens are rows, with any leading axes.
+"""
+
+import torch
+from torch import Tensor
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b (..., n) of x (..., k), weight (n, k), bias (n)."""
+    product = x @ weight.mT
+    return product if bias is None else product + bias
+
+
+def rectified_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """relu(x W^T + b) (..., n) of x (..., k), weight (n, k), bias (n)."""
+    return torch.relu(linear(x, weight, bias))
+
+
+def add_product(x: Tensor, left: Tensor, weight: Tensor, scale: float) -> Tensor:
+    """x + s L W^T (m, n) of x (m, n), left (m, k), weight (n, k), scale s."""
+    return x + scale * linear(left, weight)
+
+
+__all__ = ["add_product", "linear", "rectified_linear"]

@@ -1,0 +1,1 @@
+"""C++ beside the operators: its compilation on this machine, and how it is told of tensors."""

@@ -1,0 +1,19 @@
+"""Where Triton's kernels run: on a GPU, or on a CPU under Triton's interpreter (TRITON_INTERPRET=1)."""
+
+import os
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+_HAS_TRITON = find_spec("triton") is not None
+
+
+def runs_triton(tensor: Tensor) -> bool:
+    """Whether the kernels take a tensor: they sum in float32, so float64 is torch's."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    here = tensor.is_cuda or (interpreted and tensor.device.type == "cpu")
+    return _HAS_TRITON and here and tensor.dtype != torch.float64
+
+
+__all__ = ["runs_triton"]
