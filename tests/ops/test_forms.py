@@ -1,8 +1,8 @@
 """Every form of every operator beside its equation: values and gradients, over shapes, dtypes, strides, options.
 
 A form that is added to an operator is tried here by itself, on every case of the operator that it takes; a form that
-takes none of them fails the test. What a machine cannot run (a GPU's kernels: see layers/test_attention_names.py, which
-interprets them) is left out of FORMS.
+takes none of them fails the test. Forms run on the devices that they are for and that are here; a GPU's kernels are
+interpreted in layers/test_attention_names.py where there is none.
 """
 
 import itertools
@@ -91,14 +91,22 @@ CASES = {
         for n, strides in itertools.product((1, 29), STRIDES)
     ],
 }
-COMPILED = {"cpu"}  # forms that need this machine's compiler
+ON_CPU_ALONE = {"cpu", "oneDNN", "torch, twice differentiable"}
+ON_GPU_ALONE = {"triton"}
+NEEDS_COMPILER = {"cpu"}
 NOT_DIFFERENTIABLE = {("half_logdet_gram", "cpu"), ("descent_matrix", "cpu")}
-FORMS = [
-    (operator, form)
-    for operator in OPERATORS.values()
-    for form in operator.forms
-    if form.name != "triton" and (form.name not in COMPILED or any(map(which, ("g++", "clang++", "c++"))))
-]
+WITH_TRITON = {"attend", "ista", "shrink_sum"}  # operators of which Triton's form has to be asked for
+
+
+def forms_here():
+    compiler = any(map(which, ("g++", "clang++", "c++")))
+    for operator in OPERATORS.values():
+        for form in operator.forms:
+            if form.name not in ON_GPU_ALONE and (compiler or form.name not in NEEDS_COMPILER):
+                yield pytest.param(operator, form, "cpu", id=f"{operator.name}: {form.name}")
+            if form.name not in ON_CPU_ALONE:
+                name = f"{operator.name}: {form.name} on a GPU"
+                yield pytest.param(operator, form, "cuda", id=name, marks=pytest.mark.cuda)
 
 
 @pytest.fixture(autouse=True)
@@ -109,27 +117,27 @@ def every_product(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
 
-def moved(args, dtype, with_gradient):
-    """The arguments in a dtype, and the tensors among them; one tensor in several roles stays one tensor."""
+def moved(args, device, dtype, with_gradient):
+    """The arguments on a device, and the tensors among them; one tensor in several roles stays one tensor."""
     seen: dict[int, Tensor] = {}
     for value in args:
         if isinstance(value, Tensor) and value.is_floating_point() and id(value) not in seen:
-            new = value.to(dtype)
-            if new.stride() != value.stride():
-                new = torch.empty_strided(value.shape, value.stride(), dtype=dtype).copy_(value)
+            new = torch.empty_strided(value.shape, value.stride(), dtype=dtype, device=device).copy_(value)
             seen[id(value)] = new.detach().requires_grad_(with_gradient)
-    return [seen.get(id(value), value) for value in args], list(seen.values())
+    masks = [value.to(device) if isinstance(value, Tensor) else value for value in args]
+    return [seen.get(id(value), other) for value, other in zip(args, masks, strict=True)], list(seen.values())
 
 
-def compare(operator, form, args, options, dtype, with_gradient):
+def compare(operator, form, device, args, options, dtype, with_gradient):
     """Whether the form took the arguments; where it did, its numbers are those of the equation in float64."""
-    given, leaves = moved(args, dtype, with_gradient)
+    given, leaves = moved(args, device, dtype, with_gradient)
     arguments = operator.arguments(*given, **options)
     if not form.takes(arguments):
         return False
-    exact, exact_leaves = moved(given, torch.float64, with_gradient)
+    exact, exact_leaves = moved(given, "cpu", torch.float64, with_gradient)
     result, expected = form.evaluate(arguments), operator.equation(*exact, **options)
     bound = 40 * torch.finfo(dtype).eps
+    result = result.cpu()
     torch.testing.assert_close(result.double(), expected, rtol=bound, atol=bound * max(1, expected.abs().max().item()))
     if with_gradient:
         probe = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
@@ -139,19 +147,20 @@ def compare(operator, form, args, options, dtype, with_gradient):
             assert (one is None) == (other is None)
             if one is not None:
                 largest = max(1, other.abs().max().item())
-                torch.testing.assert_close(one.double(), other, rtol=4 * bound, atol=4 * bound * largest)
+                torch.testing.assert_close(one.double().cpu(), other, rtol=4 * bound, atol=4 * bound * largest)
     return True
 
 
-@pytest.mark.parametrize(("operator", "form"), FORMS, ids=[f"{operator.name}: {form.name}" for operator, form in FORMS])
-def test_a_form_is_its_equation(operator, form):
+@pytest.mark.parametrize(("operator", "form", "device"), forms_here())
+def test_a_form_is_its_equation(operator, form, device):
     taken = 0
     for (args, options), dtype, with_gradient in itertools.product(CASES[operator.name], DTYPES, (False, True)):
         if with_gradient and (operator.name, form.name) in NOT_DIFFERENTIABLE:
             continue
-        if dtype in (torch.bfloat16,) and operator.name == "half_logdet_gram":
+        if dtype == torch.bfloat16 and operator.name == "half_logdet_gram":
             continue  # rates are taken in float32 or wider
-        taken += compare(operator, form, args, options, dtype, with_gradient)
+        more = {"triton": True} if device == "cuda" and operator.name in WITH_TRITON else {}
+        taken += compare(operator, form, device, args, {**options, **more}, dtype, with_gradient)
     assert taken > 0
 
 
