@@ -151,7 +151,7 @@ def compare(operator, form, device, args, options, dtype, with_gradient):
     return True
 
 
-@pytest.mark.parametrize(("operator", "form", "device"), forms_here())
+@pytest.mark.parametrize(("operator", "form", "device"), list(forms_here()))
 def test_a_form_is_its_equation(operator, form, device):
     taken = 0
     for (args, options), dtype, with_gradient in itertools.product(CASES[operator.name], DTYPES, (False, True)):
