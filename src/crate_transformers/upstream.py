@@ -10,7 +10,98 @@ Names are loaded when they are first used: some pull in the whole Trainer, or th
 
 import importlib
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names, for static readers
+    from transformers.cache_utils import DynamicLayer as DynamicLayer
+    from transformers.cache_utils import StaticLayer as StaticLayer
+    from transformers.image_utils import (
+        IMAGENET_DEFAULT_MEAN as IMAGENET_DEFAULT_MEAN,
+    )
+    from transformers.image_utils import (
+        IMAGENET_DEFAULT_STD as IMAGENET_DEFAULT_STD,
+    )
+    from transformers.image_utils import (
+        PILImageResampling as PILImageResampling,
+    )
+    from transformers.integrations import INTEGRATION_TO_CALLBACK as INTEGRATION_TO_CALLBACK
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward as sdpa_attention_forward
+    from transformers.masking_utils import (
+        create_bidirectional_mask as create_bidirectional_mask,
+    )
+    from transformers.masking_utils import (
+        create_causal_mask as create_causal_mask,
+    )
+    from transformers.masking_utils import (
+        sdpa_mask as sdpa_mask,
+    )
+    from transformers.modeling_layers import GradientCheckpointingLayer as GradientCheckpointingLayer
+    from transformers.modeling_outputs import (
+        BaseModelOutput as BaseModelOutput,
+    )
+    from transformers.modeling_outputs import (
+        BaseModelOutputWithPooling as BaseModelOutputWithPooling,
+    )
+    from transformers.modeling_outputs import (
+        BaseModelOutputWithPoolingAndCrossAttentions as BaseModelOutputWithPoolingAndCrossAttentions,
+    )
+    from transformers.modeling_outputs import (
+        CausalLMOutputWithPast as CausalLMOutputWithPast,
+    )
+    from transformers.modeling_outputs import (
+        ImageClassifierOutput as ImageClassifierOutput,
+    )
+    from transformers.modeling_outputs import (
+        MaskedLMOutput as MaskedLMOutput,
+    )
+    from transformers.modeling_outputs import (
+        MultipleChoiceModelOutput as MultipleChoiceModelOutput,
+    )
+    from transformers.modeling_outputs import (
+        QuestionAnsweringModelOutput as QuestionAnsweringModelOutput,
+    )
+    from transformers.modeling_outputs import (
+        SequenceClassifierOutput as SequenceClassifierOutput,
+    )
+    from transformers.modeling_outputs import (
+        TokenClassifierOutput as TokenClassifierOutput,
+    )
+    from transformers.pipelines import PIPELINE_REGISTRY as PIPELINE_REGISTRY
+    from transformers.pipelines.base import ChunkPipeline as ChunkPipeline
+    from transformers.trainer import TRAINER_STATE_NAME as TRAINER_STATE_NAME
+    from transformers.trainer_callback import PrinterCallback as PrinterCallback
+    from transformers.trainer_callback import TrainerState as TrainerState
+    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR as PREFIX_CHECKPOINT_DIR
+    from transformers.utils import ModelOutput as ModelOutput
+    from transformers.utils.generic import (
+        TransformersKwargs as TransformersKwargs,
+    )
+    from transformers.utils.generic import (
+        can_return_tuple as can_return_tuple,
+    )
+    from transformers.utils.generic import (
+        merge_with_config_defaults as merge_with_config_defaults,
+    )
+    from transformers.utils.output_capturing import (
+        _CAN_RECORD_REGISTRY as _CAN_RECORD_REGISTRY,
+    )
+    from transformers.utils.output_capturing import (
+        OutputRecorder as OutputRecorder,
+    )
+    from transformers.utils.output_capturing import (
+        capture_outputs as capture_outputs,
+    )
+    from transformers.utils.output_capturing import (
+        maybe_install_capturing_hooks as maybe_install_capturing_hooks,
+    )
+    from transformers.utils.output_capturing import (
+        recursively_install_hooks as recursively_install_hooks,
+    )
+
+    CACHE: str
+    IMAGE_KEYWORDS: frozenset[str]
+    TEXT_KEYWORDS: frozenset[str]
+
 
 _BOTH = "5.17 to 5.24"  # the oldest and the newest version that the metadata allow
 

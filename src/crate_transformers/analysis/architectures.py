@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import UserError
+from ..models.modeling_base import output_of
 from ..upstream import _CAN_RECORD_REGISTRY, OutputRecorder, maybe_install_capturing_hooks, recursively_install_hooks
 
 
@@ -171,9 +172,7 @@ _INSTALLED = "_output_capturing_hooks_installed"  # transformers' mark on a mode
 @contextmanager
 def declared(model: PreTrainedModel, architecture: Architecture) -> Iterator[None]:
     """Let a model record the extra tensors of its architecture, by `output_<name>=True`, within the scope."""
-    recorders = {
-        name: OutputRecorder(target_class=None, class_name=suffix) for name, suffix in architecture.recorders.items()
-    }
+    recorders = {name: output_of(suffix) for name, suffix in architecture.recorders.items()}
     # hidden_states may end with the final norm's output: a layer's own is recorded beside it
     recorders["layer_outputs"] = OutputRecorder(type(architecture.layers(model)[0]))
     registry, key = _CAN_RECORD_REGISTRY, str(model.__class__)

@@ -115,7 +115,7 @@ class CrateConfig(PreTrainedConfig):
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
 
-    def __post_init__(self, **kwargs: Any):
+    def __post_init__(self, **kwargs: Any) -> None:
         check_labels(self, kwargs.get("num_labels"))
         resolve_head_dim(self)
         if self.position_offset is None:
@@ -123,13 +123,14 @@ class CrateConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.validate_architecture()  # here, so that it raises a plain ValueError
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Raise ValueError where sizes do not fit each other."""
         check_layer(self)
         check_positive(self, "vocab_size", "max_position_embeddings")
         check_not_negative(self, "initializer_range")
         if self.classifier_dropout is not None:
             check_probability(self, "classifier_dropout")
+        assert self.position_offset is not None  # filled in after construction
         if self.type_vocab_size < 0 or self.position_offset < 0:
             raise UserError(
                 f"type_vocab_size and position_offset must be >= 0, got {self.type_vocab_size} and "

@@ -42,18 +42,19 @@ class CrateMAEConfig(CrateImageConfig):
     initializer_range: float = 0.02
     ista_lambda: float | int = 0.5
 
-    def __post_init__(self, **kwargs: Any):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.decoder_num_hidden_layers is None:
             self.decoder_num_hidden_layers = self.num_hidden_layers
         if self.decoder_num_attention_heads is None:
             self.decoder_num_attention_heads = self.num_attention_heads
         super().__post_init__(**kwargs)
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Raise ValueError where sizes do not fit each other."""
         super().validate_architecture()
         check_positive(self, "decoder_num_hidden_layers", "decoder_num_attention_heads")
         check_not_negative(self, "initializer_range")
+        assert self.decoder_num_attention_heads is not None  # filled in after construction
         if self.hidden_size % self.decoder_num_attention_heads:
             raise UserError(
                 f"hidden_size ({self.hidden_size}) is not a multiple of decoder_num_attention_heads "

@@ -57,7 +57,7 @@ class CrateVisionConfig(CrateImageConfig):
     embedding_dropout_prob: float | int = 0.0
     ista_lambda: float | int = 0.1
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Raise UserError where sizes do not fit each other, or a patch has nothing that its LayerNorm would leave."""
         super().validate_architecture()
         height, width = as_pair(self.patch_size)

@@ -35,7 +35,7 @@ class CrateImageConfig(PreTrainedConfig):
     dictionary_ratio: int = 1
     tie_dictionary: bool = True
 
-    def __post_init__(self, **kwargs: Any):
+    def __post_init__(self, **kwargs: Any) -> None:
         check_labels(self, kwargs.get("num_labels"))
         resolve_head_dim(self)
         if self.attention_output_projection is None:
@@ -43,7 +43,7 @@ class CrateImageConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.validate_architecture()  # here, so that it raises a plain ValueError
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Raise ValueError where sizes do not fit each other."""
         check_layer(self)
         check_patches(self)

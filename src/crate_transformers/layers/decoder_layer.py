@@ -17,7 +17,7 @@ from transformers import initialization as init
 from ..ops import linear
 from ..upstream import GradientCheckpointingLayer
 from .block import Block
-from .compression import SubspaceAttention
+from .compression import OperatorStep, SubspaceAttention
 from .normalized_linear import NormalizedLinear
 
 
@@ -40,24 +40,16 @@ class LinearDictionary(Block):
         return NormalizedLinear(self.norm, self.weight)
 
 
-class Expansion(Block):
+class Expansion(OperatorStep):
     """The anti-parallel of compression: Y_next = X - MSSA(LN(X))."""
 
     def __init__(self, config: PreTrainedConfig, layer_idx: int = 0):
-        super().__init__()
         heads = config.decoder_num_attention_heads
-        self.norm: nn.Module = nn.LayerNorm(config.hidden_size, eps=config.block_layer_norm_eps)
-        self.attention = SubspaceAttention(config, layer_idx, heads, config.hidden_size // heads)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        super().__init__(config, SubspaceAttention(config, layer_idx, heads, config.hidden_size // heads))
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         compressed, _ = self.attention(self.norm(hidden_states), **kwargs)
         return hidden_states - self.dropout(compressed)
-
-    def folded(self) -> nn.Module:
-        if self.attention.fold(self.norm):
-            self.norm = nn.Identity()
-        return self
 
 
 class CrateDecoderLayer(GradientCheckpointingLayer):

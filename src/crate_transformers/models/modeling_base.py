@@ -160,5 +160,6 @@ __all__ = [
     "check_finite",
     "check_labels",
     "num_labels_of",
+    "output_of",
     "pass_on_records",
 ]

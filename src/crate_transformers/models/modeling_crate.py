@@ -401,7 +401,7 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
         # d^3 products once, against d^2 weights that each new token need not read: even at about d / 32 tokens
         pays = new_tokens >= self.config.hidden_size // 16
         with kept_step_matrices(self) if pays else nullcontext():
-            return super().generate(inputs, generation_config, *args, **kwargs)  # type: ignore[misc]
+            return super().generate(inputs, generation_config, *args, **kwargs)
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
         # transformers counts from zero; our position ids are rows of the table

@@ -45,7 +45,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     _load_feature_extractor = False
     _load_tokenizer = True
 
-    def __call__(self, inputs: Any = None, question: Any = None, context: Any = None, **options: Any):
+    def __call__(self, inputs: Any = None, question: Any = None, context: Any = None, **options: Any) -> Any:
         if inputs is None:
             inputs = {"question": question, "context": context}
             if isinstance(question, list) and isinstance(context, list):

@@ -3,6 +3,6 @@
 from .block import CompressionOperator
 from .cache import store_one_tensor
 from .mssa import SubspaceAttention
-from .step import Compression
+from .step import Compression, OperatorStep
 
-__all__ = ["Compression", "CompressionOperator", "SubspaceAttention", "store_one_tensor"]
+__all__ = ["Compression", "CompressionOperator", "OperatorStep", "SubspaceAttention", "store_one_tensor"]

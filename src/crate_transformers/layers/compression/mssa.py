@@ -45,7 +45,7 @@ class SubspaceAttention(CompressionOperator):
         self.attention_dropout = config.attention_probs_dropout_prob
         self.is_causal = getattr(config, "is_decoder", False)
         inner = self.num_heads * self.head_dim
-        self.subspaces: nn.Module = Linear(config.hidden_size, inner, bias=False)
+        self.subspaces: Linear | NormalizedLinear = Linear(config.hidden_size, inner, bias=False)
         self.output: nn.Module = nn.Identity()
         if config.attention_output_projection:
             self.output = Linear(inner, config.hidden_size, bias=config.attention_output_bias)

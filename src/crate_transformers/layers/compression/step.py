@@ -9,24 +9,37 @@ Shapes: B batch, N tokens, d hidden_size.
 [P1] arXiv 2306.01129.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from ...configuration.blocks import COMPRESSIONS, names_of_layers
 from ..block import Block
+from .block import CompressionOperator
 
 
-class Compression(Block):
-    """One step that compresses."""
+class OperatorStep(Block):
+    """A LayerNorm, an operator that mixes the tokens, dropout; subclasses say what is done with what they give."""
+
+    def __init__(self, config: PreTrainedConfig, operator: CompressionOperator):
+        super().__init__()
+        self.norm: nn.LayerNorm | nn.Identity = nn.LayerNorm(config.hidden_size, eps=config.block_layer_norm_eps)
+        self.attention = operator
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def folded(self) -> nn.Module:
+        if self.attention.fold(cast(nn.LayerNorm, self.norm)):
+            self.norm = nn.Identity()
+        return self
+
+
+class Compression(OperatorStep):
+    """One step that compresses, by the operator that the configuration names for this layer."""
 
     def __init__(self, config: PreTrainedConfig, layer_idx: int = 0):
-        super().__init__()
         name = names_of_layers(config.compression, config.num_hidden_layers)[layer_idx]
-        self.norm: nn.Module = nn.LayerNorm(config.hidden_size, eps=config.block_layer_norm_eps)
-        self.attention = COMPRESSIONS[name].load()(config, layer_idx)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        super().__init__(config, COMPRESSIONS[name].load()(config, layer_idx))
 
     def forward(self, hidden_states: Tensor, num_read: int | None = None, **kwargs: Any) -> Tensor:
         """Z_half (B, N, d) of Z (B, N, d); of the first num_read tokens alone, where that is given."""
@@ -36,10 +49,5 @@ class Compression(Block):
         compressed, _ = self.attention.mix_first(self.norm(hidden_states), num_read, **kwargs)
         return hidden_states[:, :num_read] + self.dropout(compressed)
 
-    def folded(self) -> nn.Module:
-        if self.attention.fold(self.norm):
-            self.norm = nn.Identity()
-        return self
 
-
-__all__ = ["Compression"]
+__all__ = ["Compression", "OperatorStep"]
