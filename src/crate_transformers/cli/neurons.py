@@ -30,9 +30,13 @@ def neurons(
     heads: Heads = None,
 ) -> None:
     """Show what makes the neurons of a sparsified layer fire, in context; set one and let the model write."""
-    from ..analysis.neurons import find_neurons, steer_and_generate
-    from ..analysis.output import page_html, write_bytes, write_csv
-    from ..analysis.text import neurons_html, steering_html
+    from ..analysis.neurons import find_neurons
+    from ..analysis.steering import steer_and_generate
+    from ..analysis.text import neurons_html
+    from ..files import write_bytes
+    from ..report.page import page_html
+    from ..report.tokens import steering_html
+    from ..report.writing import write_csv
     from . import looking
 
     if value is not None and not neuron:

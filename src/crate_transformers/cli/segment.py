@@ -33,7 +33,7 @@ def segment(
 ) -> None:
     """Segment images: masks of every head's attention, objects by MaskCut, overlays; with a truth, their scores."""
     from ..analysis.attention import segmentation_layer
-    from ..analysis.output import write_json
+    from ..report.writing import write_json
     from ..analysis.segmenting import SegmentationSettings
     from ..analysis.segmenting import segment as run
     from ..data import find_images
