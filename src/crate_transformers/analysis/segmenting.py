@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import UserError
@@ -68,7 +68,7 @@ class Segmented:
     heat: Tensor  # (K, rows, columns), the attention
 
 
-def segment_sample(model: Any, sample: Sample, settings: SegmentationSettings) -> Segmented:
+def segment_sample(model: nn.Module, sample: Sample, settings: SegmentationSettings) -> Segmented:
     """Masks of one picture.
 
     Raises:
@@ -182,7 +182,7 @@ class Segmentation:
 
 
 def segment(
-    model: Any,
+    model: nn.Module,
     samples: Iterable[Sample],
     output: str | Path,
     settings: SegmentationSettings | None = None,

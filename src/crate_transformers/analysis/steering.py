@@ -17,7 +17,7 @@ from .neurons import check_neuron
 
 
 @contextmanager
-def steered(model: Any, layer: int, neurons: Mapping[int, float]) -> Iterator[None]:
+def steered(model: nn.Module, layer: int, neurons: Mapping[int, float]) -> Iterator[None]:
     """Within the scope, a layer's neurons have the given values on every token.
 
     Args:
