@@ -37,8 +37,13 @@ from crate_transformers.analysis import (
     patch_features,
     resize_masks,
 )
-from crate_transformers.analysis.figures import PALETTE, attention_figure, layers_figure, to_pictures
-from crate_transformers.analysis.output import Plate, write_bytes, write_json
+from crate_transformers.files import write_bytes
+from crate_transformers.report.colors import PALETTE
+from crate_transformers.report.layers import layers_figure
+from crate_transformers.report.patches import attention_figure
+from crate_transformers.report.pictures import to_pictures
+from crate_transformers.report.plates import Plate
+from crate_transformers.report.writing import write_json
 from crate_transformers.training import load_recipe, train
 
 RECIPE = Path(__file__).with_suffix(".yaml")

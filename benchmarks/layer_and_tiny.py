@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from crate_transformers import CrateForImageClassification, CrateVisionConfig
-from crate_transformers.analysis.output import write_json
 from crate_transformers.bench import interleave, ratio
 from crate_transformers.bench.machine import describe_machine, load_average
 from crate_transformers.bench.public_formulation import from_library
+from crate_transformers.report.writing import write_json
 
 
 def inference(run: Callable[[Tensor], Tensor], inputs: Tensor) -> Callable[[], None]:

@@ -21,13 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crate_transformers import CrateVisionConfig
-from crate_transformers.analysis.output import write_bytes, write_json
 from crate_transformers.bench import interleave
 from crate_transformers.bench.contenders import Case, build
 from crate_transformers.bench.machine import describe_machine, load_average, matrix_product
+from crate_transformers.files import write_bytes
 from crate_transformers.layers.attention_names import sdpa_attention
 from crate_transformers.ops import linear, rectified_linear
 from crate_transformers.ops.ista.descent_matrix import descent_matrix
+from crate_transformers.report.writing import write_json
 
 TOKENS = 197
 

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from transformers import AutoImageProcessor, AutoModel
 
-from crate_transformers.analysis.output import write_bytes, write_json
 from crate_transformers.data import EvaluationTransform, KeyedImages, load_image_source
+from crate_transformers.files import write_bytes
+from crate_transformers.report.writing import write_json
 from crate_transformers.training import load_recipe, train
 from crate_transformers.training.probes import layer_features, probe_features, summary
 

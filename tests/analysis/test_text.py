@@ -6,7 +6,8 @@ from small_models import baseline, text_model, vision_model
 
 from crate_transformers.analysis import find_neurons, inspect_text, steer_and_generate, steered, token_attention, trace
 from crate_transformers.analysis.neurons import NO_TOKEN
-from crate_transformers.analysis.text import attention_html, neurons_html, steering_html
+from crate_transformers.analysis.text import neurons_html
+from crate_transformers.report.tokens import attention_html, steering_html
 
 
 class Words:

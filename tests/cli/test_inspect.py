@@ -157,7 +157,7 @@ def test_bad_neurons_and_models_are_named(crate, digits_model, text_model_folder
 
 def test_memory_does_not_grow_with_the_data(digits_model, tmp_path):
     from crate_transformers.analysis import measure_layers
-    from crate_transformers.cli.looking import open_model
+    from crate_transformers.evaluation.opening import open_model
 
     model = open_model(str(digits_model))
     alive: list = []

@@ -1,4 +1,4 @@
-"""The white box: what every layer of a model does, as traces, measures, maps, masks and figures.
+"""The white box: what every layer of a model does, as traces, measures, maps, masks and studies.
 
 Names are loaded when they are first used, so that drawing libraries stay off the import path.
 """
@@ -14,9 +14,11 @@ _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("ObjectMasks", "mask_cut"), "maskcut"),
     **dict.fromkeys(("attention_masks", "resize_masks"), "segmentation"),
     **dict.fromkeys(("BestHeadIoU", "BestMaskIoU", "average_precision", "iou", "objects_of"), "scores"),
-    **dict.fromkeys(("Neurons", "find_neurons", "steer_and_generate", "steered"), "neurons"),
-    **dict.fromkeys(("TokenAttention", "inspect_text", "token_attention"), "text"),
-    **dict.fromkeys(("Inspection", "inspect_model"), "inspection"),
+    **dict.fromkeys(("Neurons", "find_neurons"), "neurons"),
+    **dict.fromkeys(("steer_and_generate", "steered"), "steering"),
+    **dict.fromkeys(("TokenAttention", "token_attention"), "text"),
+    **dict.fromkeys(("Study", "StudyOptions", "study_model"), "study"),
+    **dict.fromkeys(("Inspection", "inspect_model", "inspect_text"), "inspection"),
     **dict.fromkeys(("Sample", "SegmentationSettings", "segment", "segment_sample"), "segmenting"),
     **dict.fromkeys(("block_norms", "coherence"), "subspaces"),
 }

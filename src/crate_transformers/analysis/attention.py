@@ -5,10 +5,9 @@ Shapes: B batch, L layers, K heads, (rows, columns) the patch grid, the class to
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from .architectures import architecture_of, backbone_of
@@ -49,13 +48,13 @@ def resolve_layer(layer: int, num_layers: int) -> int:
     return layer % num_layers
 
 
-def num_layers_of(model: Any) -> int:
+def num_layers_of(model: nn.Module) -> int:
     """Number of layers of a model's backbone."""
     backbone = backbone_of(model)
     return len(architecture_of(backbone).layers(backbone))
 
 
-def segmentation_layer(model: Any, layer: int | None) -> int:
+def segmentation_layer(model: nn.Module, layer: int | None) -> int:
     """The layer to read: the one given, else the second-to-last, which the papers take.
 
     Source: arXiv 2308.16271, section 4.
@@ -77,7 +76,7 @@ def _query_index(query: str | tuple[int, int], grid: tuple[int, int]) -> int:
 
 
 def attention_maps(
-    model: Any,
+    model: nn.Module,
     images: Tensor,
     layers: Sequence[int] | None = None,
     query: str | tuple[int, int] = "cls",

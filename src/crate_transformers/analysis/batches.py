@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H x W pixels, T tokens.
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,6 +30,36 @@ def as_arguments(inputs: Tensor | Mapping[str, Any]) -> dict[str, Tensor]:
     )
 
 
+def _stream(inputs: ModelInputs) -> Iterable[Any]:
+    return [inputs] if isinstance(inputs, Tensor | Mapping) else inputs
+
+
+@dataclass
+class FirstSamples:
+    """Inputs as they are, once, whose first samples are kept on the way.
+
+    Attributes:
+        inputs: what is passed on. wanted: how many samples to keep.
+        kept: their tensors by name, (n, ...), batch by batch; filled while this is gone through.
+    """
+
+    inputs: ModelInputs
+    wanted: int
+    kept: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in _stream(self.inputs):
+            missing = self.wanted - sum(len(next(iter(batch.values()))) for batch in self.kept)
+            if missing > 0:
+                self.kept.append({name: value[:missing].clone() for name, value in as_arguments(item).items()})
+            yield item
+
+    def of(self, name: str) -> Tensor | None:
+        """The kept samples of one input, such as "pixel_values"; None where there is none."""
+        found = [batch[name] for batch in self.kept if name in batch]
+        return torch.cat(found) if found else None
+
+
 def model_batches(model: PreTrainedModel, inputs: ModelInputs, batch_size: int) -> Iterator[dict[str, Tensor]]:
     """Cut inputs into batches of at most `batch_size` samples, on the model's device, with arguments that it takes.
 
@@ -42,9 +73,8 @@ def model_batches(model: PreTrainedModel, inputs: ModelInputs, batch_size: int) 
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}")
     taken = set(inspect.signature(model.forward).parameters) - {"labels"}
-    stream: Iterable[Any] = [inputs] if isinstance(inputs, Tensor | Mapping) else inputs
     num_samples = 0
-    for item in stream:
+    for item in _stream(inputs):
         arguments = {name: value for name, value in as_arguments(item).items() if name in taken}
         if not arguments:
             raise UserError(f"{type(model).__name__} takes none of the given inputs: expected {model.main_input_name}")
@@ -63,4 +93,4 @@ def _on(model: PreTrainedModel, value: Tensor) -> Tensor:
     return value.to(model.dtype) if value.is_floating_point() else value
 
 
-__all__ = ["ModelInputs", "as_arguments", "model_batches"]
+__all__ = ["FirstSamples", "ModelInputs", "as_arguments", "model_batches"]

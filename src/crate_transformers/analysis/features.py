@@ -4,11 +4,10 @@ Shapes: B batch, K heads, p head_dim, (rows, columns) the patch grid, P = rows *
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from .attention import segmentation_layer
@@ -25,7 +24,7 @@ class PatchFeatures:
 
 
 def patch_features(
-    model: Any, images: Tensor, layer: int | None = None, head: int | None = None, batch_size: int = 16
+    model: nn.Module, images: Tensor, layer: int | None = None, head: int | None = None, batch_size: int = 16
 ) -> PatchFeatures:
     """Projections W = U^T LN(Z) of the patch tokens, all heads side by side, or one.
 

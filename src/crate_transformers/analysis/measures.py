@@ -18,16 +18,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from ..objective import coding_rate, normalize_tokens, sparsity
 from ..objective.coding_rate import RateMode
-from .architectures import Architecture, architecture_of, backbone_of, unwrap
+from .architectures import architecture_of, backbone_of, unwrap
 from .batches import ModelInputs
+from .gathering import gather
 from .statistics import RunningMoments
 from .subspaces import block_norms, coherence
-from .tracing import LayerTrace, Trace, trace_batches
+from .tracing import LayerTrace, Trace
 
 PER_SAMPLE = ("coding_rate", "rate", "rate_reduction", "sparse_rate_reduction", "nonzero_fraction")
 
@@ -114,17 +115,25 @@ def _rate_inputs(layer: LayerTrace, weight: Tensor, heads: int, mode: RateMode) 
     return layer.get("half_tokens"), projections.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _sample_measures(
-    trace: Trace, index: int, weight: Tensor, heads: int, mode: RateMode, epsilon: float, sparsity_weight: float
-) -> Tensor:
-    """The columns PER_SAMPLE of one layer, (B, 5)."""
+@dataclass(frozen=True)
+class _How:
+    """How a layer is measured: see `measure_layers`. heads: K of the measured part."""
+
+    mode: RateMode
+    epsilon: float
+    sparsity_weight: float
+    heads: int
+
+
+def _sample_measures(trace: Trace, index: int, weight: Tensor, how: _How) -> Tensor:
+    """The columns PER_SAMPLE of one layer, (B, 5); weight: its U^T (K p, d)."""
     layer = trace.layers[index]
     # unit tokens are tame; raw ones can be long and of low rank, where float32 loses the 1 of I + G
-    dtype = torch.float64 if mode == "paper" and weight.device.type != "mps" else torch.float32
+    dtype = torch.float64 if how.mode == "paper" and weight.device.type != "mps" else torch.float32
     tokens, projections = (
-        t.to(dtype, memory_format=torch.contiguous_format) for t in _rate_inputs(layer, weight, heads, mode)
+        t.to(dtype, memory_format=torch.contiguous_format) for t in _rate_inputs(layer, weight, how.heads, how.mode)
     )
-    if mode == "official":
+    if how.mode == "official":
         tokens, projections = normalize_tokens(tokens), normalize_tokens(projections)
     codes = layer.get("tokens_out" if layer.codes is None else "codes")
     fraction, entries = sparsity(codes), torch.tensor(float(codes.shape[-2] * codes.shape[-1]), device=codes.device)
@@ -136,24 +145,91 @@ def _sample_measures(
         tokens, projections = tokens * real * factor, projections * (real * factor)[:, None]
         entries = count * codes.shape[-1]
         fraction = ((codes != 0) & trace.is_token[..., None]).sum(dim=(1, 2)) / entries
-    compressed, rate = _rates(tokens, projections, epsilon, index)
+    compressed, rate = _rates(tokens, projections, how.epsilon, index)
     reduction = rate - compressed
-    columns = (compressed, rate, reduction, reduction - sparsity_weight * fraction * entries, fraction)
+    columns = (compressed, rate, reduction, reduction - how.sparsity_weight * fraction * entries, fraction)
     return torch.stack([column.double() for column in columns], dim=-1)
 
 
-def _weights(model: Any, part: str) -> tuple[list[Tensor], int, Architecture]:
+def _weights(model: nn.Module, part: str) -> tuple[list[Tensor], int]:
+    """(U^T (K p, d) of every layer, K) of a part of a model."""
     backbone = backbone_of(model)
     architecture = architecture_of(backbone, part)
     recorded = getattr(unwrap(model), "decoder", None) if part == "decoder" else backbone
     if recorded is None:
         raise UserError(f"{type(unwrap(model)).__name__} has no decoder: load it as CrateMAEForPreTraining")
     heads = getattr(backbone.config, architecture.heads_field)
-    return [architecture.subspaces(layer).detach() for layer in architecture.layers(recorded)], heads, architecture
+    return [architecture.subspaces(layer).detach() for layer in architecture.layers(recorded)], heads
+
+
+class LayerMeter:
+    """Gathers the measures of every layer from traces of a model, batch by batch; arguments as in `measure_layers`.
+
+    Raises:
+        ValueError: an unknown mode, model or part.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mode: RateMode = "official",
+        *,
+        epsilon: float = 0.1,
+        sparsity_weight: float | None = None,
+        part: str = "encoder",
+    ) -> None:
+        if mode not in ("official", "paper"):
+            raise UserError(f"mode must be 'official' or 'paper', got {mode!r}")
+        self._weights, heads = _weights(model, part)
+        config = backbone_of(model).config
+        if sparsity_weight is None:
+            sparsity_weight = float(getattr(config, "ista_lambda", 0.1))
+        self._how = _How(mode, epsilon, sparsity_weight, heads)
+        self._model, self._model_type, self._part = type(unwrap(model)).__name__, config.model_type, part
+        self._moments = RunningMoments()
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """What the traces must hold."""
+        read = ("compression_inputs", "projections") if self._how.mode == "official" else ("half_tokens",)
+        return (*read, "codes", *(("tokens",) if self._part == "decoder" else ()))
+
+    def update(self, trace: Trace) -> None:
+        """Take in a batch.
+
+        Raises:
+            ValueError: values that are not finite.
+        """
+        with torch.no_grad():
+            layers = [_sample_measures(trace, i, weight, self._how) for i, weight in enumerate(self._weights)]
+        self._moments.update(torch.stack(layers, dim=1))  # (B, L, 5)
+
+    def result(self) -> LayerMeasures:
+        """The measures of all samples so far."""
+        moments = self._moments
+        mean, bessel, population = torch.as_tensor(moments.mean), moments.std(bessel=True), moments.std(bessel=False)
+        columns: dict[str, tuple[float, ...]] = {}
+        for index, name in enumerate(PER_SAMPLE):
+            std = population if name == "nonzero_fraction" else bessel
+            columns[f"{name}_mean"] = tuple(mean[:, index].tolist())
+            columns[f"{name}_std"] = tuple(std[:, index].tolist())
+        norms = [block_norms(weight, self._how.heads) for weight in self._weights]
+        return LayerMeasures(
+            model=self._model,
+            model_type=self._model_type,
+            part=self._part,
+            mode=self._how.mode,
+            epsilon=self._how.epsilon,
+            sparsity_weight=self._how.sparsity_weight,
+            num_samples=moments.count,
+            **columns,
+            subspace_coherence=tuple(coherence(norm) for norm in norms),
+            subspace_block_norms=tuple(tuple(map(tuple, norm.tolist())) for norm in norms),
+        )
 
 
 def measure_layers(
-    model: Any,
+    model: nn.Module,
     inputs: ModelInputs | Mapping[str, Any],
     mode: RateMode = "official",
     *,
@@ -189,41 +265,9 @@ def measure_layers(
 
     Source: arXiv 2306.01129, section 3.2 and its figures of layer-wise measures.
     """
-    if mode not in ("official", "paper"):
-        raise UserError(f"mode must be 'official' or 'paper', got {mode!r}")
-    weights, heads, _ = _weights(model, part)
-    config = backbone_of(model).config
-    if sparsity_weight is None:
-        sparsity_weight = float(getattr(config, "ista_lambda", 0.1))
-    records = ("compression_inputs", "projections") if mode == "official" else ("half_tokens",)
-    records = (*records, "codes", *(("tokens",) if part == "decoder" else ()))
-    moments = RunningMoments()
-    for batch in trace_batches(model, inputs, records, part=part, batch_size=batch_size):
-        with torch.no_grad():
-            layers = [
-                _sample_measures(batch, index, weight, heads, mode, epsilon, sparsity_weight)
-                for index, weight in enumerate(weights)
-            ]
-        moments.update(torch.stack(layers, dim=1))  # (B, L, 5)
-    mean, bessel, population = torch.as_tensor(moments.mean), moments.std(bessel=True), moments.std(bessel=False)
-    columns: dict[str, tuple[float, ...]] = {}
-    for index, name in enumerate(PER_SAMPLE):
-        std = population if name == "nonzero_fraction" else bessel
-        columns[f"{name}_mean"] = tuple(mean[:, index].tolist())
-        columns[f"{name}_std"] = tuple(std[:, index].tolist())
-    norms = [block_norms(weight, heads) for weight in weights]
-    return LayerMeasures(
-        model=type(unwrap(model)).__name__,
-        model_type=config.model_type,
-        part=part,
-        mode=mode,
-        epsilon=epsilon,
-        sparsity_weight=sparsity_weight,
-        num_samples=moments.count,
-        **columns,
-        subspace_coherence=tuple(coherence(norm) for norm in norms),
-        subspace_block_norms=tuple(tuple(map(tuple, norm.tolist())) for norm in norms),
-    )
+    meter = LayerMeter(model, mode, epsilon=epsilon, sparsity_weight=sparsity_weight, part=part)
+    gather(model, inputs, [meter], part=part, batch_size=batch_size)
+    return meter.result()
 
 
-__all__ = ["LayerMeasures", "measure_layers"]
+__all__ = ["LayerMeasures", "LayerMeter", "measure_layers"]

@@ -1,4 +1,4 @@
-"""Neurons of a sparsified layer: which tokens make them fire, how sparse and selective they are, what setting one does.
+"""Neurons of a sparsified layer: which tokens make them fire, how sparse and selective they are.
 
 A neuron is one entry of the layer's code: a coordinate of ISTA's output, an atom of an over-complete dictionary, a
 hidden unit of a baseline's MLP. It fires where its value is > 0.
@@ -12,8 +12,6 @@ Shapes: B batch, N tokens of a sequence, m neurons, k examples a neuron, c token
 Source of the selectivity: Vinje and Gallant (2000), "lifetime sparseness".
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .architectures import architecture_of, backbone_of
 from .attention import num_layers_of, resolve_layer
 from .batches import ModelInputs
-from .tracing import trace_batches
+from .gathering import gather
+from .tracing import Trace
 
 NO_TOKEN = -1
 
@@ -98,8 +96,84 @@ def _windows(input_ids: Tensor, context: int) -> Tensor:
     return padded.unfold(1, 2 * context + 1, 1)
 
 
+class NeuronTally:
+    """Gathers what makes each neuron of a layer fire from traces of a text model, batch by batch.
+
+    Args:
+        layer: from 0. examples: k, >= 1. context: c, >= 0.
+
+    Raises:
+        ValueError: examples or context out of range.
+    """
+
+    records = ("codes",)
+
+    def __init__(self, layer: int, examples: int = 10, context: int = 8) -> None:
+        if examples < 1 or context < 0:
+            raise UserError(f"examples must be >= 1 and context >= 0, got {examples} and {context}")
+        self._layer, self._examples, self._context = layer, examples, context
+        self._count = 0
+        self._fired = self._total = self._squares = torch.zeros(())  # (m,), of all tokens so far
+        self._top, self._around = torch.zeros(()), torch.zeros(())  # (m, k), (m, k, 2 c + 1)
+
+    def update(self, trace: Trace) -> None:
+        """Take in a batch.
+
+        Raises:
+            ValueError: inputs without token ids.
+        """
+        codes, windows = self._tokens(trace)
+        if self._count == 0:
+            neurons = codes.shape[-1]
+            self._fired = self._total = self._squares = torch.zeros(neurons, dtype=torch.float64)
+            self._top = torch.zeros(neurons, self._examples)
+            self._around = torch.full((neurons, self._examples, windows.shape[-1]), NO_TOKEN)
+        self._count += len(codes)
+        self._fired = self._fired + (codes > 0).sum(dim=0)
+        self._total = self._total + codes.double().sum(dim=0)
+        self._squares = self._squares + codes.double().square().sum(dim=0)
+        self._keep_largest(codes, windows)
+
+    def _tokens(self, trace: Trace) -> tuple[Tensor, Tensor]:
+        """(values >= 0 (n, m), ids around (n, 2 c + 1)) of the n tokens of a batch, without padding."""
+        if "input_ids" not in trace.inputs:
+            raise UserError("neurons are shown by their tokens: this needs a text model and input_ids")
+        ids = trace.inputs["input_ids"].cpu()
+        codes = trace.layers[self._layer].get("codes").float().clamp(min=0).cpu()  # (B, N, m)
+        windows = _windows(ids, self._context)
+        if trace.is_token is not None:
+            real = trace.is_token.cpu()
+            windows = _windows(ids.masked_fill(~real, NO_TOKEN), self._context)
+            codes, windows = codes[real], windows[real]
+        return codes.reshape(-1, codes.shape[-1]), windows.reshape(-1, windows.shape[-1])
+
+    def _keep_largest(self, codes: Tensor, windows: Tensor) -> None:
+        values, places = codes.topk(min(self._examples, len(codes)), dim=0)  # (k, m)
+        top = torch.cat([self._top, values.T], dim=1)
+        around = torch.cat([self._around, windows[places.T]], dim=1)
+        order = top.sort(dim=1, descending=True, stable=True).indices[:, : self._examples]
+        self._top = top.gather(1, order)
+        self._around = around.gather(1, order[..., None].expand(-1, -1, around.shape[-1]))
+
+    def result(self) -> Neurons:
+        """The neurons on all tokens so far."""
+        count = self._count
+        mean, mean_square = self._total / count, self._squares / count
+        ratio = torch.where(mean_square > 0, mean.square() / mean_square.clamp(min=1e-300), 1.0)
+        selectivity = ((1 - ratio) / (1 - 1 / count)).clamp(0, 1) if count > 1 else torch.zeros_like(ratio)
+        return Neurons(
+            layer=self._layer,
+            num_tokens=count,
+            fire_fraction=(self._fired / count).float(),
+            mean_when_firing=(self._total / self._fired.clamp(min=1)).float(),
+            selectivity=selectivity.float(),
+            values=self._top,
+            contexts=self._around,
+        )
+
+
 def find_neurons(
-    model: Any,
+    model: nn.Module,
     inputs: ModelInputs,
     layer: int = -1,
     examples: int = 10,
@@ -116,117 +190,9 @@ def find_neurons(
     Raises:
         ValueError: a layer that does not exist; a model or inputs without token ids.
     """
-    layer = resolve_layer(layer, num_layers_of(model))
-    if examples < 1 or context < 0:
-        raise UserError(f"examples must be >= 1 and context >= 0, got {examples} and {context}")
-    count = 0
-    fired = total = squares = torch.zeros(())
-    top, around = torch.zeros(()), torch.zeros(())
-    for record in trace_batches(model, inputs, ("codes",), batch_size=batch_size):
-        if "input_ids" not in record.inputs:
-            raise UserError("neurons are shown by their tokens: this needs a text model and input_ids")
-        ids = record.inputs["input_ids"].cpu()
-        codes = record.layers[layer].get("codes").float().clamp(min=0).cpu()  # (B, N, m)
-        windows = _windows(ids, context)
-        if record.is_token is not None:
-            real = record.is_token.cpu()
-            windows = _windows(ids.masked_fill(~real, NO_TOKEN), context)
-            codes, windows = codes[real], windows[real]
-        codes, windows = codes.reshape(-1, codes.shape[-1]), windows.reshape(-1, windows.shape[-1])
-        if count == 0:
-            fired = total = squares = torch.zeros(codes.shape[-1], dtype=torch.float64)
-            top = torch.zeros(codes.shape[-1], examples)
-            around = torch.full((codes.shape[-1], examples, 2 * context + 1), NO_TOKEN)
-        count += len(codes)
-        fired = fired + (codes > 0).sum(dim=0)
-        total = total + codes.double().sum(dim=0)
-        squares = squares + codes.double().square().sum(dim=0)
-        values, places = codes.topk(min(examples, len(codes)), dim=0)  # (k, m)
-        merged = torch.cat([top, values.T], dim=1)
-        merged_around = torch.cat([around, windows[places.T]], dim=1)
-        order = merged.sort(dim=1, descending=True, stable=True).indices[:, :examples]
-        top = merged.gather(1, order)
-        around = merged_around.gather(1, order[..., None].expand(-1, -1, merged_around.shape[-1]))
-    mean, mean_square = total / count, squares / count
-    ratio = torch.where(mean_square > 0, mean.square() / mean_square.clamp(min=1e-300), 1.0)
-    selectivity = ((1 - ratio) / (1 - 1 / count)).clamp(0, 1) if count > 1 else torch.zeros_like(ratio)
-    return Neurons(
-        layer=layer,
-        num_tokens=count,
-        fire_fraction=(fired / count).float(),
-        mean_when_firing=(total / fired.clamp(min=1)).float(),
-        selectivity=selectivity.float(),
-        values=top,
-        contexts=around,
-    )
+    tally = NeuronTally(resolve_layer(layer, num_layers_of(model)), examples, context)
+    gather(model, inputs, [tally], batch_size=batch_size)
+    return tally.result()
 
 
-@contextmanager
-def steered(model: Any, layer: int, neurons: Mapping[int, float]) -> Iterator[None]:
-    """Within the scope, a layer's neurons have the given values on every token.
-
-    Args:
-        model: CRATE of any family, or a baseline. layer: from 0, negative from the end.
-        neurons: neuron -> its value; a sparse code is >= 0, but any number is set.
-
-    Raises:
-        ValueError: a layer or neuron that does not exist.
-
-    Example:
-        >>> from crate_transformers import CrateConfig, CrateForCausalLM
-        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", vocab_size=97, num_hidden_layers=2)).eval()
-        >>> with steered(model, -1, {5: 3.0}):
-        ...     ids = model.generate(torch.tensor([[1, 2]]), max_new_tokens=3, do_sample=False)
-        >>> ids.shape
-        torch.Size([1, 5])
-    """
-    backbone = backbone_of(model)
-    architecture = architecture_of(backbone)
-    layers = architecture.layers(backbone)
-    layer = resolve_layer(layer, len(layers))
-    width = architecture.code_width(layers[layer])
-    places = [check_neuron(neuron, width) for neuron in neurons]
-
-    def set_neurons(module: nn.Module, arguments: Any, code: Tensor) -> Tensor:
-        code = code.clone()
-        code[..., places] = torch.tensor([float(v) for v in neurons.values()], dtype=code.dtype, device=code.device)
-        return code
-
-    handle = architecture.coding(layers[layer]).register_forward_hook(set_neurons, prepend=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@torch.no_grad()
-def steer_and_generate(
-    model: Any, input_ids: Tensor, layer: int, neurons: Mapping[int, float], **generation: Any
-) -> tuple[Tensor, Tensor]:
-    """What a language model writes as it is, and with neurons set.
-
-    Args:
-        input_ids: (B, N). layer, neurons: as in `steered`. generation: arguments of `generate`, e.g. max_new_tokens;
-            the same random numbers are used for both.
-
-    Returns:
-        (as it is, steered), token ids (B, N + new) each.
-
-    Raises:
-        ValueError: a model that does not generate; a layer or neuron that does not exist.
-    """
-    if not hasattr(model, "generate") or not getattr(model, "can_generate", lambda: False)():
-        raise UserError(f"{type(model).__name__} does not generate text: load a causal language model")
-    seed = int(torch.randint(2**31, ()))
-
-    def run() -> Tensor:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return model.generate(input_ids.to(model.device), **generation).cpu()
-
-    plain = run()
-    with steered(model, layer, neurons):
-        return plain, run()
-
-
-__all__ = ["NO_TOKEN", "Neurons", "check_neuron", "find_neurons", "steer_and_generate", "steered"]
+__all__ = ["NO_TOKEN", "NeuronTally", "Neurons", "check_neuron", "find_neurons"]

@@ -3,7 +3,6 @@
 Shapes: C channels, H x W pixels of the picture, K heads, M objects.
 """
 
-import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import UserError
+from ..files import write_bytes
+from ..report.pictures import overlay, paint_masks, picture_sheet, png_bytes
+from ..report.plates import Plate
+from ..report.writing import write_arrays
 from .architectures import unwrap
 from .attention import attention_maps, segmentation_layer
 from .features import patch_features
-from .figures import overlay, paint_masks, picture_sheet
 from .maskcut import mask_cut
-from .output import Plate, write_arrays, write_bytes
 from .scores import BestHeadIoU, BestMaskIoU, average_precision, objects_of
 from .segmentation import attention_masks, resize_masks
 from .tracing import eager_attention
@@ -68,7 +68,7 @@ class Segmented:
     heat: Tensor  # (K, rows, columns), the attention
 
 
-def segment_sample(model: Any, sample: Sample, settings: SegmentationSettings) -> Segmented:
+def segment_sample(model: nn.Module, sample: Sample, settings: SegmentationSettings) -> Segmented:
     """Masks of one picture.
 
     Raises:
@@ -123,12 +123,6 @@ class SegmentationScores:
         return results
 
 
-def _png(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="png")
-    return buffer.getvalue()
-
-
 def label_map(masks: Tensor) -> np.ndarray:
     """Masks (M, H, W) as one (H, W) uint8 map, 0 where there is none and 1 + number of the mask; the first wins."""
     labels = np.zeros(masks.shape[-2:], dtype=np.uint8)
@@ -152,8 +146,8 @@ def write_segmented(folder: Path, sample: Sample, segmented: Segmented) -> list[
     )
     objects = paint_masks(sample.picture, segmented.objects.numpy())
     return [
-        write_bytes(folder / f"{sample.name}_maskcut.png", _png(label_map(segmented.objects))),
-        write_bytes(folder / f"{sample.name}_overlay.png", _png(objects)),
+        write_bytes(folder / f"{sample.name}_maskcut.png", png_bytes(label_map(segmented.objects))),
+        write_bytes(folder / f"{sample.name}_overlay.png", png_bytes(objects)),
         arrays,
     ]
 
@@ -188,7 +182,7 @@ class Segmentation:
 
 
 def segment(
-    model: Any,
+    model: nn.Module,
     samples: Iterable[Sample],
     output: str | Path,
     settings: SegmentationSettings | None = None,

@@ -9,10 +9,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..configuration.validation import as_pair
@@ -207,8 +207,67 @@ def _flags(records: tuple[str, ...], architecture: Architecture) -> dict[str, bo
     return {**flags, "output_layer_outputs": True} if "tokens" in wanted else flags
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """Which model is run, which part of it is recorded, and what.
+
+    whole: the model with its head. backbone: without. recorded: the part whose layers are read. flags: `_flags`.
+    """
+
+    whole: PreTrainedModel
+    backbone: PreTrainedModel
+    recorded: PreTrainedModel
+    architecture: Architecture
+    flags: dict[str, bool]
+
+    @classmethod
+    def of(cls, model: nn.Module, records: tuple[str, ...], part: str) -> "_Reading":
+        whole, backbone = unwrap(model), backbone_of(model)
+        architecture = architecture_of(backbone, part)
+        if part == "decoder" and not hasattr(whole, "decoder"):
+            raise UserError(f"{type(whole).__name__} has no decoder: load it as CrateMAEForPreTraining")
+        recorded = cast(PreTrainedModel, whole.decoder) if part == "decoder" else backbone
+        return cls(whole, backbone, recorded, architecture, _flags(records, architecture))
+
+    def run(self, arguments: dict[str, Tensor]) -> Trace:
+        """The trace of one batch."""
+        is_token = arguments.get("attention_mask")
+        grid = None
+        if "pixel_values" in arguments:
+            arguments, grid = _image_arguments(self.backbone, arguments)
+        with self._recording():
+            outputs = self._outputs(arguments)
+        num_layers = len(self.architecture.layers(self.recorded))
+        heads = getattr(self.backbone.config, self.architecture.heads_field)
+        return Trace(
+            layers=_layers(outputs, num_layers, heads, self.architecture),
+            is_token=None if is_token is None or is_token.ndim != 2 or is_token.bool().all() else is_token.bool(),
+            grid=grid,
+            inputs=arguments,
+        )
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Evaluation mode without gradients, with all that is recorded declared; afterwards as it was found."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(_evaluating(self.whole))
+            stack.enter_context(_with_fields(self.backbone.config, **self.architecture.needs))
+            stack.enter_context(declared(self.recorded, self.architecture))
+            if "output_attentions" in self.flags:
+                stack.enter_context(eager_attention(self.whole))
+            yield
+
+    def _outputs(self, arguments: dict[str, Tensor]) -> Any:
+        made = {flag: True for flag in self.flags if flag.removeprefix("output_") in recorded_names(self.recorded)}
+        if self.recorded is not self.backbone:
+            return self.recorded(self.backbone(**arguments).last_hidden_state, **made)
+        extra = {"use_cache": False} if "input_ids" in arguments or "inputs_embeds" in arguments else {}
+        return self.recorded(**arguments, **extra, **made)
+
+
 def trace_batches(
-    model: Any,
+    model: nn.Module,
     inputs: ModelInputs,
     records: tuple[str, ...] = RECORDS,
     *,
@@ -236,41 +295,12 @@ def trace_batches(
         >>> len(trace.layers), trace.layers[0].projections.shape
         (12, torch.Size([2, 6, 17, 64]))
     """
-    whole, backbone = unwrap(model), backbone_of(model)
-    architecture = architecture_of(backbone, part)
-    if part == "decoder" and not hasattr(whole, "decoder"):
-        raise UserError(f"{type(whole).__name__} has no decoder: load it as CrateMAEForPreTraining")
-    recorded: Any = whole.decoder if part == "decoder" else backbone
-    heads = getattr(backbone.config, architecture.heads_field)
-    num_layers = len(architecture.layers(recorded))
-    flags = _flags(tuple(records), architecture)
-    for arguments in model_batches(backbone, inputs, batch_size):
-        is_token = arguments.get("attention_mask")
-        grid = None
-        if "pixel_values" in arguments:
-            arguments, grid = _image_arguments(backbone, arguments)
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(_evaluating(whole))
-            stack.enter_context(_with_fields(backbone.config, **architecture.needs))
-            stack.enter_context(declared(recorded, architecture))
-            if "output_attentions" in flags:
-                stack.enter_context(eager_attention(whole))
-            extra = {"use_cache": False} if "input_ids" in arguments or "inputs_embeds" in arguments else {}
-            made = {flag: True for flag in flags if flag.removeprefix("output_") in recorded_names(recorded)}
-            if part == "decoder":
-                outputs = recorded(backbone(**arguments).last_hidden_state, **made)
-            else:
-                outputs = recorded(**arguments, **extra, **made)
-        yield Trace(
-            layers=_layers(outputs, num_layers, heads, architecture),
-            is_token=None if is_token is None or is_token.ndim != 2 or is_token.bool().all() else is_token.bool(),
-            grid=grid,
-            inputs=arguments,
-        )
+    reading = _Reading.of(model, tuple(records), part)
+    for arguments in model_batches(reading.backbone, inputs, batch_size):
+        yield reading.run(arguments)
 
 
-def trace(model: Any, inputs: ModelInputs, records: tuple[str, ...] = RECORDS, *, part: str = "encoder") -> Trace:
+def trace(model: nn.Module, inputs: ModelInputs, records: tuple[str, ...] = RECORDS, *, part: str = "encoder") -> Trace:
     """Run a model on one batch and record what every layer saw and made; arguments as in `trace_batches`.
 
     Raises:
@@ -282,4 +312,12 @@ def trace(model: Any, inputs: ModelInputs, records: tuple[str, ...] = RECORDS, *
     return traces[0]
 
 
-__all__ = ["RECORDS", "LayerTrace", "Trace", "eager_attention", "patch_grid", "trace", "trace_batches"]
+__all__ = [
+    "RECORDS",
+    "LayerTrace",
+    "Trace",
+    "eager_attention",
+    "patch_grid",
+    "trace",
+    "trace_batches",
+]

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..analysis.output import write_json
+from ..report.bars import slower_figure
+from ..report.writing import write_json
 from .contenders import Case, Work, build, cache_bytes
-from .figure import draw
 from .machine import describe_machine, load_average, matrix_product
 from .memory import peak_memory
 from .suites import Contest, contests_of
@@ -117,7 +117,7 @@ def run_suite(
         rows += run_contest(contest, 3 if quick else repetitions, 1 if quick else 2, budget)
         record |= {"load_average_after": load_average(), "rows": [asdict(row) for row in rows]}
         write_json(output / f"{suite}.json", record)  # a run cut short keeps what it measured
-    draw(rows, f"crate bench {suite}").savefig(output / f"{suite}.png", dpi=120, bbox_inches="tight")
+    slower_figure(rows, f"crate bench {suite}").savefig(output / f"{suite}.png", dpi=120, bbox_inches="tight")
     return rows
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UserError
+from .terminal import check_folder
 
 
 def bench(
@@ -31,8 +32,7 @@ def bench(
     """Measure speed, memory and operations, contenders side by side; ratios count, not seconds."""
     if repetitions < 1 or budget <= 0 or (threads is not None and threads < 1):
         raise UserError("--repetitions and --threads must be >= 1, --budget > 0")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file: name a folder")
+    check_folder(output)
     if threads is not None:  # before torch is loaded: after torch.set_num_threads its batched LU fails or hangs on the
         os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}  # CPU (pytorch issue 142815)
     import torch

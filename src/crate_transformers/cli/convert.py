@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError
-from .looking import Heads
 from .settings import parse_settings
+from .terminal import Heads
 
 
 def convert(

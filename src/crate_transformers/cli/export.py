@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError
-from .looking import Heads
+from .terminal import Heads, note
 
 
 def export(
@@ -27,10 +27,9 @@ def export(
         raise UserError(f"--output {output} is a folder: name the file to write")
     if output.exists() and not overwrite:
         raise UserError(f"{output} is there already: pass --overwrite to replace it")
-    from ..interop.export import export_model
-    from . import looking
+    from ..evaluation.exporting import export_source
 
-    exported = export_model(looking.open_model(model, heads).float(), output, format)  # type: ignore[arg-type]
+    exported = export_source(model, output, format, heads, note)  # type: ignore[arg-type]
     size = output.stat().st_size / 2**20
     typer.echo(f"{Path(model).name} written to {output} ({format}, {size:.1f} MiB; {exported})")
 

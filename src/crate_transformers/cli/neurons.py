@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError
-from .looking import Heads
+from .terminal import Heads, check_folder, note, with_progress
 
 
 def neurons(
@@ -30,11 +30,6 @@ def neurons(
     heads: Heads = None,
 ) -> None:
     """Show what makes the neurons of a sparsified layer fire, in context; set one and let the model write."""
-    from ..analysis.neurons import find_neurons, steer_and_generate
-    from ..analysis.output import page_html, write_bytes, write_csv
-    from ..analysis.text import neurons_html, steering_html
-    from . import looking
-
     if value is not None and not neuron:
         raise UserError("--value needs a --neuron to set")
     if value is None and prompt is not None:
@@ -43,35 +38,19 @@ def neurons(
         raise UserError(f"--value must be a finite number, got {value}")
     if count < 1 or tokens < 1:
         raise UserError(f"--count and --tokens must be >= 1, got {count} and {tokens}")
-    opened = looking.open_model(model, heads)
-    if opened.main_input_name != "input_ids":
-        raise UserError(f"{Path(model).name} reads {opened.main_input_name}, not text")
-    tokenizer = looking.tokenizer_of(model)
-    inputs = looking.text_inputs(opened, tokenizer, text, limit)
-    found = find_neurons(opened, looking.with_progress(inputs.batches, inputs.count, "reading"), layer)
-    chosen = [found.check(number) for number in neuron] if neuron else found.most_selective(count)
-    sections = [(f"Neurons of layer {found.layer}", neurons_html(found, tokenizer, chosen))]
-    if value is not None:
-        words = prompt or looking.read_text(text)[1][:60]
-        ids = tokenizer(words, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        settings = dict.fromkeys(chosen, value)
-        plain, steered = steer_and_generate(
-            opened,
-            ids,
-            found.layer,
-            settings,
-            max_new_tokens=tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
-        )
-        written = [tokenizer.decode(row[0, ids.shape[1] :]) for row in (plain, steered)]
-        sections.insert(0, ("Steering", steering_html(words, written[0], written[1], found.layer, settings)))
-        typer.echo(f"as it is: {written[0]!r}\nsteered:  {written[1]!r}")
-    facts = {"model": Path(model).name, "text": inputs.name, "tokens": found.num_tokens, "neurons": len(found)}
-    folder = looking.output_folder(output)
-    write_csv(folder / "neurons.csv", found.rows())
-    page = page_html(f"Neurons of layer {found.layer}", facts, sections)
-    write_bytes(folder / "neurons.html", page.encode())
+    folder = check_folder(output)
+    from ..evaluation.neurons import NeuronRequest, Steering, look_at_neurons
+
+    look = look_at_neurons(
+        NeuronRequest(model, text, layer, neuron or (), count, limit, heads),
+        folder,
+        None if value is None else Steering(value, prompt, tokens),
+        progress=with_progress,
+        say=note,
+    )
+    if look.steered is not None:
+        typer.echo(f"as it is: {look.steered.plain!r}\nsteered:  {look.steered.steered!r}")
+    found = look.neurons
     typer.echo(f"{len(found)} neurons of layer {found.layer}: neurons.csv and neurons.html in {folder}")
 
 

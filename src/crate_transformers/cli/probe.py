@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .looking import Heads
 from .settings import parse_settings
+from .terminal import Heads, note, one_by_one, output_folder
 
 
 def probe(
@@ -28,15 +28,15 @@ def probe(
     heads: Heads = None,
 ) -> None:
     """Freeze a model; accuracy of nearest neighbours and of a linear classifier on its features."""
+    from ..evaluation.opening import open_model, processor_of
     from ..training.probing import probe_model
-    from . import looking
 
-    opened = looking.open_model(model, heads)
-    processor = looking.processor_of(opened, model)
+    opened = open_model(model, heads, say=note)
+    processor = processor_of(opened, model)
     result = probe_model(
         opened,
         processor,
-        looking.output_folder(output),
+        output_folder(output),
         folder=model,
         source=data,
         settings=parse_settings(settings),
@@ -45,7 +45,7 @@ def probe(
         seeds=seeds,
         pool=pool,
         limit=limit,
-        progress=looking.one_by_one,
+        progress=one_by_one,
     )
     for row in result.rows:
         spread = f" +- {row['interval_95']:.4f}" if row["seeds"] > 1 else ""

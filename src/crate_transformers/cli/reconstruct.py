@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .looking import Heads
+from .terminal import Heads, note, output_folder
 
 
 def reconstruct(
@@ -22,12 +22,12 @@ def reconstruct(
     heads: Heads = None,
 ) -> None:
     """Mask and rebuild images of any shape: original, masked, reconstruction and composite side by side."""
+    from ..evaluation.opening import open_model, processor_of
     from ..training.reconstruction import rebuild_files
-    from . import looking
 
-    opened = looking.open_model(model, heads)
-    processor = looking.processor_of(opened, model)
-    folder = looking.output_folder(output)
+    opened = open_model(model, heads, say=note)
+    processor = processor_of(opened, model)
+    folder = output_folder(output)
     count = 0
     for name, error, hidden in rebuild_files(opened, processor, images, folder, mask_ratio, side, seed):
         count += 1

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..analysis import measure_layers
-from .figures import BLUE, ORANGE
+from ..report.colors import BLUE, ORANGE
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ..analysis.output import Plate, write_csv, write_json
 from ..data import EvaluationTransform, KeyedImages, LabelledImages, load_image_source
 from ..errors import UserError
+from ..report.colors import BLUE, ORANGE
+from ..report.plates import Plate
+from ..report.writing import write_csv, write_json
 from .evaluation import data_options, recipe_beside
-from .figures import BLUE, ORANGE
 from .probes import EMBEDDING, default_pool, layer_features, probe_features, summary
 
 

@@ -14,13 +14,13 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from ..analysis.figures import to_pictures
-from ..analysis.output import write_bytes
 from ..configuration.validation import as_pair
 from ..data import find_images, load_image
 from ..errors import UserError
+from ..files import write_bytes
 from ..layers import patchify, unpatchify
 from ..models.modeling_crate_mae import mask_of_noise
+from ..report.pictures import to_pictures
 
 COLUMNS = ("original", "masked", "reconstruction", "composite")
 GREY = 0.5  # of a hidden patch, between black and white

@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
+from ...report.sections import Section
 from ..recipe import Recipe
-from ..report import Section
 
 CACHE = "cache"  # the folder of a run that holds what can be made again
 

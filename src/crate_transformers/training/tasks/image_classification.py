@@ -13,10 +13,11 @@ from ...data import (
     KeyedImages,
 )
 from ...errors import UserError
+from ...report.confusion import confusion_matrix_figure
+from ...report.pictures import picture_grid_figure
+from ...report.sections import Section
 from ..build import build_model
-from ..figures import confusion_matrix_figure, picture_grid_figure
 from ..recipe import Recipe
-from ..report import Section
 from .image_task import ImageTask, spread
 
 

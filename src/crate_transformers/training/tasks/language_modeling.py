@@ -20,9 +20,9 @@ from ...data.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile
 from ...errors import UserError
 from ...files import user_path
 from ...models.inputs import open_tokenizer
+from ...report.sections import Section
 from ..build import build_model
 from ..recipe import Recipe
-from ..report import Section
 from .base import CACHE, Task
 
 _XZ_LIMIT = 64 << 20  # held-out bytes that are compressed for comparison

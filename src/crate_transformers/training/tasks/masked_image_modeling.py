@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoModelForPreTraining, TrainerCallback
 
-from ...analysis.output import write_bytes
 from ...configuration.validation import as_pair
 from ...data import (
     KeyedImages,
@@ -19,11 +18,12 @@ from ...data import (
     stack_items,
 )
 from ...errors import UserError
+from ...files import write_bytes
+from ...report.sections import Section
 from ..build import build_model
 from ..mirror import measure_mirror
 from ..recipe import Recipe
 from ..reconstruction import ConstantGuess, reconstruct, sheet
-from ..report import Section
 from .image_task import ImageTask, spread
 
 PICTURES = "reconstructions"

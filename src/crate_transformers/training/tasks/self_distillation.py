@@ -20,11 +20,11 @@ from ...data import (
 )
 from ...errors import UserError
 from ...models.self_distillation import SelfDistillation, pooled
+from ...report.pictures import picture_grid_figure, to_pictures
+from ...report.sections import Section
 from ..build import build_model
-from ..figures import picture_grid_figure
 from ..probes import knn_accuracy
 from ..recipe import DataOptions, Recipe, TrainOptions
-from ..report import Section
 from ..schedules import cosine_between
 from .image_task import ImageTask, spread
 
@@ -232,8 +232,6 @@ def _check(recipe: Recipe) -> None:
 
 
 def _picture(crop: Tensor, processor: Any) -> Any:
-    from ...analysis.figures import to_pictures
-
     return to_pictures(crop[None], processor.image_mean, processor.image_std)[0]
 
 

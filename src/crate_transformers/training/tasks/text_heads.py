@@ -21,9 +21,9 @@ from ...data.reading import as_text
 from ...data.text_parts import TextPart
 from ...data.tokens import train_tokenizer
 from ...errors import UserError
+from ...report.sections import Section
 from ..build import build_model
 from ..recipe import Recipe
-from ..report import Section
 from ..text_metrics import entity_f1, exact_match, matthews, token_f1
 from .base import Task
 from .language_modeling import load_tokenizer

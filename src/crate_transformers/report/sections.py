@@ -1,4 +1,4 @@
-"""report.html: one self-contained file of a run."""
+"""The sections of a page, and report.html: one self-contained file of a run."""
 
 import html
 import io
@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 import yaml
-from matplotlib.figure import Figure
 
-from ..analysis.output import data_uri, draw_as_written, page_html, table_html, write_bytes
+from ..files import write_bytes
+from .canvas import draw_as_written
+from .page import data_uri, page_html
+from .tables import table_html
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -23,12 +28,13 @@ class Section:
 
     title: str
     text: str = ""
-    figures: Sequence[Figure] = ()
+    figures: Sequence["Figure"] = ()
     table: Sequence[Mapping[str, Any]] = ()
     verbatim: str = ""
     details: list[str] = field(default_factory=list)
 
     def html(self) -> str:
+        """The section below its heading."""
         parts = [_paragraph(self.text)] if self.text else []
         if self.table:
             parts.append(table_html(self.table))
@@ -60,7 +66,7 @@ def _preformatted(text: str) -> str:
     return f"<pre style='white-space: pre-wrap'>{html.escape(text)}</pre>"
 
 
-def _figure(figure: Figure, title: str) -> str:
+def _figure(figure: "Figure", title: str) -> str:
     buffer = io.BytesIO()
     draw_as_written(figure)
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})

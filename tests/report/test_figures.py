@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from small_models import baseline, vision_model
 
-from crate_transformers import __version__
-from crate_transformers.analysis import inspect_model, measure_layers
-from crate_transformers.analysis.figures import layers_figure, overlay, paint_masks, picture_sheet, to_pictures
-from crate_transformers.analysis.output import Plate, page_html, table_html, write_bytes, write_json
+from crate_transformers.files import write_bytes
+from crate_transformers.report.page import page_html
+from crate_transformers.report.pictures import overlay, paint_masks, picture_sheet, to_pictures
+from crate_transformers.report.plates import Plate
+from crate_transformers.report.tables import table_html
+from crate_transformers.report.writing import write_json
 
 
 def test_pictures_come_back_from_tensors():
@@ -42,15 +43,6 @@ def test_overlays_follow_the_map():
     assert (painted[1, 2] != painted[2, 3]).any()  # a line around
 
 
-def test_the_figure_draws_the_measures(images):
-    measures = {"CRATE": measure_layers(vision_model(), images), "ViT": measure_layers(baseline("vit"), images)}
-    left, right = layers_figure(measures).axes
-    for axis, column in ((left, "coding_rate_mean"), (right, "nonzero_fraction_mean")):
-        for line, own in zip(axis.lines, measures.values(), strict=True):
-            assert line.get_ydata().tolist() == pytest.approx(getattr(own, column))
-    assert "nats" in left.get_ylabel()
-
-
 def test_a_plate_carries_its_caption(tmp_path):
     picture = np.zeros((4, 4, 3), dtype=np.uint8)
     plate = Plate("dots", picture_sheet([[picture, picture]], ["a", "b"]), "What, on <what>, $mode$.")
@@ -59,26 +51,6 @@ def test_a_plate_carries_its_caption(tmp_path):
     assert "What, on &lt;what&gt;" in svg.read_text()
     assert "&lt;what&gt;" in plate.html()
     assert plate.html().count("<figcaption>") == 1
-
-
-def test_an_inspection_says_what_on_what_and_by_which_version(images, tmp_path):
-    result = inspect_model(vision_model(), images, tmp_path, "paper", name="tiny", on="made-up images", num_pictures=2)
-    assert {path.name for path in result.files} == {path.name for path in tmp_path.iterdir()}
-    for plate in result.plates:
-        assert __version__ in plate.caption
-        assert "tiny" in plate.caption
-    assert "mode paper" in result.plates[0].caption
-    assert "4 samples of made-up images" in result.plates[0].caption
-    assert json.loads((tmp_path / "measures.json").read_text())["facts"]["samples"] == 4
-
-
-def test_an_inspection_tells_a_missing_layer_before_the_work(images, tmp_path):
-    def never():
-        raise AssertionError("the inputs were read")
-        yield
-
-    with pytest.raises(ValueError, match="no layer 2"):
-        inspect_model(vision_model(), never(), tmp_path, layer=2)
 
 
 def test_files_are_whole_or_absent(tmp_path):
@@ -106,3 +78,16 @@ def test_measuring_loads_no_drawing_library():
     subprocess.run([sys.executable, "-c", code], check=True)
     plain = "import sys, crate_transformers; assert not {'matplotlib', 'sklearn', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", plain], check=True)
+
+
+def test_no_drawing_library_is_loaded_before_a_figure_is_drawn():
+    code = """
+import importlib, pkgutil, sys
+import crate_transformers.report as report
+for module in pkgutil.iter_modules(report.__path__):
+    importlib.import_module(f"{report.__name__}.{module.name}")
+assert not {"matplotlib", "scipy.ndimage"} & set(sys.modules), "heavy"
+report.curves.curves_figure([{"step": 1, "loss": 2.0}])
+assert "matplotlib" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

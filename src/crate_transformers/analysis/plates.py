@@ -1,0 +1,101 @@
+"""The plates of a study: each figure with what it shows, on what, in which mode, by which version."""
+
+from collections.abc import Mapping
+
+from .. import __version__
+from ..report.layers import layers_figure, objective_figure, subspaces_figure
+from ..report.patches import attention_figure, components_figure, head_clusters_figure
+from ..report.plates import Plate
+from .measures import LayerMeasures
+from .picture_look import PictureLook
+
+HEADINGS = {
+    "layers": "Does each layer compress and sparsify?",
+    "objective": "The objective, layer by layer",
+    "subspaces": "How incoherent the subspaces are",
+    "attention": "Where the class token looks",
+    "attention_patch": "Where the chosen patch looks",
+    "heads": "Heads by what they answer to",
+    "components": "Components of the subspace features",
+}
+_MODES = {
+    "official": "the input of MSSA, each projected token scaled to unit length",
+    "paper": "Z_half, as it is",
+}
+
+
+def measure_plates(measures: Mapping[str, LayerMeasures], on: str) -> list[Plate]:
+    """The figures of layer-wise measures of one or several models."""
+    first = next(iter(measures.values()))
+    by = f"Mean and one standard deviation over {first.num_samples} samples of {on}; {', '.join(measures)}"
+    how = f"mode {first.mode} (on {_MODES[first.mode]}), epsilon {first.epsilon:g}; crate_transformers {__version__}"
+    plates = [
+        Plate(
+            "layers",
+            layers_figure(measures),
+            "Coding rate under the subspace codebooks, R^c, and fraction of non-zero entries of the code after "
+            f"ISTA (of a baseline: after the MLP's activation), by layer. {by}. {how}.",
+        ),
+        Plate(
+            "objective",
+            objective_figure(measures),
+            f"Coding rate R, rate reduction R - R^c, and sparse rate reduction with lambda {first.sparsity_weight:g} "
+            f"nats a non-zero entry, by layer. {by}. {how}.",
+        ),
+    ]
+    for number, (name, own) in enumerate(measures.items()):
+        plates.append(
+            Plate(
+                "subspaces" if number == 0 else f"subspaces_{number + 1}",
+                subspaces_figure(own),
+                f"How incoherent the subspaces of {name} are: mean over pairs of heads of |U_k^T U_l| relative to "
+                "|U_k^T U_k| and |U_l^T U_l| (0: orthogonal, 1: equal), and block norms of U^T U of three layers. Of "
+                f"the weights alone; crate_transformers {__version__}.",
+            )
+        )
+    return plates
+
+
+def picture_plates(look: PictureLook, name: str, on: str) -> list[Plate]:
+    """The figures of a look at pictures; name, on: what to call the model and the data."""
+    rows, columns = look.attention.grid
+    layer = look.layer
+    about = (
+        f"{name}, {len(look.pictures)} images of {on}, {rows} x {columns} patches; crate_transformers {__version__}."
+    )
+    plates = []
+    if look.pointed is not None and not isinstance(look.pointed.query, str):
+        row, column = look.pointed.query
+        plates.append(
+            Plate(
+                "attention_patch",
+                attention_figure(look.pictures, look.pointed, layer),
+                f"Attention of the framed patch (row {row}, column {column}, from 0) over the patches, every "
+                f"head of layer {layer} (from 0), each map stretched to its range. {about}",
+            )
+        )
+    return [
+        *plates,
+        Plate(
+            "attention",
+            attention_figure(look.pictures, look.attention, layer),
+            f"Attention of the class token over the patches, every head of layer {layer} (from 0), each map stretched "
+            f"to its range: yellow high, violet low. {about}",
+        ),
+        Plate(
+            "heads",
+            head_clusters_figure(look.pictures, look.attention, look.clusters),
+            f"Heads of all layers by what they look at: clusters of heads whose class-token maps agree over these "
+            f"images (average linkage on 1 - correlation), the mean map of each; layer.head above. {about}",
+        ),
+        Plate(
+            "components",
+            components_figure(look.pictures, look.components),
+            f"Principal components of the subspace features of layer {layer}, fitted jointly over the images: the "
+            f"first over all patches ({100 * look.components.explained[0]:.0f} % of the variance; > 0 is taken for "
+            f"foreground), and three over the foreground as red, green, blue. {about}",
+        ),
+    ]
+
+
+__all__ = ["HEADINGS", "measure_plates", "picture_plates"]

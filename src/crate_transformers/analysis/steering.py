@@ -1,0 +1,87 @@
+"""What a language model writes when neurons of a sparsified layer are set to a value.
+
+Shapes: B batch, N tokens of a sequence, m neurons.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .architectures import architecture_of, backbone_of
+from .attention import resolve_layer
+from .neurons import check_neuron
+
+
+@contextmanager
+def steered(model: nn.Module, layer: int, neurons: Mapping[int, float]) -> Iterator[None]:
+    """Within the scope, a layer's neurons have the given values on every token.
+
+    Args:
+        model: CRATE of any family, or a baseline. layer: from 0, negative from the end.
+        neurons: neuron -> its value; a sparse code is >= 0, but any number is set.
+
+    Raises:
+        ValueError: a layer or neuron that does not exist.
+
+    Example:
+        >>> from crate_transformers import CrateConfig, CrateForCausalLM
+        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", vocab_size=97, num_hidden_layers=2)).eval()
+        >>> with steered(model, -1, {5: 3.0}):
+        ...     ids = model.generate(torch.tensor([[1, 2]]), max_new_tokens=3, do_sample=False)
+        >>> ids.shape
+        torch.Size([1, 5])
+    """
+    backbone = backbone_of(model)
+    architecture = architecture_of(backbone)
+    layers = architecture.layers(backbone)
+    layer = resolve_layer(layer, len(layers))
+    width = architecture.code_width(layers[layer])
+    places = [check_neuron(neuron, width) for neuron in neurons]
+
+    def set_neurons(module: nn.Module, arguments: Any, code: Tensor) -> Tensor:
+        code = code.clone()
+        code[..., places] = torch.tensor([float(v) for v in neurons.values()], dtype=code.dtype, device=code.device)
+        return code
+
+    handle = architecture.coding(layers[layer]).register_forward_hook(set_neurons, prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def steer_and_generate(
+    model: Any, input_ids: Tensor, layer: int, neurons: Mapping[int, float], **generation: Any
+) -> tuple[Tensor, Tensor]:
+    """What a language model writes as it is, and with neurons set.
+
+    Args:
+        input_ids: (B, N). layer, neurons: as in `steered`. generation: arguments of `generate`, e.g. max_new_tokens;
+            the same random numbers are used for both.
+
+    Returns:
+        (as it is, steered), token ids (B, N + new) each.
+
+    Raises:
+        ValueError: a model that does not generate; a layer or neuron that does not exist.
+    """
+    if not hasattr(model, "generate") or not getattr(model, "can_generate", lambda: False)():
+        raise UserError(f"{type(model).__name__} does not generate text: load a causal language model")
+    seed = int(torch.randint(2**31, ()))
+
+    def run() -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return model.generate(input_ids.to(model.device), **generation).cpu()
+
+    plain = run()
+    with steered(model, layer, neurons):
+        return plain, run()
+
+
+__all__ = ["steer_and_generate", "steered"]

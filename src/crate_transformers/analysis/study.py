@@ -1,0 +1,225 @@
+"""A study: all of one look at a model, in memory. It is numbers first; nothing is drawn before a page or file is asked
+for.
+
+    study_model(model, inputs, options) -> Study -> to_dict() | to_html() | write(folder)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..files import write_bytes
+from ..objective.coding_rate import RateMode
+from ..report.page import data_uri, page_html
+from ..report.plates import Plate
+from ..report.tables import csv_text, table_html
+from ..report.tokens import attention_html, firing_html
+from ..report.writing import plain, write_arrays, write_csv, write_json
+from .architectures import unwrap
+from .attention import num_layers_of, resolve_layer, segmentation_layer
+from .batches import FirstSamples, ModelInputs
+from .gathering import gather
+from .measures import LayerMeasures, LayerMeter, measure_layers
+from .neurons import NeuronTally
+from .picture_look import Normalisation, PictureLook, look_at_pictures
+from .plates import HEADINGS, measure_plates, picture_plates
+from .text import Decoder, TextLook, look_at_text
+
+SHOWN_NEURONS = 12  # of a text model, where the user names no number
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What to look at, and what to call it.
+
+    Attributes:
+        mode, part, batch_size: as in `measure_layers`.
+        name, on: what to call the model and the data.
+        layer: from 0, negative from the end. Of pictures, for maps and components: None is the second-to-last. Of text,
+            for neurons: None is the last.
+        num_pictures: how many images to look at closely, the first ones; an encoder's alone.
+        patch: (row, column) of a patch whose attention is looked at too.
+        normalisation: (mean, standard deviation) of the images, to show them in their own colours.
+        num_neurons: how many neurons of a text model to show, the most selective first, and with them the attention
+            over the first tokens; None is neither.
+        tokenizer: to show tokens as text; None shows their numbers.
+    """
+
+    mode: RateMode = "official"
+    part: str = "encoder"
+    batch_size: int = 16
+    name: str = "model"
+    on: str = "the given inputs"
+    layer: int | None = None
+    num_pictures: int = 6
+    patch: tuple[int, int] | None = None
+    normalisation: Normalisation | None = None
+    num_neurons: int | None = None
+    tokenizer: Decoder | None = None
+
+
+class Baseline(NamedTuple):
+    """A second model, to be measured beside the first: what to call it, the model, its inputs."""
+
+    name: str
+    model: nn.Module
+    inputs: ModelInputs
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """All of one look at a model, in memory.
+
+    Attributes:
+        name, on: what the model and the data are called.
+        measures: of the model, and after it of the baseline, by name.
+        pictures: what the model sees in the first images, or None. text: what it makes of text, or None.
+    """
+
+    name: str
+    on: str
+    measures: Mapping[str, LayerMeasures]
+    pictures: PictureLook | None = None
+    text: TextLook | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was looked at, on what, how."""
+        own = self.measures[self.name]
+        facts: dict[str, Any] = {"model": f"{self.name} ({own.model})", "data": self.on}
+        if self.text is not None:
+            facts |= {"sequences": own.num_samples, "tokens": self.text.neurons.num_tokens}
+        else:
+            facts |= {"samples": own.num_samples}
+        facts |= {"mode": own.mode, "epsilon": own.epsilon}
+        return facts if self.text is not None else {**facts, "part": own.part}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary a layer, as in measures.csv; with a baseline its first key is `model`."""
+        if len(self.measures) == 1:
+            return list(self.measures[self.name].rows())
+        return [{"model": name, **row} for name, own in self.measures.items() for row in own.rows()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as data that JSON holds: facts, models (measures by name), pictures and text (or None)."""
+        return plain(
+            {
+                **self._measures_dict(),
+                "pictures": None if self.pictures is None else self.pictures.to_dict(),
+                "text": None if self.text is None else self.text.to_dict(),
+            }
+        )
+
+    def _measures_dict(self) -> dict[str, Any]:
+        return {"facts": self.facts, "models": {name: own.to_dict() for name, own in self.measures.items()}}
+
+    @cached_property
+    def plates(self) -> tuple[Plate, ...]:
+        """The figures with their captions, drawn when they are first asked for."""
+        pictures = [] if self.pictures is None else picture_plates(self.pictures, self.name, self.on)
+        return (*measure_plates(self.measures, self.on), *pictures)
+
+    def to_html(self) -> str:
+        """The whole page, which loads nothing from elsewhere."""
+        rows, script = self.rows(), ""
+        sections = [(HEADINGS.get(p.name, p.name.replace("_", " ")), p.html()) for p in self.plates]
+        if self.text is not None:
+            shown = firing_html(self.text.shown, self.text.neurons.num_tokens)
+            sections.append((f"The most selective neurons of layer {self.text.neurons.layer}", shown))
+            if self.text.attention is not None:
+                content, script = attention_html(self.text.attention)
+                sections.append(("Attention over tokens", content))
+        link = data_uri(csv_text(rows).encode(), "text/csv")
+        download = f'<p><a download="measures.csv" href="{link}">Download as csv</a></p>'
+        sections.append(("All measures", table_html(rows) + download))
+        return page_html(f"Inside {self.name}", self.facts, sections, script)
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write the study; files of the same names are replaced, others stay.
+
+        measures.csv and measures.json, every plate as png and svg, report.html; attention.npz of pictures, neurons.csv
+        of text.
+
+        Returns:
+            the files.
+        """
+        folder = Path(folder)
+        content = {**self._measures_dict(), **self.measures[self.name].to_dict()}
+        files = [write_csv(folder / "measures.csv", self.rows()), write_json(folder / "measures.json", content)]
+        for plate in self.plates:
+            files += plate.write(folder)
+        files.append(write_bytes(folder / "report.html", self.to_html().encode()))
+        if self.pictures is not None:
+            files.append(write_arrays(folder / "attention.npz", attention=self.pictures.attention.maps.numpy()))
+        if self.text is not None:
+            files.append(write_csv(folder / "neurons.csv", self.text.neurons.rows()))
+        return files
+
+
+def study_model(
+    model: nn.Module,
+    inputs: ModelInputs,
+    options: StudyOptions | None = None,
+    baseline: Baseline | None = None,
+) -> Study:
+    """Look at a model in one pass over its inputs: measures, and what it sees in the first images or makes of text.
+
+    Args:
+        model, inputs: as in `measure_layers`; the inputs are gone through once and never held.
+        baseline: measured in the same way on its own inputs.
+
+    Raises:
+        ValueError: as in `measure_layers`; a layer or patch that does not exist; two models of one name.
+
+    Example:
+        >>> import torch
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8))
+        >>> study = study_model(model, torch.zeros(2, 3, 32, 32), StudyOptions(num_pictures=0))
+        >>> len(study.measures["model"]), study.facts["samples"]
+        (12, 2)
+    """
+    options = options or StudyOptions()
+    if baseline is not None and baseline.name == options.name:
+        raise UserError(f"model and baseline are both called {options.name!r}: rename one of the folders")
+    reads_pictures = unwrap(model).main_input_name == "pixel_values"
+    if reads_pictures:
+        segmentation_layer(model, options.layer)  # a layer that does not exist is told before the work, not after
+    tally = None
+    if options.num_neurons is not None:
+        tally = NeuronTally(resolve_layer(-1 if options.layer is None else options.layer, num_layers_of(model)))
+    first = FirstSamples(inputs, 1 if tally is not None else options.num_pictures)
+    meter = LayerMeter(model, options.mode, part=options.part)
+    gather(model, first, [meter, *([tally] if tally else [])], part=options.part, batch_size=options.batch_size)
+    measures = {options.name: meter.result()}
+    if baseline is not None:
+        measures[baseline.name] = measure_layers(
+            baseline.model, baseline.inputs, options.mode, batch_size=options.batch_size
+        )
+    pictures = _look_at_first_pictures(model, first, options) if reads_pictures else None
+    text = None
+    if tally is not None:
+        sequence = _first_sequence(first)
+        text = look_at_text(model, tally.result(), sequence, options.tokenizer, options.num_neurons or 0)
+    return Study(options.name, options.on, measures, pictures, text)
+
+
+def _look_at_first_pictures(model: nn.Module, first: FirstSamples, options: StudyOptions) -> PictureLook | None:
+    images = first.of("pixel_values")
+    if images is None or options.part != "encoder":
+        return None
+    return look_at_pictures(model, images, options.layer, options.patch, options.normalisation)
+
+
+def _first_sequence(first: FirstSamples) -> Tensor | None:
+    """(1, N) token ids of the first sequence without the padding at its end."""
+    ids, mask = first.of("input_ids"), first.of("attention_mask")
+    return ids if ids is None or mask is None else ids[:, : int(mask[0].sum())]
+
+
+__all__ = ["SHOWN_NEURONS", "Baseline", "Study", "StudyOptions", "study_model"]

@@ -1,0 +1,180 @@
+"""What a model is shown, as a stream of batches: images, text, or the exact tensors of a file.
+
+Shapes: B batch, C channels, H x W pixels, T tokens.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..data import find_images, load_image, load_image_source
+from ..data.reading import as_text
+from ..errors import UserError
+from ..files import user_path
+from .opening import processor_of
+
+_TENSORS = ("pixel_values", "input_ids", "attention_mask", "token_type_ids", "noise")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of a model as a stream of batches.
+
+    Attributes:
+        batches: tensors by name: one batch, or an iterable of them that may be gone through again.
+        name: what to call the data. count: how many samples, where it is known.
+        normalisation: (mean, standard deviation) of images.
+    """
+
+    batches: Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
+    name: str
+    count: int | None = None
+    normalisation: tuple[list[float], list[float]] | None = None
+
+
+class _Images:
+    """Pictures, read and processed when asked for, batch by batch; may be gone through again."""
+
+    def __init__(self, read: Callable[[int], Image.Image], count: int, processor: Any, batch_size: int):
+        self.read, self.count, self.processor, self.batch_size = read, count, processor, batch_size
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for start in range(0, self.count, self.batch_size):
+            pictures = [self.read(i) for i in range(start, min(start + self.batch_size, self.count))]
+            yield {"pixel_values": self.processor(pictures, return_tensors="pt")["pixel_values"]}  # (B, C, H, W)
+
+
+def image_inputs(
+    model: PreTrainedModel,
+    source: str | Path,
+    data: str,
+    split: str = "test",
+    limit: int | None = None,
+    batch_size: int = 16,
+) -> Inputs:
+    """Images of a data source, of files and folders, or tensors of a file, as a stream of model-sized batches.
+
+    Args:
+        source: where the model is from (its image processor lies there).
+        data: "digits", "imagefolder:PATH", "torchvision:NAME", "hub:NAME"; PATH of an image or a folder of images;
+            "tensors:FILE.safetensors" with model inputs by name.
+        split: of a data source: "train", "validation" or "test".
+        limit: at most so many images.
+
+    Raises:
+        UserError: no such data, none of the split, a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, got {limit}")
+    if data.startswith("tensors:"):
+        return tensor_inputs(data.removeprefix("tensors:"), limit)
+    name, count, read = _pictures(data, split, getattr(model.config, "num_channels", 3))
+    count = count if limit is None else min(limit, count)
+    processor = processor_of(model, source)
+    normalisation = (list(processor.image_mean), list(processor.image_std)) if processor.do_normalize else None
+    return Inputs(_Images(read, count, processor, batch_size), name, count, normalisation)
+
+
+def _pictures(data: str, split: str, channels: int) -> tuple[str, int, Callable[[int], Image.Image]]:
+    """(what to call them, how many, picture of a number) of files and folders, or of a part of a data source."""
+    if user_path(data).exists():
+        paths = find_images([user_path(data)])
+        return Path(data).name, len(paths), lambda i: load_image(paths[i], channels)
+    splits = load_image_source(data)
+    if split not in ("train", "validation", "test"):
+        raise UserError(f"--split must be train, validation or test, got {split!r}")
+    part = getattr(splits, split)
+    name = splits.name if data == splits.name else f"{data.split(':')[0]} {Path(splits.name).name}"
+    if len(part) == 0:
+        raise UserError(f"{data} has no {split} images: choose another --split")
+    return f"{name} ({split})", len(part), lambda i: part.read(i, channels)
+
+
+def tensor_inputs(file: str, limit: int | None = None) -> Inputs:
+    """Exact inputs: the tensors of a safetensors file that are named like a model's inputs.
+
+    Raises:
+        UserError: no such file, or none of these tensors in it.
+    """
+    if not Path(file).is_file():
+        raise UserError(f"no file at {file}")
+    with safe_open(file, framework="pt") as content:
+        found = {name: content.get_tensor(name)[:limit] for name in content.keys() if name in _TENSORS}  # noqa: SIM118
+    if not found:
+        raise UserError(f"{file} holds no tensor named like an input of a model ({', '.join(_TENSORS)})")
+    return Inputs(found, Path(file).name, len(next(iter(found.values()))))
+
+
+def read_text(text: str) -> tuple[str, str]:
+    """(what to call it, text) of a file's name, or of the words themselves.
+
+    Raises:
+        ValueError: nothing in it.
+    """
+    try:
+        is_file = user_path(text).is_file()
+    except (OSError, UserError):  # too long for a file's name, or words that begin with ~
+        is_file = False
+    try:
+        content = user_path(text).read_text(encoding="utf-8-sig") if is_file else text
+    except UnicodeDecodeError as error:
+        raise UserError(f"{text} is not UTF-8 (byte 0x{error.object[error.start]:02x}): convert it to UTF-8") from error
+    if not content.strip():
+        raise UserError("there is no text: --text takes a file or words")
+    return (Path(text).name if is_file else "the given text"), content
+
+
+class _Tokens:
+    """Token ids in stretches of equal length; may be gone through again."""
+
+    def __init__(self, ids: list[int], length: int, batch_size: int):
+        self.stretches = [ids[start : start + length] for start in range(0, len(ids), length)]
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self.stretches)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        whole = self.stretches if len(self.stretches) == 1 else self.stretches[:-1]
+        for start in range(0, len(whole), self.batch_size):
+            yield {"input_ids": torch.tensor(whole[start : start + self.batch_size])}
+        if len(self.stretches) > 1:
+            yield {"input_ids": torch.tensor([self.stretches[-1]])}
+
+
+def text_inputs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    limit: int | None = None,
+    length: int = 128,
+    batch_size: int = 16,
+) -> Inputs:
+    """Text cut into stretches of at most `length` tokens (a model's context where that is shorter).
+
+    Args:
+        text: a file's name, or words. limit: at most so many stretches.
+
+    Raises:
+        UserError: no text, or none that the tokenizer makes tokens of.
+    """
+    name, content = read_text(text)
+    config = model.config
+    context = getattr(config, "max_sequence_length", None) or getattr(config, "max_position_embeddings", None)
+    ids = as_text(tokenizer)(content, add_special_tokens=False, verbose=False)["input_ids"]
+    if not ids:
+        raise UserError("the tokenizer makes no token of the text")
+    tokens = _Tokens(ids, min(length, context or length), batch_size)
+    if limit is not None:
+        tokens.stretches = tokens.stretches[:limit]
+    return Inputs(tokens, name, len(tokens))
+
+
+__all__ = ["Inputs", "image_inputs", "read_text", "tensor_inputs", "text_inputs"]

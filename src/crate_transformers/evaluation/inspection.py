@@ -1,0 +1,146 @@
+"""Look inside a model that a user names, on data that a user names: `crate inspect`.
+
+open the model -> its inputs as a stream -> study it (and a baseline) -> write the study
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..analysis.study import SHOWN_NEURONS, Baseline, Study, StudyOptions, study_model
+from ..errors import UserError
+from .inputs import Inputs, image_inputs, tensor_inputs, text_inputs
+from .opening import open_model, tokenizer_of
+
+Progress = Callable[[Any, int | None, str], Iterable[Any]]  # (batches, number of samples, what is done) -> batches
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What to look at, as a user names it.
+
+    Attributes:
+        model, heads: as in `open_model`. baseline, baseline_heads: a second model of the same kind of inputs.
+        data: as in `image_inputs`, for a model that reads images (None is the digits); or "tensors:FILE.safetensors".
+        text: a file, or words, for a model that reads text; data="text:FILE" says the same.
+        split, limit: as in `image_inputs` and `text_inputs`.
+    """
+
+    model: str
+    heads: int | None = None
+    baseline: str | None = None
+    baseline_heads: int | None = None
+    data: str | None = None
+    text: str | None = None
+    split: str = "test"
+    limit: int | None = None
+
+
+def _unchanged(batches: Any, count: int | None, what: str) -> Iterable[Any]:
+    return batches
+
+
+def study_source(
+    subject: Subject,
+    options: StudyOptions | None = None,
+    *,
+    progress: Progress = _unchanged,
+    say: Callable[[str], None] = lambda line: None,
+) -> Study:
+    """Study a model; nothing is drawn or written.
+
+    Args:
+        options: mode, part, batch_size, layer, num_pictures, patch, num_neurons are taken; the model and its inputs
+            give the others.
+        progress: passes batches on, to show how far it is. say: as in `open_model`.
+
+    Raises:
+        UserError: a model, data or options that do not fit.
+    """
+    model = open_model(subject.model, subject.heads, say=say)
+    return _study(model, subject, options or StudyOptions(), progress, say)
+
+
+def inspect_source(
+    subject: Subject,
+    output: Path,
+    options: StudyOptions | None = None,
+    *,
+    progress: Progress = _unchanged,
+    say: Callable[[str], None] = lambda line: None,
+) -> Study:
+    """Study a model as `study_source` does, and write the study into a folder, which is made where it is missing.
+
+    Raises:
+        UserError: as in `study_source`.
+    """
+    model = open_model(subject.model, subject.heads, say=say)
+    output.mkdir(parents=True, exist_ok=True)  # one that cannot be made is told before the work
+    study = _study(model, subject, options or StudyOptions(), progress, say)
+    study.write(output)
+    return study
+
+
+def _study(
+    model: PreTrainedModel, subject: Subject, options: StudyOptions, progress: Progress, say: Callable[[str], None]
+) -> Study:
+    name = Path(subject.model).name
+    subject = subject if _reads_images(model) else _with_text(subject)
+    _check_fit(model, name, subject, options)
+    inputs, tokenizer = _inputs_of(model, subject.model, subject, options.batch_size)
+    baseline = None
+    if subject.baseline is not None:
+        other = open_model(subject.baseline, subject.baseline_heads, option="--baseline-heads", say=say)
+        if other.main_input_name != model.main_input_name:
+            reads = "images" if _reads_images(model) else "text"
+            raise UserError(f"{name} reads {reads}, {Path(subject.baseline).name} does not: no baseline of it")
+        # the same data, through the baseline's own processor or tokenizer
+        more, _ = _inputs_of(other, subject.baseline, subject, options.batch_size)
+        baseline = Baseline(Path(subject.baseline).name, other, progress(more.batches, more.count, "measuring"))
+    own = replace(options, name=name, on=inputs.name, normalisation=inputs.normalisation, tokenizer=tokenizer)
+    if not _reads_images(model) and own.num_neurons is None:
+        own = replace(own, num_neurons=SHOWN_NEURONS)
+    return study_model(model, progress(inputs.batches, inputs.count, "measuring"), own, baseline)
+
+
+def _reads_images(model: PreTrainedModel) -> bool:
+    return model.main_input_name == "pixel_values"
+
+
+def _with_text(subject: Subject) -> Subject:
+    """The same, where data that are called "text:FILE" are the text."""
+    if subject.data is None or not subject.data.startswith("text:"):
+        return subject
+    return replace(subject, text=subject.text or subject.data.removeprefix("text:"), data=None)
+
+
+def _check_fit(model: PreTrainedModel, name: str, subject: Subject, options: StudyOptions) -> None:
+    if _reads_images(model):
+        if subject.text is not None:
+            raise UserError(f"{name} reads images: pass --data, not --text")
+        return
+    for option, given in (("--part", options.part != "encoder"), ("--patch", options.patch is not None)):
+        if given:
+            raise UserError(f"{name} reads text: {option} is of images")
+    if (subject.text is None) == (subject.data is None):
+        raise UserError(f"{name} reads text: pass --text FILE (or words)")
+    if subject.data is not None and not subject.data.startswith("tensors:"):
+        raise UserError(f"{name} reads text: pass --text FILE (or words), or --data tensors:FILE.safetensors")
+
+
+def _inputs_of(
+    model: PreTrainedModel, source: str, subject: Subject, batch_size: int
+) -> tuple[Inputs, PreTrainedTokenizerBase | None]:
+    """The inputs of the model at `source`, and its tokenizer where it reads text."""
+    if _reads_images(model):
+        return image_inputs(model, source, subject.data or "digits", subject.split, subject.limit, batch_size), None
+    if subject.text is None:
+        return tensor_inputs((subject.data or "").removeprefix("tensors:"), subject.limit), None
+    tokenizer = tokenizer_of(source)
+    return text_inputs(model, tokenizer, subject.text, subject.limit, batch_size=batch_size), tokenizer
+
+
+__all__ = ["Progress", "Subject", "inspect_source", "study_source"]

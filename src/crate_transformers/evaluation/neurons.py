@@ -1,0 +1,153 @@
+"""Show what makes neurons fire, and what a model writes when they are set: `crate neurons`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..analysis.neurons import Neurons, find_neurons
+from ..analysis.steering import steer_and_generate
+from ..analysis.text import show_neurons
+from ..errors import UserError
+from ..files import write_bytes
+from ..report.page import page_html
+from ..report.tokens import ShownNeuron, firing_html, steering_html
+from ..report.writing import write_csv
+from .inputs import read_text, text_inputs
+from .opening import open_model, tokenizer_of
+
+_PROMPT = 60  # characters of the text that start what is written, where there is no prompt
+
+
+@dataclass(frozen=True)
+class NeuronRequest:
+    """Which neurons to show, as a user names them.
+
+    Attributes:
+        model, heads: as in `open_model`. text: a file, or words. limit: of stretches of 128 tokens.
+        layer: from 0, negative from the end. neurons: which; empty is the `count` most selective.
+    """
+
+    model: str
+    text: str
+    layer: int = -1
+    neurons: Sequence[int] = ()
+    count: int = 20
+    limit: int | None = None
+    heads: int | None = None
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Set the neurons to a value on every token, and let the model write after a prompt.
+
+    Attributes:
+        value: any finite number. prompt: None is the beginning of the text. tokens: how many to write.
+    """
+
+    value: float
+    prompt: str | None = None
+    tokens: int = 40
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What the model wrote after a prompt: as it is, and with neurons set to values."""
+
+    prompt: str
+    plain: str
+    steered: str
+    values: dict[int, float]
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronLook:
+    """Neurons of one layer on a text.
+
+    Attributes:
+        model, text: what they are called. neurons: all of the layer. shown: some, with the tokens that they fire on.
+        steered: what was written with neurons set; or None.
+    """
+
+    model: str
+    text: str
+    neurons: Neurons
+    shown: tuple[ShownNeuron, ...]
+    steered: Steered | None = None
+
+    def to_html(self) -> str:
+        """The whole page, which loads nothing from elsewhere."""
+        layer, count = self.neurons.layer, self.neurons.num_tokens
+        sections = [(f"Neurons of layer {layer}", firing_html(self.shown, count))]
+        if self.steered is not None:
+            told = self.steered
+            sections.insert(0, ("Steering", steering_html(told.prompt, told.plain, told.steered, layer, told.values)))
+        facts = {"model": self.model, "text": self.text, "tokens": count, "neurons": len(self.neurons)}
+        return page_html(f"Neurons of layer {layer}", facts, sections)
+
+    def write(self, folder: Path) -> list[Path]:
+        """neurons.csv, of all neurons, and neurons.html."""
+        table = write_csv(folder / "neurons.csv", self.neurons.rows())
+        return [table, write_bytes(folder / "neurons.html", self.to_html().encode())]
+
+
+def look_at_neurons(
+    request: NeuronRequest,
+    output: Path,
+    steering: Steering | None = None,
+    *,
+    progress: Callable[[Any, int | None, str], Iterable[Any]] = lambda batches, count, what: batches,
+    say: Callable[[str], None] = lambda line: None,
+) -> NeuronLook:
+    """Find what makes neurons fire, steer the model where that is asked for, and write a table and a page.
+
+    Args:
+        output: the folder to write, made where it is missing.
+        progress: passes (batches, number of samples, what is done) on, to show how far it is. say: as in `open_model`.
+
+    Raises:
+        UserError: a model that reads no text, or is to be steered and does not generate; a layer or neuron that does
+            not exist; no text.
+    """
+    model = open_model(request.model, request.heads, say=say)
+    name = Path(request.model).name
+    if model.main_input_name != "input_ids":
+        raise UserError(f"{name} reads {model.main_input_name}, not text")
+    tokenizer = tokenizer_of(request.model)
+    inputs = text_inputs(model, tokenizer, request.text, request.limit)
+    found = find_neurons(model, progress(inputs.batches, inputs.count, "reading"), request.layer)
+    chosen = [found.check(n) for n in request.neurons] if request.neurons else found.most_selective(request.count)
+    steered = None
+    if steering is not None:
+        words = steering.prompt or read_text(request.text)[1][:_PROMPT]
+        steered = _steer(model, tokenizer, words, found.layer, dict.fromkeys(chosen, steering.value), steering.tokens)
+    look = NeuronLook(name, inputs.name, found, show_neurons(found, tokenizer, chosen), steered)
+    look.write(output)
+    return look
+
+
+def _steer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    layer: int,
+    values: dict[int, float],
+    tokens: int,
+) -> Steered:
+    ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]  # (1, N)
+    both = steer_and_generate(
+        model,
+        ids,
+        layer,
+        values,
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
+    )
+    plain, steered = (str(tokenizer.decode(row[0, ids.shape[1] :])) for row in both)
+    return Steered(prompt, plain, steered, values)
+
+
+__all__ = ["NeuronLook", "NeuronRequest", "Steered", "Steering", "look_at_neurons"]

@@ -1,0 +1,127 @@
+"""Figures of measures by layer: of one model or several, and of one model over its training.
+
+Shapes: L layers, K heads.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from .canvas import axes_grid, new_figure, whole_numbers
+from .colors import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MARKERS = "osD^vP"
+_SIZE = 10  # of the type, points
+
+
+class LayerNumbers(Protocol):
+    """Measures of a model: every field holds one entry a layer. `analysis.LayerMeasures` is one.
+
+    Beside these it has the means and standard deviations of all measures by name: rate_mean, rate_std and so on.
+    """
+
+    def __len__(self) -> int: ...
+
+    @property
+    def subspace_coherence(self) -> tuple[float, ...]:
+        """In [0, 1]."""
+
+    @property
+    def subspace_block_norms(self) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        """K x K numbers a layer."""
+
+
+def _by_layer(axis: "Axes", label: str) -> None:
+    axis.set_xlabel("layer (from 0)", fontsize=_SIZE)
+    axis.set_ylabel(label, fontsize=_SIZE)
+    axis.tick_params(labelsize=_SIZE - 1)
+    whole_numbers(axis.xaxis)
+    axis.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def _curve(axis: "Axes", measures: LayerNumbers, column: str, label: str | None, number: int) -> None:
+    mean, std = (np.asarray(getattr(measures, f"{column}_{kind}")) for kind in ("mean", "std"))
+    layers, color = np.arange(len(mean)), PALETTE[number % len(PALETTE)]
+    axis.plot(layers, mean, color=color, marker=_MARKERS[number % len(_MARKERS)], markersize=5, label=label)
+    axis.fill_between(layers, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+
+
+def _curves(models: Mapping[str, LayerNumbers], panels: Mapping[str, str]) -> "Figure":
+    """One panel a measure (column -> axis label), one curve a model; mean and one standard deviation."""
+    figure = new_figure(4.2 * len(panels), 3.6)
+    for axis, (column, label) in zip(axes_grid(figure, 1, len(panels))[0], panels.items(), strict=True):
+        for number, (name, measures) in enumerate(models.items()):
+            _curve(axis, measures, column, name if len(models) > 1 else None, number)
+        _by_layer(axis, label)
+        if len(models) > 1:
+            axis.legend(frameon=False, fontsize=_SIZE - 1)
+    return figure
+
+
+def layers_figure(models: Mapping[str, LayerNumbers]) -> "Figure":
+    """The figure of the papers: R^c and the non-zero fraction by layer; mean and one standard deviation.
+
+    Source: arXiv 2306.01129, Figures 3 and 4.
+    """
+    panels = {"coding_rate": "coding rate $R^c$ (nats)", "nonzero_fraction": "fraction of non-zero entries"}
+    return _curves(models, panels)
+
+
+def objective_figure(models: Mapping[str, LayerNumbers]) -> "Figure":
+    """R, Delta R and the sparse rate reduction by layer; mean and one standard deviation."""
+    panels = {
+        "rate": "coding rate $R$ (nats)",
+        "rate_reduction": r"rate reduction $\Delta R = R - R^c$ (nats)",
+        "sparse_rate_reduction": r"$\Delta R - \lambda \Vert Z \Vert_0$ (nats)",
+    }
+    return _curves(models, panels)
+
+
+def subspaces_figure(measures: LayerNumbers) -> "Figure":
+    """How incoherent the subspaces are: the coherence by layer, and the block norms of U^T U of three layers."""
+    chosen = sorted({0, len(measures) // 2, len(measures) - 1})
+    figure = new_figure(3.4 + 3.1 * len(chosen), 3.3)
+    axes = axes_grid(figure, 1, 1 + len(chosen))[0]
+    axes[0].plot(range(len(measures)), measures.subspace_coherence, color=PALETTE[0], marker="o", markersize=5)
+    axes[0].set_ylim(0, 1)
+    _by_layer(axes[0], "mean coherence of pairs of heads")
+    norms = [np.asarray(measures.subspace_block_norms[layer]) for layer in chosen]
+    for axis, layer, norm in zip(axes[1:], chosen, norms, strict=True):
+        shown = axis.imshow(norm, cmap="cividis", vmin=0, vmax=max(n.max() for n in norms))
+        axis.set_title(f"layer {layer}", fontsize=_SIZE)
+        axis.set_xlabel("head", fontsize=_SIZE)
+        axis.tick_params(labelsize=_SIZE - 2)
+        whole_numbers(axis.xaxis)
+        whole_numbers(axis.yaxis)
+    bar = figure.colorbar(shown, ax=list(axes[1:]), shrink=0.85)
+    bar.set_label(r"$\Vert U_k^T U_l \Vert_F$", fontsize=_SIZE)
+    return figure
+
+
+def layer_heat_figure(history: Sequence[Mapping[str, Any]]) -> "Figure | None":
+    """Layer by step: how coding rate and sparsity came about, where `measure_every` logged them."""
+    entries = [entry for entry in history if "layer_coding_rate" in entry]
+    if len(entries) < 2:
+        return None
+    figure = new_figure(10.4, 3.6)
+    panels = (("layer_coding_rate", "coding rate R^c (nats)"), ("layer_nonzero_fraction", "fraction of codes > 0"))
+    steps = [entry["step"] for entry in entries]
+    for axis, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        values = np.asarray([entry[name] for entry in entries], dtype=float).T  # (layers, steps)
+        layers = np.arange(len(values))
+        mesh = axis.pcolormesh(steps, layers, values, cmap="cividis", shading="nearest")
+        axis.set_xlabel("optimizer step")
+        axis.set_ylabel("layer (from 0)")
+        axis.set_yticks(layers)
+        figure.colorbar(mesh, ax=axis, label=label)
+    return figure
+
+
+__all__ = ["LayerNumbers", "layer_heat_figure", "layers_figure", "objective_figure", "subspaces_figure"]
