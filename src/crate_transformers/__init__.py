@@ -42,7 +42,10 @@ _PUBLIC: dict[str, str] = {
         "interop",
     ),
 }
-_ROOMS = ("analysis", "bench", "configuration", "data", "interop", "layers", "models", "objective", "training")
+_ROOMS = (
+    "analysis", "bench", "configuration", "data", "evaluation", "interop", "layers", "models", "objective", "recipes",
+    "training",
+)  # fmt: skip
 
 __all__ = [*sorted(_PUBLIC), "__version__"]
 

@@ -13,8 +13,8 @@ from crate_transformers import CrateForImageClassification, CrateMAEForPreTraini
 from crate_transformers.cli.probe import probe
 from crate_transformers.cli.reconstruct import reconstruct
 from crate_transformers.configuration import CrateMAEConfig, CrateVisionConfig
+from crate_transformers.evaluation.probes import draw_shots, interval, knn_accuracy, linear_accuracy, summary
 from crate_transformers.models.image_processing import image_processor_of
-from crate_transformers.training.probes import draw_shots, interval, knn_accuracy, linear_accuracy, summary
 
 SIZES = {"hidden_size": 20, "num_attention_heads": 5, "num_hidden_layers": 2, "image_size": 8, "patch_size": 2}
 

@@ -12,9 +12,9 @@ from transformers import AutoModel, AutoModelForPreTraining, ViTConfig, ViTMAECo
 
 from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining, CrateVisionModel
 from crate_transformers.data import KeyedImages, MaskedImages, load_image_source
+from crate_transformers.evaluation.reconstruction import ConstantGuess, reconstruct, target_patches
 from crate_transformers.models.self_distillation import SelfDistillation
 from crate_transformers.training import load_recipe, train
-from crate_transformers.training.reconstruction import ConstantGuess, reconstruct, target_patches
 from crate_transformers.training.schedules import cosine_between
 from crate_transformers.training.tasks import task_of
 

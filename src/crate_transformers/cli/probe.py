@@ -28,7 +28,7 @@ def probe(
     heads: Heads = None,
 ) -> None:
     """Freeze a model; accuracy of nearest neighbours and of a linear classifier on its features."""
-    from ..training.probing import probe_model
+    from ..evaluation.probing import probe_model
     from . import looking
 
     opened = looking.open_model(model, heads)

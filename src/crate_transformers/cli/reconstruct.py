@@ -22,7 +22,7 @@ def reconstruct(
     heads: Heads = None,
 ) -> None:
     """Mask and rebuild images of any shape: original, masked, reconstruction and composite side by side."""
-    from ..training.reconstruction import rebuild_files
+    from ..evaluation.reconstruction import rebuild_files
     from . import looking
 
     opened = looking.open_model(model, heads)

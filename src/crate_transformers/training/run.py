@@ -17,15 +17,16 @@ from ..analysis import measure_layers
 from ..analysis.figures import layers_figure
 from ..analysis.output import write_json
 from ..errors import UserError, one_line
+from ..evaluation.run_folder import CHECKPOINTS, METRICS_FILE, RECIPE_FILE, REPORT_FILE
 from ..files import give_usual_modes, write_bytes
+from ..models.quiet import quiet_transformers
+from ..recipes.schema import Recipe
 from ..upstream import TRAINER_STATE_NAME, PrinterCallback, TrainerState
 from .arguments import optimizer_of, steps_per_epoch, training_arguments
 from .callbacks import Ema, GracefulStop, MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
 from .checkpoints import Checkpoint, latest_checkpoint
 from .figures import curves_figure, layer_heat_figure
-from .folder import CHECKPOINTS, METRICS_FILE, RECIPE_FILE, REPORT_FILE, check_same, claimed, finished_metrics
-from .quiet import quiet_transformers
-from .recipe import Recipe
+from .folder import check_same, claimed, finished_metrics
 from .report import Section, write_report
 from .tasks import Task, task_of
 from .trainer import CrateTrainer

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
-from ..recipe import Recipe
+from ...recipes.schema import Recipe
 from ..report import Section
 
 CACHE = "cache"  # the folder of a run that holds what can be made again
@@ -30,8 +30,9 @@ class Task(ABC):
     greater_is_better: bool = False
     keyed: bool = True
 
-    def __init__(self, recipe: Recipe):
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, output: Path):
+        """output: the folder of the run."""
+        self.recipe, self.output = recipe, output
         self.notes: list[str] = []
 
     model: PreTrainedModel

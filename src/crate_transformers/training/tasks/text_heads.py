@@ -21,12 +21,13 @@ from ...data.reading import as_text
 from ...data.text_parts import TextPart
 from ...data.tokens import train_tokenizer
 from ...errors import UserError
+from ...evaluation.language_models import load_tokenizer
+from ...evaluation.text_metrics import entity_f1, exact_match, matthews, token_f1
+from ...recipes.schema import Recipe
+from ...recipes.tasks.text_heads import TextHeadData
 from ..build import build_model
-from ..recipe import Recipe
 from ..report import Section
-from ..text_metrics import entity_f1, exact_match, matthews, token_f1
 from .base import Task
-from .language_modeling import load_tokenizer
 
 _AUTO = {
     "sequence-classification": AutoModelForSequenceClassification,
@@ -40,8 +41,10 @@ class TextHead(Task):
     """One of the four tasks, on a pretrained model (`model.from`) or from scratch with a tokenizer of its own."""
 
     def __init__(self, recipe: Recipe, output: Path):
-        super().__init__(recipe)
+        super().__init__(recipe, output)
         data = recipe.data
+        assert isinstance(data, TextHeadData)
+        self.data = data
         self.rows = load_labelled_text(
             data.source,
             recipe.task,
@@ -88,12 +91,12 @@ class TextHead(Task):
         return self.recipe.task == "sequence-classification" and isinstance(self.rows.parts["train"][0]["label"], list)
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        source = self.recipe.data.tokenizer or self.recipe.model.get("from")
+        source = self.data.tokenizer or self.recipe.model.get("from")
         if source is not None:
             return load_tokenizer(source)
         part = TextPart.of([_text_of(row) for row in self.rows.parts["train"]])
         is_decoder = self.recipe.family.name == "gpt2" or "gpt2" in str(self.recipe.model.get("size"))
-        return train_tokenizer(part, self.recipe.data.vocab_size, is_decoder, self.recipe.data.context_length or 510)
+        return train_tokenizer(part, self.data.vocab_size, is_decoder, self.data.context_length or 510)
 
     def _fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {}

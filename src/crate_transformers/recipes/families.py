@@ -9,8 +9,8 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ..configuration import SIZES, CrateConfig, CrateMAEConfig, CrateVisionConfig
 from ..errors import UserError
+from .checks import type_text
 from .model_fields import NOT_SET_HERE, check_baseline, expected_kind
-from .recipe_checks import type_text
 
 _IMAGE = ("image-classification", "self-distillation")
 _TASK_HEADS = ("sequence-classification", "token-classification", "multiple-choice", "question-answering")

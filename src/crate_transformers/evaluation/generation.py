@@ -8,9 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, TextStreamer
 
 from ..errors import UserError
+from .language_models import check_vocabulary, is_causal, load_tokenizer
 from .prediction import load_model
-from .tasks.language_modeling import check_vocabulary, load_tokenizer
-from .text_evaluation import is_causal
 
 
 class _Lines(TextStreamer):

@@ -11,12 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from ..analysis.figures import PALETTE
 from ..analysis.output import Plate, write_csv, write_json
 from ..data import EvaluationTransform, KeyedImages, LabelledImages, load_image_source
 from ..errors import UserError
-from .evaluation import data_options, recipe_beside
-from .figures import BLUE, ORANGE
+from ..recipes.tasks.images import ImageData
+from .evaluate import data_options
 from .probes import EMBEDDING, default_pool, layer_features, probe_features, summary
+from .run_folder import recipe_beside
+
+_BLUE, _ORANGE = PALETTE[0], PALETTE[4]
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def probe_model(
     if seeds < 1 or (limit is not None and limit < 1):
         raise UserError(f"--seeds and --limit must be at least 1, got {seeds} and {limit}")
     recipe = recipe_beside(folder) if folder is not None else None
-    data = data_options(recipe, source, settings or {})
+    data = data_options(ImageData, recipe, source, settings or {})
     splits = load_image_source(
         data.source,
         data.root,
@@ -116,7 +120,7 @@ def depth_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy of both probes over depth, with 95 % intervals."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axis = figure.subplots()
-    for probe, name, color, marker in (("knn", "k-nn", BLUE, "o"), ("linear", "linear", ORANGE, "s")):
+    for probe, name, color, marker in (("knn", "k-nn", _BLUE, "o"), ("linear", "linear", _ORANGE, "s")):
         own = [row for row in rows if row["probe"] == probe]
         axis.errorbar(
             [-1 if row["layer"] == EMBEDDING else row["layer"] for row in own],
