@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ..errors import UserError
 from .checks import RecipeError, check_choice, check_key, check_kind, is_finite, near, shown, type_text
 from .families import FAMILIES
-from .options import DataOptions, TrainOptions, default_of, limits_of
+from .options import DataOptions, TrainOptions, check_fits_model, default_of, limits_of
 from .reading import read_yaml, read_yaml_file
 from .schema import Recipe, copied
 from .shipped import shipped_recipes, shipped_text
@@ -74,23 +74,36 @@ def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     check_choice("task", task, TASKS)
     model, data, train = (_section(content, section) for section in _SECTIONS)
     _check_model(model, task)
-    declaration = task_declaration(task)
-    data_options, unread = options_of(declaration.data, data, "data")
-    _check_is_read("data", unread, task)
+    data_options, off = _data_options(data, model, task)
+    train_options, arguments, off_train = _train_options(train, task)
+    task_declaration(task).check(data_options, train_options)
+    unread = {f"data.{key}": value for key, value in off.items()}
+    unread.update({f"train.{key}": value for key, value in off_train.items()})
+    return Recipe(name, task, model, data_options, train_options, arguments, unread)
+
+
+def _data_options(data: Mapping[str, Any], model: Mapping[str, Any], task: str) -> tuple[DataOptions, dict[str, Any]]:
+    """The options of the data section, and those of other tasks that are off."""
+    options, others = options_of(task_declaration(task).data, data, "data")
+    known = known_options("data")
+    for key, value in data.items():
+        check_fits_model(known[key], f"data.{key}", value, model)
+    _check_is_read("data", others, task)
+    return options, others
+
+
+def _train_options(train: Mapping[str, Any], task: str) -> tuple[TrainOptions, dict[str, Any], dict[str, Any]]:
+    """The options of the train section, the arguments of transformers, and the options of other tasks that are off."""
     ours = known_options("train")
-    train_options, unread_train = options_of(
-        declaration.train, {key: value for key, value in train.items() if key in ours}, "train"
-    )
+    own = {key: value for key, value in train.items() if key in ours}
     arguments = {key: value for key, value in train.items() if key not in ours}
+    options, others = options_of(task_declaration(task).train, own, "train")
     for key, value in arguments.items():
         check_key("train", key, (*argument_types(), *not_set_here(), *ours))
         check_argument(key, value)
-    _check_is_read("train", {**unread_train, **arguments}, task)
-    _check_optimizer(train_options, arguments)
-    declaration.check(data_options, train_options, model)
-    off = {f"data.{key}": value for key, value in unread.items()}
-    off.update({f"train.{key}": value for key, value in unread_train.items()})
-    return Recipe(name, task, model, data_options, train_options, arguments, off)
+    _check_is_read("train", {**others, **arguments}, task)
+    _check_optimizer(options, arguments)
+    return options, arguments, others
 
 
 def options_of(kind: type[Options], values: Mapping[str, Any], section: str) -> tuple[Options, dict[str, Any]]:

@@ -5,7 +5,7 @@ where a recipe is silent. `option` adds limits. A task that reads more options d
 from one of these two; see recipes/tasks/.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
@@ -15,15 +15,21 @@ from .limits import Limits
 _NO_LIMITS = Limits()
 
 
-def option(default: Any, limits: Limits = _NO_LIMITS, after: str | None = None) -> Any:
+FitsModel = Callable[[str, Any, Mapping[str, Any]], None]
+
+
+def option(
+    default: Any, limits: Limits = _NO_LIMITS, after: str | None = None, fits_model: FitsModel | None = None
+) -> Any:
     """A field of a dataclass of options.
 
     Args:
         default: a list is copied for every recipe.
         limits: of its value.
         after: the option that it follows in a written recipe; None puts it behind those that are known before it.
+        fits_model: called with key, value and the `model` section; raises RecipeError where they do not fit.
     """
-    metadata = {"limits": limits, "after": after}
+    metadata = {"limits": limits, "after": after, "fits_model": fits_model}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -32,6 +38,17 @@ def option(default: Any, limits: Limits = _NO_LIMITS, after: str | None = None) 
 def limits_of(declared: Field) -> Limits:
     """The limits of an option."""
     return declared.metadata.get("limits", _NO_LIMITS)
+
+
+def check_fits_model(declared: Field, key: str, value: Any, model: Mapping[str, Any]) -> None:
+    """The value of an option must fit the `model` section.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    fits_model: FitsModel | None = declared.metadata.get("fits_model")
+    if fits_model is not None:
+        fits_model(key, value, model)
 
 
 def default_of(declared: Field) -> Any:
@@ -81,4 +98,4 @@ class TrainOptions:
     measure_every: int = option(0, Limits(0))
 
 
-__all__ = ["DataOptions", "TrainOptions", "default_of", "in_written_order", "limits_of", "option"]
+__all__ = ["DataOptions", "TrainOptions", "check_fits_model", "default_of", "in_written_order", "limits_of", "option"]

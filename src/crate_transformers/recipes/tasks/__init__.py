@@ -17,10 +17,10 @@ TASKS: dict[str, str] = {
     "self-distillation": "crate_transformers.recipes.tasks.self_distillation:TASK",
     "masked-language-modeling": "crate_transformers.recipes.tasks.language_modeling:MASKED",
     "causal-language-modeling": "crate_transformers.recipes.tasks.language_modeling:CAUSAL",
-    "sequence-classification": "crate_transformers.recipes.tasks.text_heads:TASK",
-    "token-classification": "crate_transformers.recipes.tasks.text_heads:TASK",
-    "multiple-choice": "crate_transformers.recipes.tasks.text_heads:TASK",
-    "question-answering": "crate_transformers.recipes.tasks.text_heads:TASK",
+    "sequence-classification": "crate_transformers.recipes.tasks.text_heads:SEQUENCE_CLASSIFICATION",
+    "token-classification": "crate_transformers.recipes.tasks.text_heads:TOKEN_CLASSIFICATION",
+    "multiple-choice": "crate_transformers.recipes.tasks.text_heads:MULTIPLE_CHOICE",
+    "question-answering": "crate_transformers.recipes.tasks.text_heads:QUESTION_ANSWERING",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..options import DataOptions, TrainOptions
 
 
-def _nothing(data: Any, train: Any, model: Mapping[str, Any]) -> None:
+def _nothing(data: Any, train: Any) -> None:
     """No check."""
 
 
@@ -28,7 +28,7 @@ class TaskDeclaration:
         arguments: those of transformers' TrainingArguments that this task reads, and not every task does.
         refuses: "section.name" of an option of other tasks -> why this task cannot have it. An option that stands in
             no such table is refused with the tasks that it is of.
-        check: what must go together: called with the options and the `model` section, raises UserError.
+        check: what must go together: called with the options of both sections, raises UserError.
         too_long: lines to tell of options that last too long for a run: called with the `train` options, the steps of
             the run and those of an epoch.
     """
@@ -38,7 +38,7 @@ class TaskDeclaration:
     train: type[TrainOptions] = TrainOptions
     arguments: tuple[str, ...] = ()
     refuses: Mapping[str, str] = field(default_factory=dict)
-    check: Callable[[Any, Any, Mapping[str, Any]], None] = _nothing
+    check: Callable[[Any, Any], None] = _nothing
     too_long: Callable[[Any, int, int], list[str]] = _no_lines
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..limits import Limits
 from ..options import TrainOptions, option
 from .declaration import TaskDeclaration
-from .images import CroppedImageData, check_images
+from .images import CroppedImageData
 
 
 @dataclass
@@ -21,7 +21,6 @@ TASK = TaskDeclaration(
     data=CroppedImageData,
     train=ImageClassificationTrain,
     arguments=("label_smoothing_factor",),
-    check=check_images,
 )
 
 __all__ = ["TASK", "ImageClassificationTrain"]

@@ -21,6 +21,21 @@ def _check_rand_augment(key: str, value: list[int]) -> None:
         raise RecipeError(key, f"{key} must be [operations >= 0, magnitude from 0 to 30], got {value}")
 
 
+def check_channels(key: str, value: list[float] | None, model: Mapping[str, Any]) -> None:
+    """`mean` and `std` hold one number, three, or one a channel; a checkpoint's channels are not known yet.
+
+    Args:
+        model: the `model` section, or any mapping that holds `num_channels`.
+
+    Raises:
+        RecipeError: another number of them.
+    """
+    channels = model.get("num_channels", 3)
+    if value is None or len(value) in (1, 3, channels) or (value and "from" in model):
+        return
+    raise RecipeError(key, f"{key} must be a list of one number, or of one a channel ({channels}), got {shown(value)}")
+
+
 AREA_SHARES = Limits(length=2, further=_check_shares)  # of a crop: [smallest, largest]
 
 
@@ -33,8 +48,8 @@ class ImageData(DataOptions):
     center_crop: bool = False
     flip: bool = False
     rand_augment: list[int] | None = option(None, Limits(length=2, further=_check_rand_augment))
-    mean: list[float] | None = None
-    std: list[float] | None = option(None, Limits(positive=True))
+    mean: list[float] | None = option(None, fits_model=check_channels)
+    std: list[float] | None = option(None, Limits(positive=True), fits_model=check_channels)
 
 
 @dataclass
@@ -46,29 +61,4 @@ class CroppedImageData(ImageData):
     random_erasing: float = option(0.0, Limits(0, 1), after="rand_augment")
 
 
-def check_channels(data: ImageData, model: Mapping[str, Any]) -> None:
-    """`mean` and `std` hold one number, three, or one a channel; a checkpoint's channels are not known yet.
-
-    Args:
-        model: the `model` section, or any mapping that holds `num_channels`.
-
-    Raises:
-        RecipeError: another number of them.
-    """
-    lengths = {1, 3, model.get("num_channels", 3)}
-    for name in ("mean", "std"):
-        value = getattr(data, name)
-        if value is not None and (len(value) not in lengths) and (not value or "from" not in model):
-            raise RecipeError(
-                f"data.{name}",
-                f"data.{name} must be a list of one number, or of one a channel ({model.get('num_channels', 3)}), got "
-                f"{shown(value)}",
-            )
-
-
-def check_images(data: ImageData, train: Any, model: Mapping[str, Any]) -> None:
-    """What must go together in every task on pictures."""
-    check_channels(data, model)
-
-
-__all__ = ["AREA_SHARES", "CroppedImageData", "ImageData", "check_channels", "check_images"]
+__all__ = ["AREA_SHARES", "CroppedImageData", "ImageData", "check_channels"]

@@ -1,14 +1,12 @@
 """What a recipe may say to self-distillation: crops that a picture is seen through, teacher, head and loss."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ...errors import UserError
 from ..limits import Limits
 from ..options import TrainOptions, option
 from .declaration import TaskDeclaration
-from .images import AREA_SHARES, ImageData, check_channels
+from .images import AREA_SHARES, ImageData
 
 _SHARE = Limits(0, 1)
 _AT_LEAST_0, _AT_LEAST_1 = Limits(0), Limits(1)
@@ -53,8 +51,7 @@ class SelfDistillationTrain(TrainOptions):
     rate_weight: float = option(1.0, _AT_LEAST_0)
 
 
-def _check(data: SelfDistillationData, train: SelfDistillationTrain, model: Mapping[str, Any]) -> None:
-    check_channels(data, model)
+def _check(data: SelfDistillationData, train: SelfDistillationTrain) -> None:
     if train.ema_decay is not None:
         raise UserError("train.ema_decay does not apply: the teacher is the average (train.teacher_momentum)")
 

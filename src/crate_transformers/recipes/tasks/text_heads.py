@@ -15,6 +15,19 @@ class TextHeadData(TextData):
     label_column: str | None = option(None, after="second_text_column")
 
 
-TASK = TaskDeclaration(runs="crate_transformers.training.tasks.text_heads:TextHead", data=TextHeadData)
+def _declare(runs: str) -> TaskDeclaration:
+    return TaskDeclaration(runs=f"crate_transformers.training.tasks.{runs}", data=TextHeadData)
 
-__all__ = ["TASK", "TextHeadData"]
+
+SEQUENCE_CLASSIFICATION = _declare("sequence_classification:SequenceClassification")
+TOKEN_CLASSIFICATION = _declare("token_classification:TokenClassification")
+MULTIPLE_CHOICE = _declare("multiple_choice:MultipleChoice")
+QUESTION_ANSWERING = _declare("question_answering:QuestionAnswering")
+
+__all__ = [
+    "MULTIPLE_CHOICE",
+    "QUESTION_ANSWERING",
+    "SEQUENCE_CLASSIFICATION",
+    "TOKEN_CLASSIFICATION",
+    "TextHeadData",
+]

@@ -52,7 +52,8 @@ class ImageTask(Task):
                 "them"
             )
         self.num_channels: int = config.num_channels
-        check_channels(data, {"num_channels": self.num_channels})
+        for name, value in (("mean", data.mean), ("std", data.std)):
+            check_channels(f"data.{name}", value, {"num_channels": self.num_channels})
         self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
 
     def augmented(self) -> KeyedImages:
