@@ -1,5 +1,8 @@
 """Recipes are strict: what does not fit is an error that names the key and the nearest good one."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 
@@ -7,6 +10,14 @@ from crate_transformers.errors import UserError
 from crate_transformers.recipes import load_recipe, recipe_of, shipped_recipes
 from crate_transformers.recipes.checks import RecipeError
 from crate_transformers.recipes.families import FAMILIES
+
+
+def test_recipes_are_read_in_a_process_that_has_loaded_nothing_else():
+    """The attentions that a recipe may name are known, though no model was loaded."""
+    call = "from crate_transformers.recipes import load_recipe; print(load_recipe('digits').model)"
+    process = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "'attn_implementation': 'torch_sdpa'" in process.stdout
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))

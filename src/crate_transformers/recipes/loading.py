@@ -12,7 +12,7 @@ from .options import DataOptions, TrainOptions, check_fits_model, default_of, li
 from .reading import read_yaml, read_yaml_file
 from .schema import Recipe, copied
 from .shipped import shipped_recipes, shipped_text
-from .tasks import TASKS, known_options, readers_of, task_declaration
+from .tasks import TASKS, argument_limits, known_options, readers_of, task_declaration
 from .trainer_arguments import argument_types, check_argument, not_set_here
 
 _SECTIONS = ("model", "data", "train")
@@ -98,9 +98,10 @@ def _train_options(train: Mapping[str, Any], task: str) -> tuple[TrainOptions, d
     own = {key: value for key, value in train.items() if key in ours}
     arguments = {key: value for key, value in train.items() if key not in ours}
     options, others = options_of(task_declaration(task).train, own, "train")
+    limits = argument_limits()
     for key, value in arguments.items():
         check_key("train", key, (*argument_types(), *not_set_here(), *ours))
-        check_argument(key, value)
+        check_argument(key, value, limits.get(key))
     _check_is_read("train", {**others, **arguments}, task)
     _check_optimizer(options, arguments)
     return options, arguments, others

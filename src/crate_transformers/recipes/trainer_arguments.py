@@ -54,7 +54,6 @@ _LIMITS: dict[str, Limits] = {
         ),
         _AT_LEAST_1,
     ),
-    "label_smoothing_factor": Limits(0, 1),
     "seed": Limits(0, 2**32 - 1),  # what numpy's generator takes
     "num_train_epochs": Limits(positive=True),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), Limits(0, below=1)),
@@ -63,8 +62,11 @@ _LIMITS: dict[str, Limits] = {
 _PLAIN_KINDS = ("int", "float", "bool", "str", "None", "dict", "list[str]")  # and dict[...]
 
 
-def check_argument(name: str, value: Any) -> None:
+def check_argument(name: str, value: Any, limits: Limits | None = None) -> None:
     """A key and value of transformers' TrainingArguments; where its type is plain or a set of names, it must fit.
+
+    Args:
+        limits: of an argument that only some tasks read; None: those that hold for all.
 
     Raises:
         RecipeError: with the nearest good key, or the good values.
@@ -79,7 +81,7 @@ def check_argument(name: str, value: Any) -> None:
     text = type_text(annotation)
     if all(part in _PLAIN_KINDS or part.startswith("dict[") for part in parts_of_kind(text)):
         check_kind(key, value, text)
-    _LIMITS.get(name, Limits()).check(key, value)
+    (limits or _LIMITS.get(name, Limits())).check(key, value)
     if name == "max_steps" and value < 1 and value != -1:
         raise RecipeError(key, f"{key} must be at least 1, or -1 for whole epochs, got {value}")
     if name == "warmup_steps" and value > 1 and value != int(value):

@@ -7,6 +7,7 @@ import importlib
 from dataclasses import Field, fields
 from typing import Any
 
+from ..limits import Limits
 from ..options import in_written_order
 from .declaration import TaskDeclaration
 
@@ -42,6 +43,11 @@ def known_options(section: str) -> dict[str, Field]:
     return in_written_order(getattr(task_declaration(task), section) for task in TASKS)
 
 
+def argument_limits() -> dict[str, Limits]:
+    """Name -> limits of the arguments of transformers that only some tasks read."""
+    return {name: limits for task in TASKS for name, limits in task_declaration(task).arguments.items()}
+
+
 def readers_of(section: str, name: str) -> list[str]:
     """The tasks that read an option or an argument of transformers; all of them, where no task declares it."""
     found = []
@@ -53,4 +59,12 @@ def readers_of(section: str, name: str) -> list[str]:
     return found or list(TASKS)
 
 
-__all__ = ["TASKS", "TaskDeclaration", "known_options", "load_by_name", "readers_of", "task_declaration"]
+__all__ = [
+    "TASKS",
+    "TaskDeclaration",
+    "argument_limits",
+    "known_options",
+    "load_by_name",
+    "readers_of",
+    "task_declaration",
+]

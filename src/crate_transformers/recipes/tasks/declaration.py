@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..limits import Limits
 from ..options import DataOptions, TrainOptions
 
 
@@ -25,7 +26,8 @@ class TaskDeclaration:
     Attributes:
         runs: "module:class" of the half that opens the data, builds the model and measures it: a `training.tasks.Task`.
         data, train: dataclasses of the options that the task reads of the two sections.
-        arguments: those of transformers' TrainingArguments that this task reads, and not every task does.
+        arguments: those of transformers' TrainingArguments that this task reads, and not every task does, each with its
+            limits.
         refuses: "section.name" of an option of other tasks -> why this task cannot have it. An option that stands in
             no such table is refused with the tasks that it is of.
         check: what must go together: called with the options of both sections, raises UserError.
@@ -36,7 +38,7 @@ class TaskDeclaration:
     runs: str
     data: type[DataOptions] = DataOptions
     train: type[TrainOptions] = TrainOptions
-    arguments: tuple[str, ...] = ()
+    arguments: Mapping[str, Limits] = field(default_factory=dict)
     refuses: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Any, Any], None] = _nothing
     too_long: Callable[[Any, int, int], list[str]] = _no_lines

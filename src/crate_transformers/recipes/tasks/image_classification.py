@@ -20,7 +20,7 @@ TASK = TaskDeclaration(
     runs="crate_transformers.training.tasks.image_classification:ImageClassification",
     data=CroppedImageData,
     train=ImageClassificationTrain,
-    arguments=("label_smoothing_factor",),
+    arguments={"label_smoothing_factor": Limits(0, 1)},
 )
 
 __all__ = ["TASK", "ImageClassificationTrain"]
