@@ -1,4 +1,4 @@
-"""The face that every task shows to `training.run`."""
+"""The face that every task shows to a run. What a recipe may say to the task is declared in recipes/tasks/."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -18,6 +18,7 @@ class Task(ABC):
     """Data, model and metrics of one recipe.
 
     Attributes:
+        recipe, output: what is run, and the folder of the run.
         model: what is trained. train_data, validation_data, test_data: data sets (None where there is no such part).
         collator, evaluation_collator: items to a batch, in training and in evaluation.
         label_names: the inputs that a loss needs. metric, greater_is_better: of the validation part, picks the best
@@ -31,7 +32,6 @@ class Task(ABC):
     keyed: bool = True
 
     def __init__(self, recipe: Recipe, output: Path):
-        """output: the folder of the run."""
         self.recipe, self.output = recipe, output
         self.notes: list[str] = []
 
