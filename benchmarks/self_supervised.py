@@ -21,10 +21,10 @@ import torch
 from transformers import AutoImageProcessor, AutoModel
 
 from crate_transformers.data import EvaluationTransform, KeyedImages, load_image_source
+from crate_transformers.evaluation.probes import layer_features, probe_features, summary
 from crate_transformers.files import write_bytes
 from crate_transformers.report.writing import write_json
 from crate_transformers.training import load_recipe, train
-from crate_transformers.training.probes import layer_features, probe_features, summary
 
 SHOTS, SEEDS = 10, range(5)
 COLUMNS = ("model", "architecture", "probe", "accuracy", "interval_95", "steps", "seconds", "note")

@@ -19,7 +19,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,8 @@ from safetensors.torch import save as save_safetensors
 from crate_transformers import convert_checkpoint
 from crate_transformers.data import load_image
 from crate_transformers.errors import UserError
-from crate_transformers.training import load_recipe
+from crate_transformers.recipes import load_recipe
+from crate_transformers.recipes.shipped import shipped_recipes, shipped_text
 
 GOLDEN = Path(__file__).parent / "golden"
 OTHER_TYPES = (torch.int32, torch.bool, torch.complex64, torch.float8_e5m2, torch.bfloat16)
@@ -162,8 +162,7 @@ def _restructured(state: dict[str, Any], draw: random.Random) -> dict[str, Any]:
 def recipes(seed: int) -> Iterator[tuple[str, bytes, Callable[[Path], Any]]]:
     """Damaged recipes without end: their bytes, their lines, and what YAML can do to a reader."""
     draw = random.Random(seed)
-    folder = resources.files("crate_transformers.training") / "recipes"
-    texts = [file.read_text(encoding="utf-8") for file in sorted(folder.iterdir(), key=lambda f: f.name)]
+    texts = [shipped_text(name) for name in shipped_recipes()]
     values = ("-1", "1e400", "nan", "[" * 5000, "{a: *a}", "&a [*a]", "!!python/object:os.system x", "0x" + "f" * 400,
               "null", "[]", "{}", "\x00", "'", "2001-01-01", "~", "yes", "1_000", "é" * 300, "9" * 5000)  # fmt: skip
     while True:

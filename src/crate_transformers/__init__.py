@@ -62,7 +62,10 @@ __all__ = [
     "mae_crate_tiny",
 ]
 
-_ROOMS = ("analysis", "bench", "configuration", "data", "interop", "layers", "models", "objective", "ops", "training")
+_ROOMS = (
+    "analysis", "bench", "configuration", "data", "evaluation", "interop", "layers", "models", "objective", "ops",
+    "recipes", "report", "training",
+)  # fmt: skip
 _DOORS = ("CRATE", "convert_checkpoint", "fuse", *(f"mae_crate_{size}" for size in ("tiny", "small", "base", "large")))
 _PUBLIC = {name: room for family in MODEL_FAMILIES.values() for name, room in family.public_names().items()}
 

@@ -1,4 +1,4 @@
-"""Names of a package that are loaded when they are first asked for."""
+"""What is loaded when it is first asked for: names of a package, and things named by their place."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -32,4 +32,10 @@ def lazy_names(
     return get, names
 
 
-__all__ = ["lazy_names"]
+def load_by_name(place: str) -> Any:
+    """What stands at "module:name"; the module is loaded where it is not yet."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+__all__ = ["lazy_names", "load_by_name"]

@@ -14,7 +14,6 @@ from crate_transformers.cli.probe import probe
 from crate_transformers.cli.reconstruct import reconstruct
 from crate_transformers.configuration import CrateMAEConfig, CrateVisionConfig
 from crate_transformers.models.image_processing import image_processor_of
-from crate_transformers.training.probes import draw_shots, interval, knn_accuracy, linear_accuracy, summary
 
 SIZES = {"hidden_size": 20, "num_attention_heads": 5, "num_hidden_layers": 2, "image_size": 8, "patch_size": 2}
 
@@ -68,34 +67,6 @@ def test_probe_of_classifiers(tmp_path, family):
     content = json.loads((tmp_path / "out" / "probes.json").read_text())
     assert [row["layer"] for row in content["summary"]] == [1, 1]  # the last of two, counted from 0
     assert all(row["accuracy"] > 0.15 for row in content["summary"])  # a tenth is chance
-
-
-def test_probes_on_clear_features():
-    generator = np.random.default_rng(0)
-    labels = np.repeat(np.arange(3), 20)
-    features = np.eye(3)[labels] * 5 + 0.1 * generator.standard_normal((60, 3))
-    wrong = (labels + 1) % 3
-    for accuracy in (knn_accuracy, linear_accuracy):
-        assert accuracy(features[::2], labels[::2], features[1::2], labels[1::2]) == 1
-        assert accuracy(features[::2], labels[::2], features[1::2], wrong[1::2]) == 0
-
-
-def test_shots():
-    labels = np.asarray([0] * 7 + [1] * 5)
-    chosen = draw_shots(labels, 3, seed=1)
-    assert sorted(labels[chosen].tolist()) == [0, 0, 0, 1, 1, 1]
-    assert draw_shots(labels, 3, seed=1).tolist() == chosen.tolist()
-    assert draw_shots(labels, 3, seed=2).tolist() != chosen.tolist()
-    with pytest.raises(ValueError, match="class 1 has 5 training images, fewer than --shots 6"):
-        draw_shots(labels, 6, seed=0)
-
-
-def test_interval():
-    """Student's t for four degrees of freedom: 2.776 standard errors."""
-    mean, half = interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert (mean, half) == (3.0, pytest.approx(2.776 * np.sqrt(2.5 / 5), rel=1e-3))
-    assert interval([0.4]) == (0.4, 0.0)
-    assert summary([]) == []
 
 
 @pytest.mark.parametrize(

@@ -133,3 +133,19 @@ def test_workers_that_are_not_there_cannot_be_kept(tmp_path):
     found, notes = arguments(tmp_path, {"train.dataloader_persistent_workers": True})
     assert not found.dataloader_persistent_workers
     assert any("train.dataloader_persistent_workers is not used" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "saves", "keeps_best"),
+    [
+        ({}, "epoch", True),
+        ({"train.eval_steps": 7}, "steps", True),
+        ({"train.eval_steps": 7, "train.save_strategy": "no"}, "no", False),
+        ({"train.save_steps": 5}, "steps", False),
+        ({"train.eval_strategy": "no"}, "epoch", False),
+    ],
+)
+def test_what_is_asked_of_saving_is_done(tmp_path, asked, saves, keeps_best):
+    recipe = load_recipe("finetune-pets", asked)
+    arguments = training_arguments(recipe, tmp_path, 10, "eval_accuracy", True)
+    assert (arguments.save_strategy, arguments.load_best_model_at_end) == (saves, keeps_best)

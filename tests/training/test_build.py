@@ -10,9 +10,10 @@ from transformers import AutoModel, AutoModelForImageClassification
 
 from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining
 from crate_transformers.errors import UserError
+from crate_transformers.evaluation.prediction import class_names
+from crate_transformers.recipes import Recipe
+from crate_transformers.recipes.options import DataOptions, TrainOptions
 from crate_transformers.training.build import build_model
-from crate_transformers.training.prediction import class_names
-from crate_transformers.training.recipe import DataOptions, Recipe, TrainOptions
 
 NAMES = {i: f"class {i}" for i in range(11)}
 NORM = "crate.layers.0.compression.norm.weight"

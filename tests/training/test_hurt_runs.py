@@ -17,8 +17,8 @@ from accelerate import PartialState
 from PIL import Image
 from small_runs import SMALL, command, largest_gap, run_command, small_recipe, start_command
 
+from crate_transformers.evaluation.run_folder import checkpoints_in
 from crate_transformers.training import load_recipe, train
-from crate_transformers.training.checkpoints import checkpoints_in
 from crate_transformers.training.lock import LOCK_FILE, locked
 from crate_transformers.training.trainer import CrateTrainer
 
@@ -95,7 +95,7 @@ def test_every_figure_is_of_the_whole_run(whole, killed):
 def test_killed_between_the_last_step_and_its_metrics(whole, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("crate_transformers.training.run._measure", lambda *_: (_ for _ in ()).throw(Killed()))
+        patch.setattr("crate_transformers.training.run.measure_run", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             train(recipe(), folder)
     continued(folder)
@@ -274,7 +274,7 @@ def test_a_report_that_fails_is_told_and_fails_nothing(tmp_path, monkeypatch):
         assert (tmp_path / "run" / "model.safetensors").is_file()
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("crate_transformers.training.run.curves_figure", fails)
+    monkeypatch.setattr("crate_transformers.training.run_report.curves_figure", fails)
     lines = []
     result = train(small_recipe(train__max_steps=4), tmp_path / "run", say=lines.append)
     assert result.status == "finished"

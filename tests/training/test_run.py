@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from small_runs import SMALL, largest_gap, small_recipe, small_run, weights
 from transformers import AutoModelForImageClassification, pipeline
 
+from crate_transformers.evaluation.evaluate import evaluate_model
+from crate_transformers.evaluation.run_folder import checkpoints_in
 from crate_transformers.training import train
 from crate_transformers.training.build import build_model
-from crate_transformers.training.checkpoints import checkpoints_in
-from crate_transformers.training.evaluation import evaluate_model
 from crate_transformers.training.trainer import CrateTrainer, DivergenceError
 
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from small_runs import largest_gap, run_command
 from small_self_supervised import DINO, MAE, command_settings, recipe
 
+from crate_transformers.evaluation.run_folder import checkpoints_in
 from crate_transformers.training import train
-from crate_transformers.training.checkpoints import checkpoints_in
 
 LAUNCHED = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 

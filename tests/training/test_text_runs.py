@@ -5,8 +5,8 @@ import json
 import pytest
 
 from crate_transformers.data.labelled_text import load_labelled_text
+from crate_transformers.evaluation.generation import generate_text
 from crate_transformers.training import load_recipe, train
-from crate_transformers.training.generation import generate_text
 
 SMALL = {
     "model.hidden_size": 24,

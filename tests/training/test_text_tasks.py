@@ -7,8 +7,8 @@ from datasets import Dataset
 from transformers import ByT5Tokenizer
 
 from crate_transformers.training import load_recipe
+from crate_transformers.training.tasks import task_of
 from crate_transformers.training.tasks.language_modeling import LanguageModeling
-from crate_transformers.training.tasks.text_heads import TextHead
 
 SMALL = {
     "model.hidden_size": 24,
@@ -31,7 +31,7 @@ ROWS = {
 def head(folder, task, rows, **settings):
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = {**SMALL, "data.source": f"json:{folder}", "data.validation_fraction": 0, "data.test_fraction": 0}
-    return TextHead(load_recipe(task, {**options, **settings}), folder / "run")
+    return task_of(load_recipe(task, {**options, **settings}), folder / "run")
 
 
 @pytest.mark.parametrize("task", ROWS)

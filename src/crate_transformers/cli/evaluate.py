@@ -20,7 +20,8 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="A JSON file to write the metrics to as well.")] = None,
 ) -> None:
     """Accuracy and loss of a classifier, perplexity and bits per byte of a language model."""
-    from ..training.evaluation import describe_model, evaluate_model
+    from ..evaluation.evaluate import evaluate_model
+    from ..evaluation.run_folder import describe_model
 
     metrics = evaluate_model(model, data, split, parse_settings(settings))
     text = json.dumps(metrics, indent=2)

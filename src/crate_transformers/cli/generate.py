@@ -19,7 +19,7 @@ def generate(
     slide: Annotated[bool, typer.Option("--slide", help="Past the context, forget its first half.")] = False,
 ) -> None:
     """Continue a prompt, printing the text as it comes."""
-    from ..training.generation import generate_text
+    from ..evaluation.generation import generate_text
 
     unwritten = iter([prompt])  # it waits for the first token: an error stands alone
 

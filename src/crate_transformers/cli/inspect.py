@@ -55,7 +55,7 @@ def inspect(
         folder,
         StudyOptions(mode, part, batch_size, layer=layer, num_pictures=pictures, patch=patch),  # type: ignore[arg-type]
         progress=with_progress,
-        say=note,
+        on_note=note,
     )
     measures = study.measures[study.name]
     typer.echo(

@@ -46,7 +46,7 @@ def neurons(
         folder,
         None if value is None else Steering(value, prompt, tokens),
         progress=with_progress,
-        say=note,
+        on_note=note,
     )
     if look.steered is not None:
         typer.echo(f"as it is: {look.steered.plain!r}\nsteered:  {look.steered.steered!r}")

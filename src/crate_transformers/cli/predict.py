@@ -13,7 +13,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 32,
 ) -> None:
     """Classify images: one JSON object a line with file, label and score."""
-    from ..training.prediction import predict_images
+    from ..evaluation.prediction import predict_images
 
     for prediction in predict_images(model, images, batch_size):
         typer.echo(json.dumps(asdict(prediction)))

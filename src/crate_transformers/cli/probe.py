@@ -29,9 +29,9 @@ def probe(
 ) -> None:
     """Freeze a model; accuracy of nearest neighbours and of a linear classifier on its features."""
     from ..evaluation.opening import open_model, processor_of
-    from ..training.probing import probe_model
+    from ..evaluation.probing import probe_model
 
-    opened = open_model(model, heads, say=note)
+    opened = open_model(model, heads, on_note=note)
     processor = processor_of(opened, model)
     result = probe_model(
         opened,

@@ -23,9 +23,9 @@ def reconstruct(
 ) -> None:
     """Mask and rebuild images of any shape: original, masked, reconstruction and composite side by side."""
     from ..evaluation.opening import open_model, processor_of
-    from ..training.reconstruction import rebuild_files
+    from ..evaluation.reconstruction import rebuild_files
 
-    opened = open_model(model, heads, say=note)
+    opened = open_model(model, heads, on_note=note)
     processor = processor_of(opened, model)
     folder = output_folder(output)
     count = 0

@@ -40,7 +40,7 @@ def segment(
         SegmentationSettings(layer, fraction, masks, threshold),
         figures,
         progress=one_by_one,
-        say=note,
+        on_note=note,
     )
     if result.scores is not None:
         for method, score in result.scores.items():

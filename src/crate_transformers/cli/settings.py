@@ -11,7 +11,7 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
     Raises:
         UserError: no "=", a key that is set twice, or a value that is not YAML, or has more meanings than one.
     """
-    from ..training.recipe_text import read_yaml  # heavy: all of training comes with it
+    from ..recipes.reading import read_yaml  # yaml, which no help page needs
 
     parsed: dict[str, Any] = {}
     for setting in settings or []:

@@ -73,7 +73,7 @@ def waiting_advice(measured: dict[str, Any], workers: int) -> str | None:
 
 def recipes() -> None:
     """List the shipped recipes: paper, command, hardware, time, expected number."""
-    from ..training import shipped_recipes
+    from ..recipes.shipped import shipped_recipes
 
     for name, header in shipped_recipes().items():
         typer.secho(name, bold=True)

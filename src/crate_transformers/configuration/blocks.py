@@ -7,9 +7,9 @@ answers for.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
+from .._lazy import load_by_name
 from ..errors import UserError
 
 
@@ -31,8 +31,7 @@ class Block:
 
     def load(self) -> Any:
         """The class."""
-        module, _, name = self.place.partition(":")
-        return getattr(import_module(module), name)
+        return load_by_name(self.place)
 
 
 _LAYERS = "crate_transformers.layers"

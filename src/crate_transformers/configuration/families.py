@@ -5,16 +5,14 @@ Classes are named by place and loaded when asked, so that the table can be read 
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Literal
 
-_ROOT = "crate_transformers"
+from .._lazy import load_by_name
 
 
 def load_class(place: str) -> Any:
     """The class at "module:Class", the module below this package."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(f"{_ROOT}.{module}"), name)
+    return load_by_name(f"crate_transformers.{place}")
 
 
 @dataclass(frozen=True)

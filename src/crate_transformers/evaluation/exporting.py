@@ -14,12 +14,12 @@ def export_source(
     output: Path,
     format: ExportFormat,
     heads: int | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Open a model, and write it in float32 as `export_model` does.
 
     Args:
-        source, heads, say: as in `open_model`. output: the file.
+        source, heads, on_note: as in `open_model`. output: the file.
 
     Returns:
         what the file takes and gives: "pixel_values -> logits".
@@ -27,7 +27,7 @@ def export_source(
     Raises:
         UserError: as in `open_model` and `export_model`.
     """
-    model = open_model(source, heads, say=say).float()
+    model = open_model(source, heads, on_note=on_note).float()
     return export_model(cast(CratePreTrainedModel, model), output, format)
 
 

@@ -48,20 +48,20 @@ def study_source(
     options: StudyOptions | None = None,
     *,
     progress: Progress = _unchanged,
-    say: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> Study:
     """Study a model; nothing is drawn or written.
 
     Args:
         options: mode, part, batch_size, layer, num_pictures, patch, num_neurons are taken; the model and its inputs
             give the others.
-        progress: passes batches on, to show how far it is. say: as in `open_model`.
+        progress: passes batches on, to show how far it is. on_note: as in `open_model`.
 
     Raises:
         UserError: a model, data or options that do not fit.
     """
-    model = open_model(subject.model, subject.heads, say=say)
-    return _study(model, subject, options or StudyOptions(), progress, say)
+    model = open_model(subject.model, subject.heads, on_note=on_note)
+    return _study(model, subject, options or StudyOptions(), progress, on_note)
 
 
 def inspect_source(
@@ -70,22 +70,22 @@ def inspect_source(
     options: StudyOptions | None = None,
     *,
     progress: Progress = _unchanged,
-    say: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> Study:
     """Study a model as `study_source` does, and write the study into a folder, which is made where it is missing.
 
     Raises:
         UserError: as in `study_source`.
     """
-    model = open_model(subject.model, subject.heads, say=say)
+    model = open_model(subject.model, subject.heads, on_note=on_note)
     output.mkdir(parents=True, exist_ok=True)  # one that cannot be made is told before the work
-    study = _study(model, subject, options or StudyOptions(), progress, say)
+    study = _study(model, subject, options or StudyOptions(), progress, on_note)
     study.write(output)
     return study
 
 
 def _study(
-    model: PreTrainedModel, subject: Subject, options: StudyOptions, progress: Progress, say: Callable[[str], None]
+    model: PreTrainedModel, subject: Subject, options: StudyOptions, progress: Progress, on_note: Callable[[str], None]
 ) -> Study:
     name = Path(subject.model).name
     subject = subject if _reads_images(model) else _with_text(subject)
@@ -93,7 +93,7 @@ def _study(
     inputs, tokenizer = _inputs_of(model, subject.model, subject, options.batch_size)
     baseline = None
     if subject.baseline is not None:
-        other = open_model(subject.baseline, subject.baseline_heads, option="--baseline-heads", say=say)
+        other = open_model(subject.baseline, subject.baseline_heads, option="--baseline-heads", on_note=on_note)
         if other.main_input_name != model.main_input_name:
             reads = "images" if _reads_images(model) else "text"
             raise UserError(f"{name} reads {reads}, {Path(subject.baseline).name} does not: no baseline of it")

@@ -99,19 +99,20 @@ def look_at_neurons(
     steering: Steering | None = None,
     *,
     progress: Callable[[Any, int | None, str], Iterable[Any]] = lambda batches, count, what: batches,
-    say: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> NeuronLook:
     """Find what makes neurons fire, steer the model where that is asked for, and write a table and a page.
 
     Args:
         output: the folder to write, made where it is missing.
-        progress: passes (batches, number of samples, what is done) on, to show how far it is. say: as in `open_model`.
+        progress: passes (batches, number of samples, what is done) on, to show how far it is.
+        on_note: as in `open_model`.
 
     Raises:
         UserError: a model that reads no text, or is to be steered and does not generate; a layer or neuron that does
             not exist; no text.
     """
-    model = open_model(request.model, request.heads, say=say)
+    model = open_model(request.model, request.heads, on_note=on_note)
     name = Path(request.model).name
     if model.main_input_name != "input_ids":
         raise UserError(f"{name} reads {model.main_input_name}, not text")

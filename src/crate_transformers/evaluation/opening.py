@@ -22,7 +22,7 @@ def open_model(
     *,
     kind: Any = None,
     option: str = "--heads",
-    say: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> PreTrainedModel:
     """A whole model of a folder or hub name, or of a public checkpoint file; in evaluation mode, on the best device.
 
@@ -31,7 +31,7 @@ def open_model(
         kind: a model class, or one of transformers' Auto classes; None is the class that the model was saved with. A
             checkpoint file names no class: where a kind is asked for, the user is told to convert it first.
         option: what the user calls `heads`.
-        say: receives a line for everything that was assumed of a checkpoint file.
+        on_note: receives a line for everything that was assumed of a checkpoint file.
 
     Raises:
         UserError: nothing there, nothing that can be read, or `heads` of a folder.
@@ -42,7 +42,7 @@ def open_model(
             raise UserError(f"{source} is not a model: expected a folder, a hub name or a checkpoint file")
         conversion = convert(place, heads)
         for note in conversion.notes:
-            say(note)
+            on_note(note)
         return _on_device(conversion.model)
     if heads is not None:
         raise UserError(f"{option} is of a checkpoint file: the number of heads of {source} is in its config.json")

@@ -44,19 +44,19 @@ def segment_files(
     num_figures: int = 12,
     *,
     progress: Callable[[Iterable[Sample], int, str], Iterator[Sample]] = lambda samples, count, what: iter(samples),
-    say: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> Segmentation:
     """Segment images and write masks and overlays, and scores.json where there is a truth.
 
     Args:
         output: the folder to write, made where it is missing. settings, num_figures: as in `segment`.
-        progress: passes (samples, how many, what is done) on, to show how far it is. say: as in `open_model`.
+        progress: passes (samples, how many, what is done) on, to show how far it is. on_note: as in `open_model`.
 
     Raises:
         UserError: a model that reads no images; images, label maps or settings that do not fit.
     """
     settings = settings or SegmentationSettings()
-    model = open_model(request.model, request.heads, say=say)
+    model = open_model(request.model, request.heads, on_note=on_note)
     name = Path(request.model).name
     if model.main_input_name != "pixel_values":
         raise UserError(f"{name} reads {model.main_input_name}, not images")

@@ -1,6 +1,8 @@
-"""What Hugging Face's Trainer lacks: recipes, exact resume, EMA, reports, probes."""
+"""What Hugging Face's Trainer lacks: tasks, exact resume, EMA, reports. The recipes' names are found here too."""
 
-from .recipe import Recipe, load_recipe, recipe_of, shipped_recipes
+from ..recipes.loading import load_recipe, recipe_of
+from ..recipes.schema import Recipe
+from ..recipes.shipped import shipped_recipes
 from .run import RunResult, train
 
 __all__ = ["Recipe", "RunResult", "load_recipe", "recipe_of", "shipped_recipes", "train"]

@@ -15,8 +15,9 @@ import torch
 from transformers import SchedulerType, TrainingArguments, get_scheduler
 
 from ..errors import MissingPackageError, UserError
+from ..recipes.schema import Recipe
+from ..recipes.tasks import task_declaration
 from ..upstream import INTEGRATION_TO_CALLBACK
-from .recipe import Recipe
 
 # what a CRATE run expects where a recipe is silent
 _DEFAULTS: dict[str, Any] = {
@@ -105,7 +106,8 @@ def training_arguments(
     _check_reporters(values["report_to"])
     steps = _steps_of_run(recipe, steps_per_epoch, notes)
     values["warmup_steps"] = _warm_up(recipe, values["lr_scheduler_type"], steps, steps_per_epoch, notes)
-    _say_what_lasts_too_long(recipe, steps, steps_per_epoch, notes)
+    if steps_per_epoch is not None:
+        notes.extend(task_declaration(recipe.task).too_long(recipe.train, steps, steps_per_epoch))
     if metric is None:
         values.update(eval_strategy="no", load_best_model_at_end=False, eval_on_start=False)
         _say_what_needs_validation(given, notes)
@@ -190,24 +192,6 @@ def _warm_up_of_epochs(epochs: float, steps: int, steps_per_epoch: int | None, n
         f"tenth of the run, {shortened} steps (train.warmup_steps sets another)"
     )
     return shortened
-
-
-def _say_what_lasts_too_long(recipe: Recipe, steps: int, steps_per_epoch: int | None, notes: list[str]) -> None:
-    """The two other beginnings that a recipe of self-distillation counts in epochs."""
-    options = recipe.train
-    if recipe.task != "self-distillation" or options.self_distillation_loss != "dino" or steps_per_epoch is None:
-        return
-    if options.freeze_last_layer_epochs * steps_per_epoch >= steps:
-        notes.append(
-            f"train.freeze_last_layer_epochs = {options.freeze_last_layer_epochs:g} is as long as the run of {steps} "
-            "steps: the prototypes are never trained"
-        )
-    warms_up = options.warmup_teacher_temperature != options.teacher_temperature
-    if warms_up and options.warmup_teacher_temperature_epochs * steps_per_epoch > steps:
-        notes.append(
-            f"train.warmup_teacher_temperature_epochs = {options.warmup_teacher_temperature_epochs:g} is longer than "
-            f"the run of {steps} steps: train.teacher_temperature is never reached"
-        )
 
 
 def _say_what_needs_validation(given: dict[str, Any], notes: list[str]) -> None:

@@ -12,7 +12,7 @@ from ..configuration.validation import field_message
 from ..errors import MissingPackageError, UserError, one_line
 from ..models.modeling_base import check_finite
 from ..models.opening import few, misfits, open_config, open_weights
-from .recipe import Recipe
+from ..recipes.schema import Recipe
 
 
 def build_model(

@@ -7,15 +7,15 @@ afterwards is never loaded.
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..evaluation.run_folder import checkpoints_in
 from ..files import write_bytes
-from ..upstream import PREFIX_CHECKPOINT_DIR, TRAINER_STATE_NAME
+from ..upstream import TRAINER_STATE_NAME
 
 MANIFEST = "checkpoint.json"
 _BLOCK = 1 << 22
@@ -58,21 +58,6 @@ class Checkpoint:
     @property
     def is_last(self) -> bool:
         return self.step >= int(self.state["max_steps"])
-
-
-def step_of(folder: Path) -> int:
-    return int(folder.name.rpartition("-")[2])
-
-
-def folder_of_step(run_dir: Path, step: int) -> Path:
-    return run_dir / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-
-
-def checkpoints_in(run_dir: Path) -> list[Path]:
-    """Folders of checkpoints, oldest first."""
-    pattern = re.compile(rf"{re.escape(PREFIX_CHECKPOINT_DIR)}-\d+")
-    found = [path for path in run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if pattern.fullmatch(path.name)]
-    return sorted((path for path in found if path.is_dir()), key=step_of)
 
 
 def seal(folder: Path, progress: Progress) -> None:
@@ -165,4 +150,4 @@ def _sha256_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-__all__ = ["Checkpoint", "Progress", "checkpoints_in", "folder_of_step", "latest_checkpoint", "open_checkpoint", "seal"]
+__all__ = ["Checkpoint", "Progress", "latest_checkpoint", "open_checkpoint", "seal"]

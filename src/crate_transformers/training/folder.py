@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..evaluation.run_folder import METRICS_FILE, RECIPE_FILE, REPORT_FILE
+from ..recipes.loading import load_recipe
+from ..recipes.schema import Recipe
 from .lock import LOCK_FILE, locked
-from .recipe import Recipe, load_recipe
 from .tasks import CACHE
-
-RECIPE_FILE, METRICS_FILE, REPORT_FILE, CHECKPOINTS = "recipe.yaml", "metrics.json", "report.html", "checkpoints"
 
 
 @contextmanager
@@ -108,12 +108,4 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-__all__ = [
-    "CHECKPOINTS",
-    "METRICS_FILE",
-    "RECIPE_FILE",
-    "REPORT_FILE",
-    "check_same",
-    "claimed",
-    "finished_metrics",
-]
+__all__ = ["check_same", "claimed", "finished_metrics"]

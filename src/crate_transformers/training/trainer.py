@@ -26,10 +26,11 @@ from transformers import Trainer, TrainerCallback
 
 from ..data import EpochSampler
 from ..errors import UserError, one_line
+from ..evaluation.run_folder import checkpoints_in, folder_of_step
 from ..files import give_usual_modes
 from ..upstream import TRAINER_STATE_NAME
 from .callbacks import Ema
-from .checkpoints import Progress, checkpoints_in, folder_of_step, seal
+from .checkpoints import Progress, seal
 
 _STAGING = ".saving"
 _MAGNITUDES = (".weight_g", ".parametrizations.weight.original0")  # of torch's older and newer weight norm

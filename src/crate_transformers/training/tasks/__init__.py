@@ -1,9 +1,13 @@
-"""What a run trains for: each task brings its data, model, batches, metrics and pages of the report."""
+"""What a run trains for: each task brings its data, model, batches, metrics and pages of the report.
 
-from collections.abc import Callable
+What a recipe may say to a task, and the table of their names, is in recipes/tasks/.
+"""
+
 from pathlib import Path
 
-from ..recipe import Recipe
+from ..._lazy import load_by_name
+from ...recipes.schema import Recipe
+from ...recipes.tasks import task_declaration
 from .base import CACHE, Task
 
 
@@ -13,27 +17,8 @@ def task_of(recipe: Recipe, output: Path) -> Task:
     Raises:
         ValueError: data or a model that does not fit the recipe.
     """
-    return _builders()[recipe.task](recipe, output)
-
-
-def _builders() -> dict[str, Callable[[Recipe, Path], Task]]:
-    from .image_classification import ImageClassification  # each pulls in its own libraries
-    from .language_modeling import LanguageModeling
-    from .masked_image_modeling import MaskedImageModeling
-    from .self_distillation import SelfDistillationTask
-    from .text_heads import TextHead
-
-    return {
-        "image-classification": ImageClassification,
-        "masked-image-modeling": MaskedImageModeling,
-        "self-distillation": SelfDistillationTask,
-        "masked-language-modeling": LanguageModeling,
-        "causal-language-modeling": LanguageModeling,
-        "sequence-classification": TextHead,
-        "token-classification": TextHead,
-        "multiple-choice": TextHead,
-        "question-answering": TextHead,
-    }
+    kind: type[Task] = load_by_name(task_declaration(recipe.task).runs)
+    return kind(recipe, output)
 
 
 __all__ = ["CACHE", "Task", "task_of"]

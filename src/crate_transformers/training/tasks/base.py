@@ -1,4 +1,4 @@
-"""The face that every task shows to `training.run`."""
+"""The face that every task shows to a run. What a recipe may say to the task is declared in recipes/tasks/."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 
+from ...recipes.schema import Recipe
 from ...report.sections import Section
-from ..recipe import Recipe
 
 CACHE = "cache"  # the folder of a run that holds what can be made again
 
@@ -18,6 +18,7 @@ class Task(ABC):
     """Data, model and metrics of one recipe.
 
     Attributes:
+        recipe, output: what is run, and the folder of the run.
         model: what is trained. train_data, validation_data, test_data: data sets (None where there is no such part).
         collator, evaluation_collator: items to a batch, in training and in evaluation.
         label_names: the inputs that a loss needs. metric, greater_is_better: of the validation part, picks the best
@@ -30,8 +31,8 @@ class Task(ABC):
     greater_is_better: bool = False
     keyed: bool = True
 
-    def __init__(self, recipe: Recipe):
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, output: Path):
+        self.recipe, self.output = recipe, output
         self.notes: list[str] = []
 
     model: PreTrainedModel

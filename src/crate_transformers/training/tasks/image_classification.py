@@ -8,16 +8,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
-from ...data import (
-    ImageCollator,
-    KeyedImages,
-)
+from ...data import ImageCollator, KeyedImages
 from ...errors import UserError
+from ...recipes.schema import Recipe
+from ...recipes.tasks.image_classification import ImageClassificationTrain
 from ...report.confusion import confusion_matrix_figure
 from ...report.pictures import picture_grid_figure
 from ...report.sections import Section
 from ..build import build_model
-from ..recipe import Recipe
 from .image_task import ImageTask, spread
 
 
@@ -28,8 +26,9 @@ class ImageClassification(ImageTask):
     greater_is_better = True
 
     def __init__(self, recipe: Recipe, output: Path):
-        super().__init__(recipe)
+        super().__init__(recipe, output)
         train = recipe.train
+        assert isinstance(train, ImageClassificationTrain)
         self.classes = self.splits.classes
         labels = {
             "id2label": dict(enumerate(self.classes)),

@@ -6,8 +6,8 @@ from typing import Any
 from ...configuration.validation import as_pair
 from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source
 from ...models.image_processing import image_processor_of
-from ..recipe import Recipe
-from ..recipe_checks import check_channels
+from ...recipes.schema import Recipe
+from ...recipes.tasks.images import CroppedImageData, ImageData, check_channels
 from .base import Task
 
 _FEW_VALUES = 16  # of a patch, below which a LayerNorm over them leaves too little
@@ -27,9 +27,11 @@ class ImageTask(Task):
 
     processor: Any
 
-    def __init__(self, recipe: Recipe):
-        super().__init__(recipe)
+    def __init__(self, recipe: Recipe, output: Path):
+        super().__init__(recipe, output)
         data = recipe.data
+        assert isinstance(data, ImageData)
+        self.data = data
         self.splits = load_image_source(
             data.source, data.root, data.validation_fraction, data.test_fraction, recipe.seed, data.skip_unreadable
         )
@@ -40,7 +42,7 @@ class ImageTask(Task):
 
     def prepare(self, config: Any) -> None:
         """Take image size and channels from the model's configuration, and say what its patches lose."""
-        data = self.recipe.data
+        data = self.data
         height, width = as_pair(config.patch_size)
         values = height * width * config.num_channels
         if getattr(config, "patch_embedding", None) == "normalized" and values < _FEW_VALUES:
@@ -50,12 +52,14 @@ class ImageTask(Task):
                 "them"
             )
         self.num_channels: int = config.num_channels
-        check_channels({"mean": data.mean, "std": data.std}, {"num_channels": self.num_channels})
+        for name, value in (("mean", data.mean), ("std", data.std)):
+            check_channels(f"data.{name}", value, {"num_channels": self.num_channels})
         self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
 
     def augmented(self) -> KeyedImages:
         """The training pictures, cropped and flipped as the recipe says."""
-        data = self.recipe.data
+        data = self.data
+        assert isinstance(data, CroppedImageData)
         transform = TrainingTransform(
             self.processor,
             data.crop,

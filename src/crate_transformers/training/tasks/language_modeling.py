@@ -1,7 +1,5 @@
 """Language modelling, masked and causal, with text measured in bits per byte."""
 
-import lzma
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +13,28 @@ from transformers import (
 )
 
 from ...data.masking import MaskingCollator
-from ...data.text import TextPart, load_text_source
+from ...data.text import load_text_source
 from ...data.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile, pack_tokens, train_tokenizer
 from ...errors import UserError
+from ...evaluation.compression import bits_per_byte, text_metrics, xz_bits_per_byte
+from ...evaluation.language_models import check_vocabulary, load_tokenizer
 from ...files import user_path
-from ...models.inputs import open_tokenizer
+from ...recipes.schema import Recipe
+from ...recipes.tasks.language_modeling import CausalLanguageTrain, LanguageData, MaskedLanguageData
 from ...report.sections import Section
 from ..build import build_model
-from ..recipe import Recipe
 from .base import CACHE, Task
-
-_XZ_LIMIT = 64 << 20  # held-out bytes that are compressed for comparison
-_PROMPTS = 3
 
 
 class LanguageModeling(Task):
     """Masked or causal, as the recipe's task says."""
 
     def __init__(self, recipe: Recipe, output: Path):
-        super().__init__(recipe)
+        super().__init__(recipe, output)
         data = recipe.data
-        self.is_causal = recipe.task == "causal-language-modeling"
+        assert isinstance(data, LanguageData)
+        self.data = data
+        self.is_causal = not isinstance(data, MaskedLanguageData)
         self.splits = load_text_source(
             data.source, data.validation_fraction, data.test_fraction, recipe.seed, data.text_column, data.streaming
         )
@@ -54,19 +53,20 @@ class LanguageModeling(Task):
             self.train_data = PackedStream(self.splits.train, self.tokenizer, self.context_length)
         else:
             self.train_data = PackedTokens(self._pack("train"), self.context_length)
-        self.collator = (
-            CausalCollator() if self.is_causal else MaskingCollator(self.tokenizer, data.mask_probability, recipe.seed)
-        )
+        if isinstance(data, MaskedLanguageData):
+            self.collator = MaskingCollator(self.tokenizer, data.mask_probability, recipe.seed)
+        else:
+            self.collator = CausalCollator()
         self.evaluation_collator = self.collator
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        source = self.recipe.data.tokenizer or self.recipe.model.get("from")
+        source = self.data.tokenizer or self.recipe.model.get("from")
         if source is not None:
             return load_tokenizer(source)
-        length = self.recipe.data.context_length or 512
-        return train_tokenizer(self.splits.train, self.recipe.data.vocab_size, self.is_causal, length)
+        length = self.data.context_length or 512
+        return train_tokenizer(self.splits.train, self.data.vocab_size, self.is_causal, length)
 
     def _fields_of_data(self) -> dict[str, Any]:
         """What the tokenizer decides of a new model."""
@@ -78,22 +78,22 @@ class LanguageModeling(Task):
         }
         if self.recipe.family.name == "crate" and self.is_causal and not self.recipe.model.get("size"):
             raise UserError("a causal CRATE names its shell: set model.size, e.g. gpt2-tiny, and override its fields")
-        if self.recipe.data.context_length:
+        if self.data.context_length:
             offset = fields["pad_token_id"] + 1 if self.recipe.family.name == "crate" and not self.is_causal else 0
             name = "n_positions" if self.recipe.family.name == "gpt2" else "max_position_embeddings"
-            fields[name] = self.recipe.data.context_length + offset
+            fields[name] = self.data.context_length + offset
         return fields
 
     def _context_length(self) -> int:
         config = self.model.config
         limit = getattr(config, "max_sequence_length", config.max_position_embeddings)
-        length = self.recipe.data.context_length or limit
+        length = self.data.context_length or limit
         if not 2 <= length <= limit:
             raise UserError(f"data.context_length must be from 2 to the model's {limit} tokens, got {length}")
         return length
 
     def _pack(self, part: str) -> TokenFile:
-        data, text = self.recipe.data, getattr(self.splits, part)
+        data, text = self.data, getattr(self.splits, part)
         key = {
             "part": part,
             "source": data.source,
@@ -126,8 +126,9 @@ class LanguageModeling(Task):
     # -- report -------------------------------------------------------------------------------------------------------
 
     def callbacks(self) -> list[TrainerCallback]:
-        every = self.recipe.train.sample_every
-        return [WriteSamples(self, every)] if every and self.is_causal else []
+        train = self.recipe.train
+        every = train.sample_every if isinstance(train, CausalLanguageTrain) else 0
+        return [WriteSamples(self, every)] if every else []
 
     def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
         sections = [self._compression(model, history)]
@@ -180,55 +181,4 @@ class WriteSamples(TrainerCallback):
         )
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer of a folder or hub name.
-
-    Raises:
-        ValueError: none there.
-    """
-    try:
-        return open_tokenizer(source)
-    except UserError as error:
-        raise UserError(f"{error}; name one with --set data.tokenizer= (crate generate: --tokenizer)") from error
-
-
-def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
-    if len(tokenizer) > vocab_size:
-        raise UserError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model {vocab_size}: they do not fit; use the model's own "
-            "tokenizer, or set model.vocab_size"
-        )
-
-
-def bits_per_byte(loss: float, tokens: TokenFile) -> float:
-    """Nats a token to bits a byte of the text that the tokens encode."""
-    return loss / math.log(2) / tokens.bytes_per_token
-
-
-def text_metrics(loss: float, tokens: TokenFile, is_causal: bool) -> dict[str, float]:
-    """Perplexity and bits per byte of a mean loss in nats a token."""
-    name = "bits_per_byte" if is_causal else "masked_bits_per_byte"
-    return {"perplexity": math.exp(min(loss, 700.0)), name: bits_per_byte(loss, tokens)}
-
-
-def xz_bits_per_byte(part: TextPart) -> float:
-    """Bits per byte of `xz -9` on (at most the first 64 MB of) a part."""
-    compressor = lzma.LZMACompressor(preset=9)
-    size = written = 0
-    for piece in part.pieces():
-        raw = piece.encode("utf-8")[: _XZ_LIMIT - size]
-        size += len(raw)
-        written += len(compressor.compress(raw))
-        if size >= _XZ_LIMIT:
-            break
-    return 8 * (written + len(compressor.flush())) / max(size, 1)
-
-
-__all__ = [
-    "LanguageModeling",
-    "bits_per_byte",
-    "check_vocabulary",
-    "load_tokenizer",
-    "text_metrics",
-    "xz_bits_per_byte",
-]
+__all__ = ["LanguageModeling"]

@@ -1,5 +1,6 @@
 """Masked image modelling: hide most patches of a picture, rebuild them from the rest."""
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,14 @@ from torch import Tensor, nn
 from transformers import AutoModelForPreTraining, TrainerCallback
 
 from ...configuration.validation import as_pair
-from ...data import (
-    KeyedImages,
-    MaskedImages,
-    stack_items,
-)
+from ...data import KeyedImages, MaskedImages, stack_items
 from ...errors import UserError
+from ...evaluation.reconstruction import ConstantGuess, reconstruct, sheet
 from ...files import write_bytes
+from ...recipes.schema import Recipe
 from ...report.sections import Section
 from ..build import build_model
 from ..mirror import measure_mirror
-from ..recipe import Recipe
-from ..reconstruction import ConstantGuess, reconstruct, sheet
 from .image_task import ImageTask, spread
 
 PICTURES = "reconstructions"
@@ -40,10 +37,7 @@ class MaskedImageModeling(ImageTask):
     greater_is_better = False
 
     def __init__(self, recipe: Recipe, output: Path):
-        super().__init__(recipe)
-        if recipe.train.mixup_alpha or recipe.train.cutmix_alpha:
-            raise UserError("train.mixup_alpha and train.cutmix_alpha mix labels, and an autoencoder has none")
-        self.output = output
+        super().__init__(recipe, output)
         self.model = build_model(recipe, AutoModelForPreTraining, notes=self.notes)
         config: Any = self.model.config
         (height, width), (h, w) = as_pair(config.image_size), as_pair(config.patch_size)
@@ -176,8 +170,6 @@ class _DrawReconstructions(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or model is None:
             return
-        import io
-
         buffer = io.BytesIO()
         with torch.no_grad():
             self.task.draw(getattr(model, "module", model)).save(buffer, "png")

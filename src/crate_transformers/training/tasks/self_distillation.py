@@ -11,20 +11,15 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, TrainerCallback
 
 from ...configuration.validation import as_pair
-from ...data import (
-    CropTransform,
-    EvaluationTransform,
-    LabelledImages,
-    MultiCropImages,
-    stack_items,
-)
+from ...data import CropTransform, EvaluationTransform, LabelledImages, MultiCropImages, stack_items
 from ...errors import UserError
+from ...evaluation.probes import knn_accuracy
 from ...models.self_distillation import SelfDistillation, pooled
+from ...recipes.schema import Recipe
+from ...recipes.tasks.self_distillation import SelfDistillationData, SelfDistillationTrain
 from ...report.pictures import picture_grid_figure, to_pictures
 from ...report.sections import Section
 from ..build import build_model
-from ..probes import knn_accuracy
-from ..recipe import DataOptions, Recipe, TrainOptions
 from ..schedules import cosine_between
 from .image_task import ImageTask, spread
 
@@ -41,11 +36,14 @@ class SelfDistillationTask(ImageTask):
     label_names = ("labels",)
     metric = "eval_knn_accuracy"
     greater_is_better = True
+    data: SelfDistillationData
 
     def __init__(self, recipe: Recipe, output: Path):
-        super().__init__(recipe)
+        super().__init__(recipe, output)
         data, train = recipe.data, recipe.train
-        _check(recipe)
+        assert isinstance(data, SelfDistillationData)
+        assert isinstance(train, SelfDistillationTrain)
+        self.data, self.train = data, train
         backbone = build_model(recipe, AutoModel, notes=self.notes)
         self.config: Any = backbone.config
         self.prepare(self.config)
@@ -71,7 +69,7 @@ class SelfDistillationTask(ImageTask):
         self.collator = self.evaluation_collator = stack_items
 
     def _crop(self, size: tuple[int, int], scale: list[float]) -> CropTransform:
-        data = self.recipe.data
+        data = self.data
         return CropTransform(
             self.processor,
             size,
@@ -138,7 +136,7 @@ class SelfDistillationTask(ImageTask):
     # -- what is kept -------------------------------------------------------------------------------------------------
 
     def callbacks(self) -> list[TrainerCallback]:
-        return [_Schedules(self.recipe.train, self.recipe.arguments), _LogTeacher()]
+        return [_Schedules(self.train, self.recipe.arguments), _LogTeacher()]
 
     def finished_model(self) -> PreTrainedModel:
         return self.model.student_backbone
@@ -179,7 +177,7 @@ class SelfDistillationTask(ImageTask):
         return Section("Crops", text, [picture_grid_figure(pictures, captions)])
 
 
-def local_size(config: Any, data: DataOptions) -> tuple[int, int]:
+def local_size(config: Any, data: SelfDistillationData) -> tuple[int, int]:
     """(height, width) of a local crop: as asked, else 3/7 of the image's (96 of 224), in whole patches.
 
     Raises:
@@ -200,37 +198,6 @@ def local_size(config: Any, data: DataOptions) -> tuple[int, int]:
     return height, width
 
 
-def _check(recipe: Recipe) -> None:
-    """What does not go with self-distillation.
-
-    Raises:
-        ValueError: named, with what to do.
-    """
-    data, train = recipe.data, recipe.train
-    if data.global_crops < 2:
-        raise UserError(f"data.global_crops must be at least 2, got {data.global_crops}: each is compared with another")
-    if data.local_crops < 0:
-        raise UserError(f"data.local_crops must be >= 0, got {data.local_crops}")
-    for name in ("global_crop_scale", "local_crop_scale"):
-        scale = getattr(data, name)
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-            raise UserError(f"data.{name} must be [smallest, largest] share of the area in (0, 1], got {scale}")
-    if data.crop != "none" or data.random_erasing:
-        raise UserError("data.crop and data.random_erasing do not apply: pictures are seen through data.global_crops")
-    if train.ema_decay is not None:
-        raise UserError("train.ema_decay does not apply: the teacher is the average (train.teacher_momentum)")
-    if train.mixup_alpha or train.cutmix_alpha or recipe.arguments.get("label_smoothing_factor"):
-        raise UserError("train.mixup_alpha, cutmix_alpha and label_smoothing_factor need labels: leave them out")
-    if not 0 <= train.teacher_momentum <= 1:
-        raise UserError(f"train.teacher_momentum must be in [0, 1], got {train.teacher_momentum}")
-    for name in ("teacher_temperature", "warmup_teacher_temperature", "student_temperature"):
-        if getattr(train, name) <= 0:
-            raise UserError(f"train.{name} must be positive, got {getattr(train, name)}")
-    for name in ("prototypes", "head_hidden_size", "head_bottleneck_size"):
-        if getattr(train, name) < 1:
-            raise UserError(f"train.{name} must be at least 1, got {getattr(train, name)}")
-
-
 def _picture(crop: Tensor, processor: Any) -> Any:
     return to_pictures(crop[None], processor.image_mean, processor.image_std)[0]
 
@@ -246,7 +213,7 @@ class _Schedules(TrainerCallback):
     temperature: cosine from `warmup_teacher_temperature` to `teacher_temperature` over its warm-up epochs.
     """
 
-    def __init__(self, options: TrainOptions, arguments: dict[str, Any]):
+    def __init__(self, options: SelfDistillationTrain, arguments: dict[str, Any]):
         self.options = options
         self.weight_decay = float(arguments.get("weight_decay", 0.0))
 

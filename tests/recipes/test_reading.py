@@ -5,8 +5,8 @@ import time
 import pytest
 
 from crate_transformers.errors import UserError
-from crate_transformers.training import load_recipe
-from crate_transformers.training.recipe_text import MAX_BYTES, read_yaml
+from crate_transformers.recipes import load_recipe
+from crate_transformers.recipes.reading import MAX_BYTES, read_yaml
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n"
 for before, name in zip("abcdefghij", "bcdefghijk", strict=True):  # each nine times the one before

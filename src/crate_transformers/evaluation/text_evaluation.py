@@ -12,16 +12,17 @@ from ..data.masking import MaskingCollator
 from ..data.text import load_text_source
 from ..data.tokens import CausalCollator, PackedTokens, pack_tokens
 from ..errors import UserError
-from ..models.opening import open_config
-from .prediction import load_model
-from .recipe import DataOptions, Recipe
-from .tasks.language_modeling import check_vocabulary, load_tokenizer, text_metrics, xz_bits_per_byte
+from ..recipes.schema import Recipe
+from ..recipes.tasks.language_modeling import MaskedLanguageData
+from .compression import text_metrics, xz_bits_per_byte
+from .language_models import check_vocabulary, is_causal, load_tokenizer
+from .opening import open_model
 
 
 @torch.no_grad()
 def evaluate_language_model(
     folder: str | Path,
-    data: DataOptions,
+    data: MaskedLanguageData,
     split: str,
     recipe: Recipe | None = None,
     batch_size: int = 16,
@@ -39,7 +40,7 @@ def evaluate_language_model(
     if split not in ("train", "validation", "test"):
         raise UserError(f"split must be train, validation or test, got {split!r}")
     causal = is_causal(folder)
-    model = load_model(folder, AutoModelForCausalLM if causal else AutoModelForMaskedLM)
+    model = open_model(folder, kind=AutoModelForCausalLM if causal else AutoModelForMaskedLM)
     tokenizer = load_tokenizer(tokenizer_source or folder)
     check_vocabulary(tokenizer, model.config.vocab_size)
     seed = recipe.seed if recipe is not None else 0
@@ -73,21 +74,4 @@ def evaluate_language_model(
         }
 
 
-def is_causal(folder: str | Path) -> bool:
-    """Whether the language model in a folder continues text (else it fills gaps).
-
-    Raises:
-        ValueError: a model of another kind.
-    """
-    config = open_config(folder)
-    names = config.architectures or [] if hasattr(config, "vocab_size") else []
-    if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names):
-        return False
-    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
-        return True
-    raise UserError(
-        f"{folder} holds a {', '.join(config.architectures or []) or config.model_type}, not a language model"
-    )
-
-
-__all__ = ["evaluate_language_model", "is_causal"]
+__all__ = ["evaluate_language_model"]

@@ -11,13 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ..data import EvaluationTransform, KeyedImages, LabelledImages, load_image_source
+from ..data import EvaluationTransform, ImageSplits, KeyedImages, LabelledImages, load_image_source
 from ..errors import UserError
+from ..recipes.tasks.images import ImageData
 from ..report.colors import BLUE, ORANGE
 from ..report.plates import Plate
 from ..report.writing import write_csv, write_json
-from .evaluation import data_options, recipe_beside
+from .evaluate import data_options
 from .probes import EMBEDDING, default_pool, layer_features, probe_features, summary
+from .run_folder import recipe_beside
+
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,7 @@ def probe_model(
     """
     if seeds < 1 or (limit is not None and limit < 1):
         raise UserError(f"--seeds and --limit must be at least 1, got {seeds} and {limit}")
-    recipe = recipe_beside(folder) if folder is not None else None
-    data = data_options(recipe, source, settings or {})
-    splits = load_image_source(
-        data.source,
-        data.root,
-        data.validation_fraction,
-        data.test_fraction,
-        recipe.seed if recipe is not None else 0,
-        data.skip_unreadable,
-    )
+    splits = _open_data(folder, source, settings or {})
     pool = pool or default_pool(model)
     features, labels = [], []
     for name in ("train", "test"):
@@ -79,7 +74,7 @@ def probe_model(
         batches = progress(_batches(images, chosen, model, processor), -(-len(chosen) // _BATCH), f"{name} features")
         features.append(layer_features(model, batches, pool, every_layer))
         labels.append(images.labels[chosen])
-    depth = _depth(model)
+    depth = int(model.config.num_hidden_layers)
     layers = [EMBEDDING, *range(depth)] if every_layer else [depth - 1]
     scores = probe_features(
         features[0], labels[0], features[1], labels[1], shots=shots, seeds=range(seeds), layers=layers, pool=pool,
@@ -88,18 +83,29 @@ def probe_model(
     rows = summary(scores)
     write_csv(output / "probes.csv", [score.to_dict() for score in scores])
     write_json(output / "probes.json", {"data": splits.name, "model": str(folder), "pool": pool, "summary": rows})
+    drawn = f" ({shots} a class, {seeds} draws)" if shots else ""
     caption = (
         f"k-nearest-neighbour and linear probes on frozen features of {type(model).__name__} "
         f"({'mean of the patch tokens' if pool == 'mean' else 'class token'}), {splits.name}: "
-        f"{rows[0]['labelled']} labelled training images{f' ({shots} a class, {seeds} draws)' if shots else ''}, "
-        f"accuracy on {rows[0]['held_out']} test images; bars: 95 % interval over draws. Layers count from "
-        "0; the embedding comes before them."
+        f"{rows[0]['labelled']} labelled training images{drawn}, accuracy on {rows[0]['held_out']} test images; bars: "
+        "95 % interval over draws. Layers count from 0; the embedding comes before them."
     )
     Plate("depth", depth_figure(rows), caption).write(output)
     return ProbeResult(rows, rows[0]["labelled"], rows[0]["held_out"], splits.name)
 
 
-_BATCH = 64
+def _open_data(folder: str | Path | None, source: str | None, settings: Mapping[str, Any]) -> ImageSplits:
+    """The pictures of the run that made a model, or of a source, split in the same way."""
+    recipe = recipe_beside(folder) if folder is not None else None
+    data = data_options(ImageData, recipe, source, settings)
+    return load_image_source(
+        data.source,
+        data.root,
+        data.validation_fraction,
+        data.test_fraction,
+        recipe.seed if recipe is not None else 0,
+        data.skip_unreadable,
+    )
 
 
 def _batches(images: LabelledImages, chosen: np.ndarray, model: Any, processor: Any) -> Iterator[dict[str, Tensor]]:
@@ -107,10 +113,6 @@ def _batches(images: LabelledImages, chosen: np.ndarray, model: Any, processor: 
     for start in range(0, len(chosen), _BATCH):
         items = [plain[int(i)]["pixel_values"] for i in chosen[start : start + _BATCH]]
         yield {"pixel_values": torch.stack(items)}
-
-
-def _depth(model: Any) -> int:
-    return int(model.config.num_hidden_layers)
 
 
 def depth_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:

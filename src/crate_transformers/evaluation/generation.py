@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, TextStreamer
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from ..errors import UserError
-from .prediction import load_model
-from .tasks.language_modeling import check_vocabulary, load_tokenizer
-from .text_evaluation import is_causal
+from .language_models import check_vocabulary, is_causal, load_tokenizer
+from .opening import open_model
 
 
 class _Lines(TextStreamer):
@@ -53,23 +52,10 @@ def generate_text(
     """
     if max_new_tokens < 1 or temperature < 0 or top_k < 0 or num_beams < 1:
         raise UserError("max_new_tokens and num_beams must be at least 1, temperature and top_k at least 0")
-    if not is_causal(folder):
-        raise UserError(f"{folder} holds a masked language model, which fills gaps: it does not continue a text")
-    model, tokenizer = load_model(folder, AutoModelForCausalLM), load_tokenizer(tokenizer_source or folder)
-    check_vocabulary(tokenizer, model.config.vocab_size)
+    model, tokenizer = _open(folder, tokenizer_source or folder)
     limit = getattr(model.config, "max_sequence_length", None) or model.config.max_position_embeddings
-    tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-    if tokens.shape[1] == 0:
-        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        tokens = torch.tensor([[start]])
-    if tokens.shape[1] > limit:
-        raise UserError(f"the prompt has {tokens.shape[1]} tokens, the context holds {limit}: shorten it")
-    tokens = tokens.to(model.device)
-    options: dict[str, Any] = {"num_beams": num_beams, "pad_token_id": tokenizer.pad_token_id}
-    if temperature > 0 and num_beams == 1:
-        options.update(do_sample=True, temperature=temperature, top_k=top_k)
-    else:
-        options.update(do_sample=False)
+    tokens = _tokens_of(prompt, tokenizer, limit).to(model.device)
+    options = {**_decoding(temperature, top_k, num_beams), "pad_token_id": tokenizer.pad_token_id}
     torch.manual_seed(seed)
     pieces: list[str] = []
     while max_new_tokens > 0:
@@ -97,6 +83,41 @@ def generate_text(
     if write is not None and num_beams > 1:
         write(text)
     return text
+
+
+def _open(folder: str | Path, tokenizer_source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and a tokenizer that fits it.
+
+    Raises:
+        UserError: a masked one, or a tokenizer with more tokens than the model.
+    """
+    if not is_causal(folder):
+        raise UserError(f"{folder} holds a masked language model, which fills gaps: it does not continue a text")
+    model, tokenizer = open_model(folder, kind=AutoModelForCausalLM), load_tokenizer(tokenizer_source)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    return model, tokenizer
+
+
+def _decoding(temperature: float, top_k: int, num_beams: int) -> dict[str, Any]:
+    """What `generate` is told of sampling; beams and a temperature of 0 do not sample."""
+    if temperature > 0 and num_beams == 1:
+        return {"num_beams": num_beams, "do_sample": True, "temperature": temperature, "top_k": top_k}
+    return {"num_beams": num_beams, "do_sample": False}
+
+
+def _tokens_of(prompt: str, tokenizer: Any, limit: int) -> torch.Tensor:
+    """The tokens of a prompt, (1, n); of an empty one the token that begins a text.
+
+    Raises:
+        UserError: more of them than the context holds.
+    """
+    tokens = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    if tokens.shape[1] == 0:
+        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        tokens = torch.tensor([[start]])
+    if tokens.shape[1] > limit:
+        raise UserError(f"the prompt has {tokens.shape[1]} tokens, the context holds {limit}: shorten it")
+    return tokens
 
 
 __all__ = ["generate_text"]

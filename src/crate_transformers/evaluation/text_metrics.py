@@ -12,6 +12,17 @@ def matthews(predicted: np.ndarray, truth: np.ndarray) -> float:
     return float(matthews_corrcoef(truth, predicted))
 
 
+def macro_f1(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """F1 of each class, in [0, 1], and the mean over classes; 0 for a class that is neither predicted nor true.
+
+    Args:
+        predicted, truth: (n,) class numbers, or (n, classes) of zeros and ones.
+    """
+    from sklearn.metrics import f1_score  # heavy
+
+    return float(f1_score(truth, predicted, average="macro", zero_division=0))
+
+
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     """(type, first, last) of the entities that BIO tags mark, as seqeval reads them: an I- that continues nothing of
     its type begins an entity."""
@@ -60,4 +71,4 @@ def token_f1(predicted: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(scores))
 
 
-__all__ = ["entities", "entity_f1", "exact_match", "matthews", "token_f1"]
+__all__ = ["entities", "entity_f1", "exact_match", "macro_f1", "matthews", "token_f1"]

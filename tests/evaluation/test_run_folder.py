@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crate_transformers.errors import UserError
-from crate_transformers.training.evaluation import describe_model, recipe_beside
+from crate_transformers.evaluation.run_folder import describe_model, recipe_beside
 
 
 @pytest.fixture

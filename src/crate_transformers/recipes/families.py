@@ -1,4 +1,4 @@
-"""The model families a recipe can name: CRATE's three and transformers' baselines, each by its configuration."""
+"""The model families a recipe can name: the library's and transformers' baselines, each by its configuration."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -7,13 +7,10 @@ from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 
-from ..configuration import SIZES, CrateConfig, CrateMAEConfig, CrateVisionConfig
+from ..configuration import MODEL_FAMILIES, SIZES
 from ..errors import UserError
+from .checks import type_text
 from .model_fields import NOT_SET_HERE, check_baseline, expected_kind
-from .recipe_checks import type_text
-
-_IMAGE = ("image-classification", "self-distillation")
-_TASK_HEADS = ("sequence-classification", "token-classification", "multiple-choice", "question-answering")
 
 
 @dataclass(frozen=True)
@@ -130,25 +127,24 @@ def _transformers(name: str) -> Callable[[], type]:
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("crate_vision", _IMAGE, lambda: CrateVisionConfig),
-        Family("crate_mae", ("masked-image-modeling",), lambda: CrateMAEConfig),
+        *(Family(own.model_type, own.tasks, own.config_class, own.size_prefix) for own in MODEL_FAMILIES.values()),
         Family(
-            "crate",
-            ("masked-language-modeling", "causal-language-modeling", *_TASK_HEADS),
-            lambda: CrateConfig,
-            size_prefix="bert",
+            "vit",
+            MODEL_FAMILIES["crate_vision"].tasks,
+            _transformers("ViTConfig"),
+            mlp_ratio=4,
+            intermediate_field="intermediate_size",
         ),
-        Family("vit", _IMAGE, _transformers("ViTConfig"), mlp_ratio=4, intermediate_field="intermediate_size"),
         Family(
             "vit_mae",
-            ("masked-image-modeling",),
+            MODEL_FAMILIES["crate_mae"].tasks,
             _transformers("ViTMAEConfig"),
             mlp_ratio=4,
             intermediate_field="intermediate_size",
         ),
         Family(
             "bert",
-            ("masked-language-modeling", *_TASK_HEADS),
+            tuple(task for task in MODEL_FAMILIES["crate"].tasks if task != "causal-language-modeling"),
             _transformers("BertConfig"),
             mlp_ratio=4,
             intermediate_field="intermediate_size",

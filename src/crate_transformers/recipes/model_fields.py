@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import AttentionInterface
 
 from ..configuration.validation import check_patches, check_positive
 from ..errors import UserError
+from ..layers.attention_names import ATTENTION_FUNCTIONS
 
 # fields of every configuration of transformers that a run decides itself
 NOT_SET_HERE = (
@@ -51,7 +51,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def expected_kind(name: str, value: Any) -> str | None:
     """What a field should hold ("an integer above 0"); None where the value is one, or transformers checks it."""
     if name == "attn_implementation":
-        known = ("eager", *AttentionInterface().valid_keys())
+        known = ("eager", *ATTENTION_FUNCTIONS.valid_keys())
         is_kernel = isinstance(value, str) and "/" in value  # of a repository
         return None if value is None or value in known or is_kernel else f"one of {', '.join(known)}"
     fits, kind = _KINDS.get(name, (lambda value: True, ""))

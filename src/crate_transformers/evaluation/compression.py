@@ -1,0 +1,36 @@
+"""Language models as compressors: bits per byte of the text, beside those of `xz -9` on the same bytes."""
+
+import lzma
+import math
+
+from ..data.text import TextPart
+from ..data.tokens import TokenFile
+
+_XZ_LIMIT = 64 << 20  # bytes of a part that are compressed for comparison
+
+
+def bits_per_byte(loss: float, tokens: TokenFile) -> float:
+    """Nats a token to bits a byte of the text that the tokens encode."""
+    return loss / math.log(2) / tokens.bytes_per_token
+
+
+def text_metrics(loss: float, tokens: TokenFile, is_causal: bool) -> dict[str, float]:
+    """Perplexity and bits per byte of a mean loss in nats a token."""
+    name = "bits_per_byte" if is_causal else "masked_bits_per_byte"
+    return {"perplexity": math.exp(min(loss, 700.0)), name: bits_per_byte(loss, tokens)}
+
+
+def xz_bits_per_byte(part: TextPart) -> float:
+    """Bits per byte of `xz -9` on (at most the first 64 MB of) a part."""
+    compressor = lzma.LZMACompressor(preset=9)
+    size = written = 0
+    for piece in part.pieces():
+        raw = piece.encode("utf-8")[: _XZ_LIMIT - size]
+        size += len(raw)
+        written += len(compressor.compress(raw))
+        if size >= _XZ_LIMIT:
+            break
+    return 8 * (written + len(compressor.flush())) / max(size, 1)
+
+
+__all__ = ["bits_per_byte", "text_metrics", "xz_bits_per_byte"]

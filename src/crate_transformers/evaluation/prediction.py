@@ -1,0 +1,71 @@
+"""Using a trained image classifier: predictions for files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageClassification, PreTrainedModel
+
+from ..data import EvaluationTransform, find_images, load_image
+from ..errors import UserError
+from ..models.inputs import open_processor
+from .opening import open_model
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """file; label, the best class's name; score, its probability in [0, 1]."""
+
+    file: str
+    label: str
+    score: float
+
+
+def load_classifier(folder: str | Path) -> tuple[PreTrainedModel, Any]:
+    """(model in evaluation mode on the best device, image processor) of a folder or hub name.
+
+    Raises:
+        ValueError: no image classifier there, or one that is damaged.
+    """
+    model = open_model(folder, kind=AutoModelForImageClassification)
+    return model, open_processor(folder, model.config.num_channels)
+
+
+def class_names(model: PreTrainedModel) -> list[str]:
+    """The name of every class, in the order of the logits.
+
+    Raises:
+        ValueError: a configuration whose id2label names other classes than the model has.
+    """
+    names: dict[int, str] = model.config.id2label  # type: ignore[assignment]  # the config turns JSON's keys to int
+    lost = next((i for i in range(len(names)) if i not in names), None)
+    if lost is not None:
+        numbers = ", ".join(map(str, sorted(names)[:8]))
+        raise UserError(
+            f"id2label in config.json must name the classes 0 to {len(names) - 1}: {lost} is not in it, but {numbers}"
+        )
+    return [str(names[i]) for i in range(len(names))]
+
+
+@torch.no_grad()
+def predict_images(folder: str | Path, places: Sequence[str | Path], batch_size: int = 32) -> Iterator[Prediction]:
+    """Classify image files and folders of them, in order, as they are read.
+
+    Raises:
+        ValueError: a model or an image that cannot be used; named.
+    """
+    files = find_images(places)
+    model, processor = load_classifier(folder)
+    names = class_names(model)
+    transform, channels = EvaluationTransform(processor), model.config.num_channels
+    for start in range(0, len(files), batch_size):
+        batch = files[start : start + batch_size]
+        pixel_values = torch.stack([transform(load_image(file, channels)) for file in batch]).to(model.device)
+        scores, labels = model(pixel_values=pixel_values).logits.float().softmax(dim=-1).max(dim=-1)
+        for file, score, label in zip(batch, scores.tolist(), labels.tolist(), strict=True):
+            yield Prediction(str(file), names[label], score)
+
+
+__all__ = ["Prediction", "class_names", "load_classifier", "predict_images"]

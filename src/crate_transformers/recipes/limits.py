@@ -1,0 +1,64 @@
+"""What the value of one key may be beyond its kind: a range, a choice, a length."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .checks import RecipeError, check_choice, shown
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a value. Those of a number hold for each number of a list; None is always within.
+
+    Attributes:
+        least, most: of a number, both included.
+        below: of a number, excluded; goes with `least`.
+        positive: whether a number must be above 0.
+        choices: the texts that there are.
+        length: of a list.
+        further: called with the key and a value that is within all of these; raises RecipeError.
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    below: float | None = None
+    positive: bool = False
+    choices: tuple[str, ...] = ()
+    length: int | None = None
+    further: Callable[[str, Any], None] | None = None
+
+    def check(self, key: str, value: Any) -> None:
+        """A value must be within the limits.
+
+        Raises:
+            RecipeError: with the key and what it must be.
+        """
+        if value is None:
+            return
+        if self.choices:
+            check_choice(key, value, self.choices)
+        for number in value if isinstance(value, list) else [value]:
+            expected = self._expected(number)
+            if expected is not None:
+                raise RecipeError(key, f"{key} must be {expected}, got {shown(value)}")
+        if isinstance(value, list) and self.length is not None and len(value) != self.length:
+            raise RecipeError(key, f"{key} must be a list of {self.length} numbers, got {shown(value)}")
+        if self.further is not None:
+            self.further(key, value)
+
+    def _expected(self, number: Any) -> str | None:
+        """What a number must be; None where it is that, or is no number."""
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            return None
+        if self.positive:
+            return None if number > 0 else "positive"
+        if self.below is not None:
+            return None if self.least <= number < self.below else f"in [{self.least}, {self.below})"
+        if number < self.least and self.most == math.inf:
+            return f"at least {self.least}"
+        return None if self.least <= number <= self.most else f"in [{self.least}, {self.most}]"
+
+
+__all__ = ["Limits"]

@@ -1,0 +1,241 @@
+"""From a YAML file and the settings of a command line to a recipe of which every key and value fits."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import UserError
+from .checks import RecipeError, check_choice, check_key, check_kind, is_finite, near, shown, type_text
+from .families import FAMILIES
+from .options import DataOptions, TrainOptions, check_fits_model, default_of, limits_of
+from .reading import read_yaml, read_yaml_file
+from .schema import Recipe, copied
+from .shipped import shipped_recipes, shipped_text
+from .tasks import TASKS, argument_limits, known_options, readers_of, task_declaration
+from .trainer_arguments import argument_types, check_argument, not_set_here
+
+_SECTIONS = ("model", "data", "train")
+_DEFAULT_FAMILY = "crate_vision"  # where a recipe names none
+
+Options = TypeVar("Options", bound=DataOptions | TrainOptions)
+
+
+def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a shipped recipe by name, or a YAML file by path, and apply settings ("model.size": "tiny", ...).
+
+    Where a setting asks for another family, as a baseline, it leaves out what the file says of its own family alone
+    (`pool`, `ista_lambda`, ...).
+
+    Raises:
+        UserError: an unknown recipe, section, key or value, with the nearest good one; what stands in the file is
+            named with its line and column.
+    """
+    content, places = _read(name_or_path)
+    settings = settings or {}
+    if "model.family" in settings and isinstance(content.get("model"), dict):
+        content["model"] = _shared_with(settings["model.family"], content["model"])
+    for key, value in settings.items():
+        section, dot, name = key.partition(".")
+        if section not in _SECTIONS or not dot:
+            raise UserError(f"unknown setting {key!r}: expected model.NAME, data.NAME or train.NAME{_near_key(key)}")
+        content[section] = {**_section(content, section), name: value}
+        places.pop(key, None)
+    try:
+        return recipe_of(content, Path(name_or_path).stem)
+    except RecipeError as error:
+        if error.key in places:
+            raise UserError(f"{places[error.key]}: {error}") from error
+        raise
+
+
+def _shared_with(family: Any, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The model section without what its own family has and the other one has not."""
+    own = model.get("family", _DEFAULT_FAMILY)
+    if not all(name in list(FAMILIES) for name in (family, own)):
+        return dict(model)  # refused later, with the names that there are
+    foreign = set(FAMILIES[own].config_fields) - set(FAMILIES[family].config_fields)
+    return {key: value for key, value in model.items() if key not in foreign}
+
+
+def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
+    """Check a recipe given as nested dictionaries.
+
+    Raises:
+        RecipeError: a key or a value that does not fit, or that the task does not read.
+        UserError: options that do not go together in this task.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"a recipe holds the sections model, data and train, got {shown(content)}")
+    content = copied(content)
+    for section in content:
+        check_key("", section, ("name", "task", *_SECTIONS))
+    name, task = _folder_name(content.get("name", name)), content.get("task", "image-classification")
+    check_choice("task", task, TASKS)
+    model, data, train = (_section(content, section) for section in _SECTIONS)
+    _check_model(model, task)
+    data_options, off = _data_options(data, model, task)
+    train_options, arguments, off_train = _train_options(train, task)
+    task_declaration(task).check(data_options, train_options)
+    unread = {f"data.{key}": value for key, value in off.items()}
+    unread.update({f"train.{key}": value for key, value in off_train.items()})
+    return Recipe(name, task, model, data_options, train_options, arguments, unread)
+
+
+def _data_options(data: Mapping[str, Any], model: Mapping[str, Any], task: str) -> tuple[DataOptions, dict[str, Any]]:
+    """The options of the data section, and those of other tasks that are off."""
+    options, others = options_of(task_declaration(task).data, data, "data")
+    known = known_options("data")
+    for key, value in data.items():
+        check_fits_model(known[key], f"data.{key}", value, model)
+    _check_is_read("data", others, task)
+    return options, others
+
+
+def _train_options(train: Mapping[str, Any], task: str) -> tuple[TrainOptions, dict[str, Any], dict[str, Any]]:
+    """The options of the train section, the arguments of transformers, and the options of other tasks that are off."""
+    ours = known_options("train")
+    own = {key: value for key, value in train.items() if key in ours}
+    arguments = {key: value for key, value in train.items() if key not in ours}
+    options, others = options_of(task_declaration(task).train, own, "train")
+    limits = argument_limits()
+    for key, value in arguments.items():
+        check_key("train", key, (*argument_types(), *not_set_here(), *ours))
+        check_argument(key, value, limits.get(key))
+    _check_is_read("train", {**others, **arguments}, task)
+    _check_optimizer(options, arguments)
+    return options, arguments, others
+
+
+def options_of(kind: type[Options], values: Mapping[str, Any], section: str) -> tuple[Options, dict[str, Any]]:
+    """The options of a section, every value within its limits.
+
+    Args:
+        kind: what a task declares of the section.
+
+    Returns:
+        the options; and those values that are not of `kind` but of another task, unless they are what they are by
+        themselves.
+
+    Raises:
+        RecipeError: a key that no task declares, or a value that does not fit.
+    """
+    known = known_options(section)
+    for key, value in values.items():
+        check_key(section, key, known)
+        check_kind(f"{section}.{key}", value, type_text(known[key].type))
+        limits_of(known[key]).check(f"{section}.{key}", value)
+    own = {declared.name for declared in fields(kind)}
+    others = {key: value for key, value in values.items() if key not in own and value != default_of(known[key])}
+    return kind(**{key: value for key, value in values.items() if key in own}), others
+
+
+def _check_is_read(section: str, values: Mapping[str, Any], task: str) -> None:
+    """An option that the task does not read is refused, for it would be ignored; one that is off asks for nothing."""
+    for name, value in values.items():
+        key, readers = f"{section}.{name}", readers_of(section, name)
+        if not value or task in readers:
+            continue
+        reason = task_declaration(task).refuses.get(key)
+        if reason is not None:
+            raise UserError(reason)
+        raise RecipeError(key, f"{key} is of {', '.join(readers)}; the task is {task}: leave it out")
+
+
+def _section(content: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """A section of a recipe; one that is empty or missing holds nothing.
+
+    Raises:
+        RecipeError: a section that is a list or a value.
+    """
+    values = content.get(section)
+    if values is not None and not isinstance(values, Mapping):
+        raise RecipeError(
+            section, f"the section {section!r} of a recipe must hold keys and values, got {shown(values)}"
+        )
+    return dict(values or {})
+
+
+def _folder_name(name: Any) -> str:
+    """The name of a recipe, which names the folder of its runs."""
+    text = str(name) if isinstance(name, str | int | float) and not isinstance(name, bool) else ""
+    if not text or text == ".." or Path(text).name != text:
+        raise RecipeError("name", f"name must be a text that can name a folder, got {shown(name)}")
+    return text
+
+
+def _check_model(model: dict[str, Any], task: str) -> None:
+    """The model section: a family that does the task, and fields of the kinds that its configuration wants."""
+    check_choice("model.family", model.setdefault("family", _DEFAULT_FAMILY), FAMILIES)
+    family = FAMILIES[model["family"]]
+    if task not in family.tasks:
+        alternatives = [name for name, other in FAMILIES.items() if task in other.tasks]
+        raise RecipeError(
+            "model.family",
+            f"model.family {model['family']} does not do {task}: expected one of {', '.join(alternatives)}",
+        )
+    names: dict[str, str] = {}
+    for key, value in model.items():
+        check_key("model", key, ("family", "size", "from", *family.config_fields))
+        other = names.setdefault(family.own_name(key), key)
+        if other != key:
+            raise RecipeError(f"model.{key}", f"model.{key} and model.{other} are one field: leave one out")
+        if key in ("size", "from"):
+            check_kind(f"model.{key}", value, "str | None")
+        elif key != "family":
+            _check_numbers(f"model.{key}", value)
+            problem = family.problem_of_field(key, value)
+            if problem is not None:
+                raise RecipeError(f"model.{key}", f"model.{key} {problem}, got {shown(value)}")
+
+
+def _check_numbers(key: str, value: Any) -> None:
+    """Numbers, also those inside lists and mappings, must be finite."""
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_numbers(key, item)
+    if isinstance(value, int | float) and not is_finite(value):
+        raise RecipeError(key, f"{key} must be a finite number, got {shown(value)}")
+
+
+def _check_optimizer(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
+    """Names of Adam's numbers are refused where they would not be read."""
+    for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
+        if name not in arguments:
+            continue
+        if options.optimizer != "adamw":
+            raise RecipeError(f"train.{name}", f"train.{name} is of adamw, train.optimizer is {options.optimizer}")
+        if name != "adam_epsilon" and options.optimizer_betas is not None:
+            raise RecipeError(f"train.{name}", f"train.{name} and train.optimizer_betas exclude each other")
+
+
+def _read(name_or_path: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a recipe holds, and the place of every key."""
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise UserError(f"no recipe file at {path}")
+        content, places = read_yaml_file(path)
+    else:
+        known = shipped_recipes()
+        if name_or_path not in known:
+            raise UserError(
+                f"unknown recipe {shown(name_or_path)}{near(name_or_path[:80], known)}; `crate recipes` lists them all"
+            )
+        content, places = read_yaml(shipped_text(name_or_path), name_or_path)
+    if not isinstance(content, dict):
+        what = "is empty" if content is None else f"holds {shown(content)}"
+        raise UserError(f"{name_or_path} {what}, which is no recipe: expected the sections model, data and train")
+    return content, places
+
+
+def _near_key(key: str) -> str:
+    """The end of a message: the whole name of a key that was meant, of whatever task and family."""
+    name = key.rpartition(".")[2]
+    choices = [f"{section}.{option}" for section in ("data", "train") for option in known_options(section)]
+    choices += [f"train.{argument}" for argument in argument_types()]
+    choices += [f"model.{f}" for family in FAMILIES.values() for f in family.config_fields]
+    exact = next((choice for choice in choices if choice.partition(".")[2] == name), None)
+    return f"; did you mean {exact!r}?" if exact else near(key[:80], choices)
+
+
+__all__ = ["load_recipe", "options_of", "recipe_of"]

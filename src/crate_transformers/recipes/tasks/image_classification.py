@@ -1,0 +1,26 @@
+"""What a recipe may say to image classification: crops, mixing of pictures, smoothing of labels."""
+
+from dataclasses import dataclass
+
+from ..limits import Limits
+from ..options import TrainOptions, option
+from .declaration import TaskDeclaration
+from .images import CroppedImageData
+
+
+@dataclass
+class ImageClassificationTrain(TrainOptions):
+    """mixup_alpha, cutmix_alpha: of the Beta distribution that pictures and labels are mixed by; 0 is off."""
+
+    mixup_alpha: float = option(0.0, Limits(0), after="ema_decay")
+    cutmix_alpha: float = option(0.0, Limits(0), after="mixup_alpha")
+
+
+TASK = TaskDeclaration(
+    runs="crate_transformers.training.tasks.image_classification:ImageClassification",
+    data=CroppedImageData,
+    train=ImageClassificationTrain,
+    arguments={"label_smoothing_factor": Limits(0, 1)},
+)
+
+__all__ = ["TASK", "ImageClassificationTrain"]

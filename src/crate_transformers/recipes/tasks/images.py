@@ -1,0 +1,64 @@
+"""The options that tasks on pictures share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..checks import RecipeError, shown
+from ..limits import Limits
+from ..options import DataOptions, option
+
+
+def _check_shares(key: str, value: list[float]) -> None:
+    if not 0 < value[0] <= value[1] <= 1:
+        raise RecipeError(
+            key, f"{key} must be [smallest, largest] share of the area in (0, 1], the smallest first, got {value}"
+        )
+
+
+def _check_rand_augment(key: str, value: list[int]) -> None:
+    if not (value[0] >= 0 and 0 <= value[1] <= 30):
+        raise RecipeError(key, f"{key} must be [operations >= 0, magnitude from 0 to 30], got {value}")
+
+
+def check_channels(key: str, value: list[float] | None, model: Mapping[str, Any]) -> None:
+    """`mean` and `std` hold one number, three, or one a channel; a checkpoint's channels are not known yet.
+
+    Args:
+        model: the `model` section, or any mapping that holds `num_channels`.
+
+    Raises:
+        RecipeError: another number of them.
+    """
+    channels = model.get("num_channels", 3)
+    if value is None or len(value) in (1, 3, channels) or (value and "from" in model):
+        return
+    raise RecipeError(key, f"{key} must be a list of one number, or of one a channel ({channels}), got {shown(value)}")
+
+
+AREA_SHARES = Limits(length=2, further=_check_shares)  # of a crop: [smallest, largest]
+
+
+@dataclass
+class ImageData(DataOptions):
+    """Where pictures come from and how they are prepared."""
+
+    root: str | None = option(None, after="source")
+    skip_unreadable: bool = False
+    center_crop: bool = False
+    flip: bool = False
+    rand_augment: list[int] | None = option(None, Limits(length=2, further=_check_rand_augment))
+    mean: list[float] | None = option(None, fits_model=check_channels)
+    std: list[float] | None = option(None, Limits(positive=True), fits_model=check_channels)
+
+
+@dataclass
+class CroppedImageData(ImageData):
+    """Pictures that are seen once a step, cropped and erased as asked."""
+
+    crop: str = option("none", Limits(choices=("none", "random_resized", "pad")), after="skip_unreadable")
+    crop_scale: list[float] = option([0.08, 1.0], AREA_SHARES, after="crop")
+    random_erasing: float = option(0.0, Limits(0, 1), after="rand_augment")
+
+
+__all__ = ["AREA_SHARES", "CroppedImageData", "ImageData", "check_channels"]

@@ -1,0 +1,14 @@
+"""What a recipe may say to masked image modelling: the pictures; what is masked is of the model."""
+
+from .declaration import TaskDeclaration
+from .images import CroppedImageData
+
+_NO_LABELS = "train.mixup_alpha and train.cutmix_alpha mix labels, and an autoencoder has none"
+
+TASK = TaskDeclaration(
+    runs="crate_transformers.training.tasks.masked_image_modeling:MaskedImageModeling",
+    data=CroppedImageData,
+    refuses={"train.mixup_alpha": _NO_LABELS, "train.cutmix_alpha": _NO_LABELS},
+)
+
+__all__ = ["TASK"]

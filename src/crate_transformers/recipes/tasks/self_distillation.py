@@ -1,0 +1,95 @@
+"""What a recipe may say to self-distillation: crops that a picture is seen through, teacher, head and loss."""
+
+from dataclasses import dataclass
+
+from ...errors import UserError
+from ..limits import Limits
+from ..options import TrainOptions, option
+from .declaration import TaskDeclaration
+from .images import AREA_SHARES, ImageData
+
+_SHARE = Limits(0, 1)
+_AT_LEAST_0, _AT_LEAST_1 = Limits(0), Limits(1)
+_POSITIVE = Limits(positive=True)
+
+
+@dataclass
+class SelfDistillationData(ImageData):
+    """Global crops are seen by student and teacher, local ones by the student alone.
+
+    Scales are [smallest, largest] shares of the picture's area; local_crop_size is in pixels, None is 3/7 of the
+    image's. Jitter, grey, blur and solarisation are augmentations of every crop.
+    """
+
+    global_crops: int = option(2, Limits(2))
+    local_crops: int = option(6, _AT_LEAST_0)
+    global_crop_scale: list[float] = option([0.4, 1.0], AREA_SHARES)
+    local_crop_scale: list[float] = option([0.05, 0.4], AREA_SHARES)
+    local_crop_size: int | None = option(None, _AT_LEAST_1)
+    color_jitter: float = option(0.0, Limits(0, 5))  # a tenth is a share of the colour circle, half of it at most
+    grayscale: float = option(0.0, _SHARE)
+    gaussian_blur: float = option(0.0, _SHARE)
+    solarize: float = option(0.0, _SHARE)
+
+
+@dataclass
+class SelfDistillationTrain(TrainOptions):
+    """The teacher's momentum and temperatures, the student's temperature, the head, and the loss."""
+
+    teacher_momentum: float = option(0.996, _SHARE)
+    teacher_temperature: float = option(0.04, _POSITIVE)
+    warmup_teacher_temperature: float = option(0.04, _POSITIVE)
+    warmup_teacher_temperature_epochs: float = option(0.0, _AT_LEAST_0)
+    student_temperature: float = option(0.1, _POSITIVE)
+    weight_decay_end: float | None = option(None, _AT_LEAST_0)
+    freeze_last_layer_epochs: float = option(1.0, _AT_LEAST_0)
+    prototypes: int = option(4096, _AT_LEAST_1)
+    head_hidden_size: int = option(2048, _AT_LEAST_1)
+    head_bottleneck_size: int = option(256, _AT_LEAST_1)
+    head_batch_norm: bool = False
+    self_distillation_loss: str = option("dino", Limits(choices=("dino", "coding_rate")))
+    rate_weight: float = option(1.0, _AT_LEAST_0)
+
+
+def _check(data: SelfDistillationData, train: SelfDistillationTrain) -> None:
+    if train.ema_decay is not None:
+        raise UserError("train.ema_decay does not apply: the teacher is the average (train.teacher_momentum)")
+
+
+def _too_long(train: SelfDistillationTrain, steps: int, steps_per_epoch: int) -> list[str]:
+    """The two beginnings that a recipe counts in epochs and a short run never leaves."""
+    lines: list[str] = []
+    if train.self_distillation_loss != "dino":
+        return lines
+    if train.freeze_last_layer_epochs * steps_per_epoch >= steps:
+        lines.append(
+            f"train.freeze_last_layer_epochs = {train.freeze_last_layer_epochs:g} is as long as the run of {steps} "
+            "steps: the prototypes are never trained"
+        )
+    warms_up = train.warmup_teacher_temperature != train.teacher_temperature
+    if warms_up and train.warmup_teacher_temperature_epochs * steps_per_epoch > steps:
+        lines.append(
+            f"train.warmup_teacher_temperature_epochs = {train.warmup_teacher_temperature_epochs:g} is longer than "
+            f"the run of {steps} steps: train.teacher_temperature is never reached"
+        )
+    return lines
+
+
+_SEEN_THROUGH_CROPS = "data.crop and data.random_erasing do not apply: pictures are seen through data.global_crops"
+_NO_LABELS = "train.mixup_alpha, cutmix_alpha and label_smoothing_factor need labels: leave them out"
+
+TASK = TaskDeclaration(
+    runs="crate_transformers.training.tasks.self_distillation:SelfDistillationTask",
+    data=SelfDistillationData,
+    train=SelfDistillationTrain,
+    refuses={
+        "data.crop": _SEEN_THROUGH_CROPS,
+        "data.random_erasing": _SEEN_THROUGH_CROPS,
+        "train.mixup_alpha": _NO_LABELS,
+        "train.cutmix_alpha": _NO_LABELS,
+    },
+    check=_check,
+    too_long=_too_long,
+)
+
+__all__ = ["TASK", "SelfDistillationData", "SelfDistillationTrain"]

@@ -1,0 +1,84 @@
+"""The report of a run: result, curves, what its task draws, and what its layers do."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ..analysis import measure_layers
+from ..errors import one_line
+from ..recipes.schema import Recipe
+from ..report.curves import curves_figure
+from ..report.layers import layer_heat_figure, layers_figure
+from ..report.sections import Section, write_report
+from .tasks import Task
+
+logger = logging.getLogger(__name__)
+
+_SAMPLES_TO_MEASURE = 256
+
+
+def report_run(
+    path: Path,
+    recipe: Recipe,
+    task: Task,
+    history: list[dict[str, Any]],
+    metrics: dict[str, Any],
+    say: Callable[[str], None],
+) -> None:
+    """Draw the report; one that cannot be drawn is told, in its place too, and does not fail a run that is done.
+
+    Args:
+        path: the page to write. history: the Trainer's log. metrics: what metrics.json holds.
+        say: receives a line where the report cannot be drawn.
+    """
+    model = task.finished_model().eval()
+    rows = [
+        {"": f"{part} {name}", "value": _readable(value)}
+        for part, values in metrics.items()
+        for name, value in values.items()
+    ]
+    result, title = Section("Result", table=rows, details=task.notes), f"{recipe.name}: {type(model).__name__}"
+    try:
+        sections = [
+            result,
+            Section("Curves", figures=[curves_figure(history, task.metric)]),
+            *task.report(model, history),
+            *_layer_sections(recipe, task, model, history),
+        ]
+        write_report(path, title, sections, recipe.to_dict())
+    except Exception as error:  # whatever it is: model and metrics are there
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        say(f"the report could not be drawn ({reason}); model and metrics.json are complete")
+        logger.debug("the report could not be drawn", exc_info=True)
+        write_report(path, title, [result, Section("Not drawn", reason)], recipe.to_dict())
+
+
+def _layer_sections(recipe: Recipe, task: Task, model: PreTrainedModel, history: list[Any]) -> list[Section]:
+    samples = task.sample_inputs(_SAMPLES_TO_MEASURE)
+    record = measure_layers(model, samples)
+    count = len(next(iter(samples.values())))
+    sections = [
+        Section(
+            "What the layers do",
+            f"Coding rate of the tokens under each layer's subspaces (official mode: unit tokens, epsilon = 0.1) and "
+            f"fraction of non-zero codes after the sparsification; mean and standard deviation over {count} samples.",
+            [layers_figure({type(model).__name__: record})],
+        )
+    ]
+    heat = layer_heat_figure(history)
+    if heat is not None:
+        text = f"The same measures every {recipe.train.measure_every} steps: compression as it is learnt."
+        sections.append(Section("Layers over training", text, [heat]))
+    return sections
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+__all__ = ["report_run"]

@@ -1,0 +1,189 @@
+"""What the four tasks that fine-tune a text model share: rows, tokenizer, model, batches."""
+
+from abc import abstractmethod
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from ...data.labelled_text import EncodedRows, load_labelled_text
+from ...data.reading import as_text
+from ...data.text_parts import TextPart
+from ...data.tokens import train_tokenizer
+from ...errors import UserError
+from ...evaluation.language_models import load_tokenizer
+from ...recipes.schema import Recipe
+from ...recipes.tasks.text_heads import TextHeadData
+from ...report.sections import Section
+from ..build import build_model
+from .base import Task
+
+
+class TextHead(Task):
+    """A head on a pretrained model (`model.from`), or on one from scratch with a tokenizer of its own.
+
+    Attributes:
+        auto_class: transformers' Auto class of the task.
+        needs_places: whether an answer is a place in the text, which only a fast tokenizer finds again.
+    """
+
+    auto_class: Any
+    needs_places: bool = False
+    greater_is_better = True
+
+    def __init__(self, recipe: Recipe, output: Path):
+        super().__init__(recipe, output)
+        data = recipe.data
+        assert isinstance(data, TextHeadData)
+        self.data = data
+        self.rows = load_labelled_text(
+            data.source,
+            recipe.task,
+            recipe.seed,
+            data.validation_fraction,
+            data.test_fraction,
+            text_column=data.text_column,
+            second_text_column=data.second_text_column,
+            label_column=data.label_column,
+        )
+        self.notes.extend(self.rows.notes)
+        self.tokenizer = self._tokenizer()
+        self.reader = as_text(self.tokenizer)
+        self.model = build_model(
+            recipe, self.auto_class, {**self._fields_of_tokenizer(), **self.fields_of_labels()}, self.notes
+        )
+        self._check_classes()
+        if self.model.config.pad_token_id is None:
+            self.model.config.pad_token_id = self.tokenizer.pad_token_id
+        config = self.model.config
+        limit = getattr(config, "max_sequence_length", None) or config.max_position_embeddings
+        self.limit = min(data.context_length or limit, limit)
+        self._check_tokenizer()
+        parts = {name: EncodedRows(rows, self.encode) for name, rows in self.rows.parts.items()}
+        self.train_data = parts["train"]
+        self.validation_data, self.test_data = parts.get("validation"), parts.get("test")
+        self.shown = parts.get("test") or parts.get("validation") or parts["train"]
+        self.collator = self.evaluation_collator = _PadBatch(self.tokenizer, config)
+
+    # -- what a task says of itself -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row of the data to the inputs of the model, labels included."""
+
+    def fields_of_labels(self) -> dict[str, Any]:
+        """What the labels decide of the model's configuration."""
+        if self.rows.labels is None:
+            return {}
+        return {
+            "id2label": dict(enumerate(self.rows.labels)),
+            "label2id": {name: index for index, name in enumerate(self.rows.labels)},
+        }
+
+    def rows_by_label(self) -> Counter[str]:
+        """How many training rows have each label, where that is worth a line in the report."""
+        return Counter()
+
+    # -- model and tokenizer ------------------------------------------------------------------------------------------
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        source = self.data.tokenizer or self.recipe.model.get("from")
+        if source is not None:
+            return load_tokenizer(source)
+        part = TextPart.of([_text_of(row) for row in self.rows.parts["train"]])
+        is_decoder = self.recipe.family.name == "gpt2" or "gpt2" in str(self.recipe.model.get("size"))
+        return train_tokenizer(part, self.data.vocab_size, is_decoder, self.data.context_length or 510)
+
+    def _fields_of_tokenizer(self) -> dict[str, Any]:
+        """What the tokenizer decides of a new model."""
+        if self.recipe.model.get("from"):
+            return {}
+        names = ("bos", "eos", "pad")
+        return {
+            "vocab_size": len(self.tokenizer),
+            **{f"{name}_token_id": getattr(self.tokenizer, f"{name}_token_id") for name in names},
+        }
+
+    def _check_classes(self) -> None:
+        if self.rows.labels is not None and self.model.config.num_labels != len(self.rows.labels):
+            raise UserError(
+                f"model.num_labels is {self.model.config.num_labels}, the data have {len(self.rows.labels)} classes"
+            )
+        if len(self.tokenizer) > self.model.config.vocab_size:
+            raise UserError(
+                f"the tokenizer has {len(self.tokenizer)} tokens, the model {self.model.config.vocab_size}: "
+                "they do not fit"
+            )
+
+    def _check_tokenizer(self) -> None:
+        if self.needs_places and not self.tokenizer.is_fast:
+            raise UserError(
+                f"{self.recipe.task} needs a fast tokenizer, which knows where tokens lie; got a slow one: "
+                f"{type(self.tokenizer).__name__}"
+            )
+
+    # -- metrics ------------------------------------------------------------------------------------------------------
+
+    def reduce_outputs(self, logits: Any, labels: Any) -> Any:
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        return logits.argmax(dim=-1)
+
+    def save_beside(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+
+    def sample_inputs(self, count: int) -> dict[str, Tensor]:
+        shown = self.shown
+        batch = self.collator([shown[i] for i in range(min(count, 32, len(shown)))])
+        return {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask")}
+
+    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
+        rows = [{"part": name, "rows": len(part)} for name, part in self.rows.parts.items()]
+        counts = self.rows_by_label()
+        return [
+            Section("Data", table=rows, details=[f"{name}: {count} training rows" for name, count in counts.items()])
+        ]
+
+
+class _PadBatch:
+    """Items of any of the four tasks to padded tensors."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Any):
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (config.pad_token_id or 0)
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        has_choices = isinstance(items[0]["input_ids"][0], list)
+        flat = [ids for item in items for ids in (item["input_ids"] if has_choices else [item["input_ids"]])]
+        width = max(map(len, flat))
+        input_ids = torch.full((len(flat), width), self.pad)
+        attention_mask = torch.zeros(len(flat), width, dtype=torch.long)
+        for row, ids in enumerate(flat):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            attention_mask[row, : len(ids)] = 1
+        if has_choices:
+            shape = (len(items), -1, width)
+            input_ids, attention_mask = input_ids.view(shape), attention_mask.view(shape)
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        for name in ("labels", "start_positions", "end_positions"):
+            if name in items[0]:
+                batch[name] = self._labels([item[name] for item in items], width)
+        return batch
+
+    @staticmethod
+    def _labels(values: list[Any], width: int) -> Tensor:
+        if isinstance(values[0], list) and not isinstance(values[0][0], float):  # one a token
+            return torch.tensor([value + [-100] * (width - len(value)) for value in values])
+        return torch.tensor(values)
+
+
+def _text_of(row: dict[str, Any]) -> str:
+    parts = [value for value in row.values() if isinstance(value, str)]
+    for value in row.values():
+        if isinstance(value, list):
+            parts += [word for word in value if isinstance(word, str)]
+    return " ".join(parts)
+
+
+__all__ = ["TextHead"]
