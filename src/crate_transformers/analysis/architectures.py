@@ -28,7 +28,8 @@ class Architecture:
         recorders: tensor name -> end of the name of the module whose output it is; only what the model does not
             declare itself. Names: subspace_projections, half_hidden_states, compression_inputs, codes.
         layers: the list of layers of a backbone.
-        subspaces: the projection of one layer, U^T as a matrix (K p, d).
+        subspaces: the projection of one layer, U^T as a matrix (K p, d); None where the layer has no subspaces.
+        makes: whether a layer makes a record ("subspace_projections", "codes", "attentions"); blocks differ in that.
         coding: the module of a layer whose output is the code. code_width: its number of entries m.
         half_is_increment: the recorded half_hidden_states are the attention's output, to be added to the tokens.
         normalises_input: False where the projection reads the tokens as they are (post-norm BERT).
@@ -37,9 +38,10 @@ class Architecture:
 
     recorders: dict[str, str]
     layers: Callable[[Any], nn.ModuleList]
-    subspaces: Callable[[Any], Tensor]
+    subspaces: Callable[[Any], Tensor | None]
     coding: Callable[[Any], nn.Module]
     code_width: Callable[[Any], int]
+    makes: Callable[[Any, str], bool] = lambda layer, record: True
     half_is_increment: bool = False
     normalises_input: bool = True
     value_part: tuple[int, int] = (0, 1)
@@ -60,12 +62,26 @@ _VIT = Architecture(
     code_width=lambda layer: layer.mlp.fc1.out_features,
     half_is_increment=True,
 )
-_CRATE = Architecture(
+
+
+def _block_makes(layer: Any, record: str) -> bool:
+    operator = layer.compression.attention
+    answers = {
+        "subspace_projections": lambda: operator.bases() is not None,
+        "codes": lambda: layer.sparsification.code_width() is not None,
+        "attentions": lambda: operator.gives_map,
+    }
+    return bool(answers[record]()) if record in answers else True
+
+
+_CRATE = Architecture(  # the blocks of a layer answer for themselves
     recorders={"compression_inputs": ".compression.norm"},
     layers=lambda model: model.layers,
-    subspaces=lambda layer: layer.compression.attention.subspaces.weight,
-    coding=lambda layer: layer.sparsification.coding,
-    code_width=lambda layer: layer.sparsification.coding.dictionary.shape[1],
+    subspaces=lambda layer: layer.compression.attention.bases(),
+    # where no code is made, the tokens that leave the layer stand for it
+    coding=lambda layer: getattr(layer.sparsification, "coding", layer),
+    code_width=lambda layer: layer.sparsification.code_width() or layer.compression.norm.weight.shape[0],
+    makes=_block_makes,
 )
 ARCHITECTURES: dict[str, Architecture] = {
     "crate": _CRATE,
@@ -74,7 +90,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "crate_mae decoder": Architecture(
         recorders={"compression_inputs": ".expansion.norm"},
         layers=lambda model: model.layers,
-        subspaces=lambda layer: layer.expansion.attention.subspaces.weight,
+        subspaces=lambda layer: layer.expansion.attention.bases(),
         coding=lambda layer: layer,  # a decoder layer makes no code: its tokens stand for it
         code_width=lambda layer: layer.linear.weight.shape[0],
         heads_field="decoder_num_attention_heads",

@@ -54,6 +54,14 @@ def num_layers_of(model: nn.Module) -> int:
     return len(architecture_of(backbone).layers(backbone))
 
 
+def gives_all_maps(model: nn.Module) -> bool:
+    """Whether every layer of a model gives its attention and projects its tokens onto subspaces."""
+    backbone = backbone_of(model)
+    architecture = architecture_of(backbone)
+    records = ("attentions", "subspace_projections")
+    return all(architecture.makes(layer, record) for layer in architecture.layers(backbone) for record in records)
+
+
 def segmentation_layer(model: nn.Module, layer: int | None) -> int:
     """The layer to read: the one given, else the second-to-last, which the papers take.
 
@@ -165,6 +173,7 @@ __all__ = [
     "HeadClusters",
     "attention_maps",
     "cluster_heads",
+    "gives_all_maps",
     "num_layers_of",
     "resolve_layer",
     "segmentation_layer",

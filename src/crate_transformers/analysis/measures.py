@@ -52,6 +52,8 @@ class LayerMeasures:
         subspace_coherence: mean over pairs of heads of ||U_k^T U_l||_F / sqrt(||U_k^T U_k||_F ||U_l^T U_l||_F); 0
             for subspaces that are orthogonal to each other, 1 for equal ones.
         subspace_block_norms: K x K numbers a layer, ||U_k^T U_l||_F.
+
+    What needs subspaces is NaN in a layer whose compression has none.
     """
 
     model: str
@@ -107,10 +109,13 @@ def _rates(tokens: Tensor, projections: Tensor, epsilon: float, layer: int) -> t
     return compressed, rate
 
 
-def _rate_inputs(layer: LayerTrace, weight: Tensor, heads: int, mode: RateMode) -> tuple[Tensor, Tensor]:
-    """(tokens (B, N, d), projections (B, K, N, p)) of a mode."""
+def _rate_inputs(layer: LayerTrace, weight: Tensor | None, heads: int, mode: RateMode) -> tuple[Tensor, Tensor]:
+    """(tokens (B, N, d), projections (B, K, N, p)) of a mode; K is 0 where the layer has no subspaces."""
+    tokens = layer.get("compression_inputs" if mode == "official" else "half_tokens")
+    if weight is None:
+        return tokens, tokens[:, None][:, :0]  # (B, 0, N, d)
     if mode == "official":
-        return layer.get("compression_inputs"), layer.get("projections")
+        return tokens, layer.get("projections")
     projections = layer.get("half_tokens").float() @ weight.float().mT  # (B, N, K p)
     return layer.get("half_tokens"), projections.unflatten(-1, (heads, -1)).transpose(1, 2)
 
@@ -125,14 +130,13 @@ class _How:
     heads: int
 
 
-def _sample_measures(trace: Trace, index: int, weight: Tensor, how: _How) -> Tensor:
-    """The columns PER_SAMPLE of one layer, (B, 5); weight: its U^T (K p, d)."""
+def _sample_measures(trace: Trace, index: int, weight: Tensor | None, how: _How) -> Tensor:
+    """The columns PER_SAMPLE of one layer, (B, 5); weight: its U^T (K p, d), or None: then R^c is NaN."""
     layer = trace.layers[index]
     # unit tokens are tame; raw ones can be long and of low rank, where float32 loses the 1 of I + G
-    dtype = torch.float64 if how.mode == "paper" and weight.device.type != "mps" else torch.float32
-    tokens, projections = (
-        t.to(dtype, memory_format=torch.contiguous_format) for t in _rate_inputs(layer, weight, how.heads, how.mode)
-    )
+    given = _rate_inputs(layer, weight, how.heads, how.mode)
+    dtype = torch.float64 if how.mode == "paper" and given[0].device.type != "mps" else torch.float32
+    tokens, projections = (t.to(dtype, memory_format=torch.contiguous_format) for t in given)
     if how.mode == "official":
         tokens, projections = normalize_tokens(tokens), normalize_tokens(projections)
     codes = layer.get("tokens_out" if layer.codes is None else "codes")
@@ -146,20 +150,23 @@ def _sample_measures(trace: Trace, index: int, weight: Tensor, how: _How) -> Ten
         entries = count * codes.shape[-1]
         fraction = ((codes != 0) & trace.is_token[..., None]).sum(dim=(1, 2)) / entries
     compressed, rate = _rates(tokens, projections, how.epsilon, index)
+    if weight is None:  # there are no subspaces under which to code the tokens
+        compressed = torch.full_like(compressed, torch.nan)
     reduction = rate - compressed
     columns = (compressed, rate, reduction, reduction - how.sparsity_weight * fraction * entries, fraction)
     return torch.stack([column.double() for column in columns], dim=-1)
 
 
-def _weights(model: nn.Module, part: str) -> tuple[list[Tensor], int]:
-    """(U^T (K p, d) of every layer, K) of a part of a model."""
+def _weights(model: nn.Module, part: str) -> tuple[list[Tensor | None], int]:
+    """(U^T (K p, d) of every layer, or None where it has no subspaces; K) of a part of a model."""
     backbone = backbone_of(model)
     architecture = architecture_of(backbone, part)
     recorded = getattr(unwrap(model), "decoder", None) if part == "decoder" else backbone
     if recorded is None:
         raise UserError(f"{type(unwrap(model)).__name__} has no decoder: load it as CrateMAEForPreTraining")
     heads = getattr(backbone.config, architecture.heads_field)
-    return [architecture.subspaces(layer).detach() for layer in architecture.layers(recorded)], heads
+    weights = [architecture.subspaces(layer) for layer in architecture.layers(recorded)]
+    return [None if weight is None else weight.detach() for weight in weights], heads
 
 
 class LayerMeter:
@@ -213,7 +220,8 @@ class LayerMeter:
             std = population if name == "nonzero_fraction" else bessel
             columns[f"{name}_mean"] = tuple(mean[:, index].tolist())
             columns[f"{name}_std"] = tuple(std[:, index].tolist())
-        norms = [block_norms(weight, self._how.heads) for weight in self._weights]
+        none = torch.full((self._how.heads, self._how.heads), torch.nan)
+        norms = [none if weight is None else block_norms(weight, self._how.heads) for weight in self._weights]
         return LayerMeasures(
             model=self._model,
             model_type=self._model_type,

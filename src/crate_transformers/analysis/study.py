@@ -21,7 +21,7 @@ from ..report.tables import csv_text, table_html
 from ..report.tokens import attention_html, firing_html
 from ..report.writing import plain, write_arrays, write_csv, write_json
 from .architectures import unwrap
-from .attention import num_layers_of, resolve_layer, segmentation_layer
+from .attention import gives_all_maps, num_layers_of, resolve_layer, segmentation_layer
 from .batches import FirstSamples, ModelInputs
 from .gathering import gather
 from .measures import LayerMeasures, LayerMeter, measure_layers
@@ -79,6 +79,7 @@ class Study:
         name, on: what the model and the data are called.
         measures: of the model, and after it of the baseline, by name.
         pictures: what the model sees in the first images, or None. text: what it makes of text, or None.
+        notes: what could not be looked at, and why.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Study:
     measures: Mapping[str, LayerMeasures]
     pictures: PictureLook | None = None
     text: TextLook | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -97,7 +99,9 @@ class Study:
         else:
             facts |= {"samples": own.num_samples}
         facts |= {"mode": own.mode, "epsilon": own.epsilon}
-        return facts if self.text is not None else {**facts, "part": own.part}
+        if self.text is None:
+            facts["part"] = own.part
+        return facts | ({"left out": "; ".join(self.notes)} if self.notes else {})
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary a layer, as in measures.csv; with a baseline its first key is `model`."""
@@ -201,12 +205,16 @@ def study_model(
         measures[baseline.name] = measure_layers(
             baseline.model, baseline.inputs, options.mode, batch_size=options.batch_size
         )
-    pictures = _look_at_first_pictures(model, first, options) if reads_pictures else None
+    notes = []
+    if options.part == "encoder" and not gives_all_maps(model):
+        notes.append("attention maps and what is made of them: some layers mix their tokens without such a map")
+    pictures = _look_at_first_pictures(model, first, options) if reads_pictures and not notes else None
     text = None
     if tally is not None:
         sequence = _first_sequence(first)
-        text = look_at_text(model, tally.result(), sequence, options.tokenizer, options.num_neurons or 0)
-    return Study(options.name, options.on, measures, pictures, text)
+        shown = None if notes else sequence
+        text = look_at_text(model, tally.result(), shown, options.tokenizer, options.num_neurons or 0)
+    return Study(options.name, options.on, measures, pictures, text, tuple(notes))
 
 
 def _look_at_first_pictures(model: nn.Module, first: FirstSamples, options: StudyOptions) -> PictureLook | None:

@@ -168,9 +168,19 @@ def _by_head(projected: Tensor, heads: int, architecture: Architecture) -> Tenso
     return projected.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, K, N, p)
 
 
-def _layers(outputs: Any, num_layers: int, heads: int, architecture: Architecture) -> tuple[LayerTrace, ...]:
+def _by_layer(outputs: Any, record: str, layers: nn.ModuleList, architecture: Architecture) -> list[Any]:
+    """The tensors (B, ...) of a record, one a layer; None where a layer makes none, or none was asked for."""
+    found = list(outputs.get(record) or ())
+    if record == "hidden_states":
+        return found or [None] * (len(layers) + 1)
+    made = iter(found)
+    return [next(made, None) if architecture.makes(layer, record) else None for layer in layers]
+
+
+def _layers(outputs: Any, layers_of: nn.ModuleList, heads: int, architecture: Architecture) -> tuple[LayerTrace, ...]:
+    num_layers = len(layers_of)
     tokens, halves, inputs, projected, codes, attentions = (
-        outputs.get(flag.removeprefix("output_")) or [None] * (num_layers + 1) for flag in _FLAGS.values()
+        _by_layer(outputs, flag.removeprefix("output_"), layers_of, architecture) for flag in _FLAGS.values()
     )
     if tokens[0] is not None:
         tokens = [tokens[0], *outputs["layer_outputs"]]
@@ -237,10 +247,10 @@ class _Reading:
             arguments, grid = _image_arguments(self.backbone, arguments)
         with self._recording():
             outputs = self._outputs(arguments)
-        num_layers = len(self.architecture.layers(self.recorded))
+        layers = self.architecture.layers(self.recorded)
         heads = getattr(self.backbone.config, self.architecture.heads_field)
         return Trace(
-            layers=_layers(outputs, num_layers, heads, self.architecture),
+            layers=_layers(outputs, layers, heads, self.architecture),
             is_token=None if is_token is None or is_token.ndim != 2 or is_token.bool().all() else is_token.bool(),
             grid=grid,
             inputs=arguments,
@@ -258,8 +268,13 @@ class _Reading:
                 stack.enter_context(eager_attention(self.whole))
             yield
 
+    def _makes(self, record: str) -> bool:
+        """Whether the part declares a record and one of its layers makes it."""
+        layers = self.architecture.layers(self.recorded)
+        return record in recorded_names(self.recorded) and any(self.architecture.makes(one, record) for one in layers)
+
     def _outputs(self, arguments: dict[str, Tensor]) -> Any:
-        made = {flag: True for flag in self.flags if flag.removeprefix("output_") in recorded_names(self.recorded)}
+        made = {flag: True for flag in self.flags if self._makes(flag.removeprefix("output_"))}
         if self.recorded is not self.backbone:
             return self.recorded(self.backbone(**arguments).last_hidden_state, **made)
         extra = {"use_cache": False} if "input_ids" in arguments or "inputs_embeds" in arguments else {}

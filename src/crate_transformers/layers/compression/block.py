@@ -14,12 +14,15 @@ from ..block import Block
 class CompressionOperator(Block):
     """One operator of the `compression` field.
 
-    Where it has a module called `subspaces`, whose output (B, N, K p) are the projected tokens, that is recorded as
-    `subspace_projections`. An operator without it has no subspaces, and no coding rate under them.
+    `gives_map` says whether `forward` can give the N x N map of who mixes whom. Where the operator has a module called
+    `subspaces`, whose output (B, N, K p) are the projected tokens, that is recorded as `subspace_projections`; without
+    it the operator has no subspaces, and no coding rate under them.
 
     Args:
         config: of the model. layer_idx: position of the layer, the address in the cache.
     """
+
+    gives_map = False
 
     def __init__(self, config: PreTrainedConfig, layer_idx: int = 0):
         super().__init__()

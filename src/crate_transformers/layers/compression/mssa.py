@@ -35,6 +35,8 @@ class SubspaceAttention(CompressionOperator):
         num_heads, head_dim: instead of the configuration's (the decoder of the autoencoder may differ).
     """
 
+    gives_map = True
+
     def __init__(
         self, config: PreTrainedConfig, layer_idx: int = 0, num_heads: int | None = None, head_dim: int | None = None
     ):
