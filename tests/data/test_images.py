@@ -12,8 +12,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from crate_transformers.data import find_images, load_image
-from crate_transformers.data import images as images_module
-from crate_transformers.data.picture_modes import to_channels
+from crate_transformers.data.images import decoding as images_module
+from crate_transformers.data.images.modes import to_channels
 from crate_transformers.errors import UserError
 
 

@@ -11,9 +11,9 @@ import torchvision
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from crate_transformers.data import images as images_module
 from crate_transformers.data import load_image_source
-from crate_transformers.data.labelled_images import checked_labels
+from crate_transformers.data.images import decoding as images_module
+from crate_transformers.data.images.labelled import checked_labels
 from crate_transformers.errors import UserError
 
 

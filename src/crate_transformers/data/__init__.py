@@ -1,12 +1,26 @@
-"""Images and text in, tensors out; the built-in data."""
+"""Images and text in, tensors out; the built-in data.
 
-from .collate import ImageCollator
-from .datasets import EpochSampler, KeyedImages, keyed_generator
-from .images import IMAGE_SUFFIXES, find_images, load_image
-from .masked_images import MaskedImages, stack_items
-from .multi_crop import CropTransform, MultiCropImages
-from .sources import ImageSplits, LabelledImages, load_image_source
-from .transforms import EvaluationTransform, TrainingTransform
+images/ has all about pictures, tables/ reads csv, json and the hub; the files of text stand here, beside what all
+sources share: files.py (files and their names), parts.py (train, validation, test), keys.py (random numbers).
+"""
+
+from .images import (
+    IMAGE_SUFFIXES,
+    CropTransform,
+    EvaluationTransform,
+    ImageCollator,
+    ImageSplits,
+    KeyedImages,
+    LabelledImages,
+    MaskedImages,
+    MultiCropImages,
+    TrainingTransform,
+    find_images,
+    load_image,
+    load_image_source,
+    stack_items,
+)
+from .keys import EpochSampler, keyed_generator
 
 __all__ = [
     "IMAGE_SUFFIXES",

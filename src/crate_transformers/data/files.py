@@ -1,4 +1,4 @@
-"""Files as they are opened and written: their state, their bytes, what is no UTF-8, and how one takes its place."""
+"""Files: which lie in a folder, their names, their state, their bytes, what is no UTF-8, how one is written whole."""
 
 import bz2
 import codecs
@@ -89,4 +89,41 @@ def not_utf8(path: Path, place: str, error: UnicodeDecodeError) -> UserError:
     return UserError(f"{path} is not UTF-8: byte 0x{byte:02x} {place}; convert it to UTF-8")
 
 
-__all__ = ["COMPRESSED", "file_states", "not_utf8", "open_bytes", "size_of", "staged"]
+def visible_files(root: Path) -> list[Path]:
+    """All files in a folder and the folders in it, hidden ones aside, in order."""
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if not path.is_dir() and not any(name.startswith(".") for name in path.relative_to(root).parts)
+    )
+
+
+def suffix_of(path: Path) -> str:
+    """A file's suffix in small letters; of a compressed file, the one before: .csv for a.CSV.gz."""
+    return uncompressed_name(path).suffix
+
+
+def uncompressed_name(path: Path) -> Path:
+    """A file's name in small letters, without the suffix of its compression: a.csv for b/A.CSV.gz."""
+    path = Path(path.name.lower())
+    return path.with_suffix("") if path.suffix in COMPRESSED else path
+
+
+def first_names(paths: Iterable[Path], root: Path | None = None) -> str:
+    """The first names of some files, for a message; as they stand in `root`."""
+    names = [str(path if root is None else path.relative_to(root)) for path in paths]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+__all__ = [
+    "COMPRESSED",
+    "file_states",
+    "first_names",
+    "not_utf8",
+    "open_bytes",
+    "size_of",
+    "staged",
+    "suffix_of",
+    "uncompressed_name",
+    "visible_files",
+]

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import UserError
-from .datasets import Key
+from .keys import Key
 from .label_names import LabelNames
 from .tables import load_tables, take
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
 from ..errors import UserError
-from .datasets import keyed_generator
+from .keys import keyed_generator
 
 
 class MaskingCollator:

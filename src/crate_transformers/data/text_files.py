@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .files import file_states, not_utf8, open_bytes, size_of
-from .part_files import by_part, check_parts, few, files_below
+from .files import file_states, first_names, not_utf8, open_bytes, size_of, visible_files
+from .parts import by_part, check_parts
 from .text_parts import Document, TextPart, TextSplits
 
 _PIECE = 1 << 16  # bytes read at a time; tokenizing pieces of 1 MB left the heap in fragments that grew with the text
@@ -21,13 +21,13 @@ _SUFFIXES = (".txt", ".md")
 def load_text_files(root: Path, validation_fraction: float, test_fraction: float) -> TextSplits:
     """The text of a file or folder; held-out text is a contiguous part at its end, or files named after the parts.
 
-    A folder with a training file and a validation or test file (see `part_files.part_of`) is read by parts: of the last
+    A folder with a training file and a validation or test file (see `parts.part_of`) is read by parts: of the last
     two one may be missing, and is cut from the end of the training text. The files of any other folder are one text.
 
     Raises:
         ValueError: no text, files beside named parts that belong to none, text that is not UTF-8 (when it is read).
     """
-    paths = [p for p in files_below(root) if p.suffix.lower() in _SUFFIXES] if root.is_dir() else [root]
+    paths = [p for p in visible_files(root) if p.suffix.lower() in _SUFFIXES] if root.is_dir() else [root]
     if not paths or not (root.is_dir() or root.is_file()):
         raise UserError(f"no text file at {root}")
     state = file_states(paths)
@@ -38,16 +38,16 @@ def load_text_files(root: Path, validation_fraction: float, test_fraction: float
     if "train" in named and len(named) > 1:
         if others:
             raise UserError(
-                f"{root} has files for the parts {', '.join(named)}, and {few(others, root)} for none: name them "
-                "train*, val* or test*, or move them away"
+                f"{root} has files for the parts {', '.join(named)}, and {first_names(others, root)} for none: name "
+                "them train*, val* or test*, or move them away"
             )
         check_parts(root, named, "text")
         train, validation, test = _named_parts(named, validation_fraction, test_fraction)
     elif named and not others and "train" not in named:
-        raise UserError(f"{root} has {few(paths, root)} and no training file: expected one named train*")
+        raise UserError(f"{root} has {first_names(paths, root)} and no training file: expected one named train*")
     else:
         if named and len(paths) > 1:
-            listed = few([path for found in named.values() for path in found], root)
+            listed = first_names([path for found in named.values() for path in found], root)
             notes = (f"{root}: all files are read as one text, {listed} too: there is no train* with a val* or test*",)
         train, validation, test = _cut(paths, 1 - validation_fraction - test_fraction, 1 - test_fraction)
     return TextSplits(str(root), train, validation, test, state, notes)
@@ -59,7 +59,7 @@ def _named_parts(
     parts = {part: _cut(paths)[0] for part, paths in found.items()}
     for part, paths in found.items():
         if not any(map(size_of, paths)):
-            raise UserError(f"the {part} part is empty: {few(paths)}")
+            raise UserError(f"the {part} part is empty: {first_names(paths)}")
     for part, fraction in (("validation", validation_fraction), ("test", test_fraction)):
         if part not in found:
             parts["train"], parts[part] = _cut(found["train"], 1 - fraction)

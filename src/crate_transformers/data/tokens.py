@@ -17,8 +17,8 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..errors import UserError
-from .datasets import Key
 from .files import staged
+from .keys import Key
 from .reading import as_text, fingerprint
 from .text_parts import TextPart
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from transformers import CLIPImageProcessor
 
-from ..errors import UserError
+from ...errors import UserError
 
 
 class EvaluationTransform:

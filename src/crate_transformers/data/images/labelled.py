@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
+from ...errors import UserError
 from .damage import named_damage
-from .picture_modes import to_channels
+from .modes import to_channels
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from transformers import CLIPImageProcessor
 
-from .datasets import Key, keyed_generator
-from .sources import LabelledImages
+from ..keys import Key, keyed_generator
+from .labelled import LabelledImages
 from .transforms import EvaluationTransform
 
 

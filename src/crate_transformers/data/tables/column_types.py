@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from .table_files import read_rows
+from ...errors import UserError
+from .rows import read_rows
 
 
 class _Mixed(Exception):

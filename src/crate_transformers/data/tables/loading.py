@@ -1,6 +1,6 @@
 """Tables of csv and json files and of the hub, as `datasets.Dataset`, with the types that the files have.
 
-csv and json are read by `table_files`, not by the loaders of `datasets`: those take the cells NA and None for missing
+csv and json are read by `rows.py`, not by the loaders of `datasets`: those take the cells NA and None for missing
 ones, 01 for 1, and dates for points in time.
 """
 
@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import UserError
-from ..files import user_path
+from ...errors import UserError
+from ...files import user_path
+from ..files import file_states, first_names, staged, suffix_of, visible_files
+from ..parts import by_part, check_parts, part_of
 from .column_types import column_types
-from .files import file_states, staged
-from .part_files import by_part, check_parts, few, files_below, part_of, suffix_of
-from .table_files import read_rows
+from .rows import read_rows
 
 _SUFFIXES = {"csv": (".csv",), "json": (".json", ".jsonl")}
 _FORMAT = 1  # of the kept rows: a new number makes them anew
@@ -27,7 +27,7 @@ def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, 
     """Tables of a csv or json file, of a folder of those, or of a hub data set: part name -> datasets.Dataset.
 
     Columns of a csv file are text. The parts of a folder are its files named train*, val* and test* (see
-    `part_files.part_of`), or the files in folders of those names; folders of other names are no part of the data.
+    `parts.part_of`), or the files in folders of those names; folders of other names are no part of the data.
 
     Raises:
         ValueError: nothing there, files that are no tables, files that belong to no part, a part without a row, a
@@ -66,15 +66,15 @@ def _hub(argument: str, streaming: bool) -> dict[str, Any]:
 def _part_files(kind: str, root: Path) -> dict[str, list[Path]]:
     if root.is_file():
         return {"train": [root]}
-    paths = [path for path in files_below(root) if suffix_of(path) in _SUFFIXES[kind]] if root.is_dir() else []
+    paths = [path for path in visible_files(root) if suffix_of(path) in _SUFFIXES[kind]] if root.is_dir() else []
     paths = [path for path in paths if path.parent == root or part_of(path.relative_to(root).parts[0])]
     if not paths:
         raise UserError(f"no {kind} file at {root}: expected a file, or a folder with train{_SUFFIXES[kind][0]}")
     parts, others = by_part(root, paths)
     if others or "train" not in parts:
         raise UserError(
-            f"{root} has {few(others or paths, root)}: expected files named train*, and val* and test* beside them, "
-            "and no others; name one file to read it alone"
+            f"{root} has {first_names(others or paths, root)}: expected files named train*, and val* and test* beside "
+            "them, and no others; name one file to read it alone"
         )
     check_parts(root, parts, kind)
     return parts
@@ -91,7 +91,7 @@ def _table(kind: str, part: str, paths: list[Path]) -> Any:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with staged(kept) as file:
             if not _write(file, kind, paths):
-                raise UserError(f"the {part} part has no row: {few(paths)}")
+                raise UserError(f"the {part} part has no row: {first_names(paths)}")
     return Dataset.from_file(str(kept))
 
 
@@ -109,7 +109,7 @@ def _write(file: BinaryIO, kind: str, paths: list[Path]) -> int:
             try:
                 writer.write_table(pyarrow.Table.from_pylist(batch, schema))
             except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:  # or the file has changed since
-                raise UserError(f"{few(paths)}, from row {count} on: {error}") from error
+                raise UserError(f"{first_names(paths)}, from row {count} on: {error}") from error
             count += len(batch)
     return count
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torchvision.transforms import v2
 
-from .datasets import keyed_generator
+from ..keys import keyed_generator
 
 
 class ImageCollator:

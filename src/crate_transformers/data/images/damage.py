@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import UserError
+from ...errors import UserError
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what decoders log before they raise
 

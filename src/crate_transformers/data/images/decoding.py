@@ -1,25 +1,18 @@
 """Image files to pictures of the right number of channels, with errors that name the file."""
 
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
+from ...errors import UserError
 from .damage import named_damage
-from .picture_modes import to_channels
+from .modes import to_channels
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-    | {".pbm", ".pnm", ".avif", ".jp2"}
-)
 MAX_PIXELS = 178_956_970  # Pillow's own limit for what may be a decompression bomb
 MAX_SIDE = 131_072  # twice what a JPEG may have: a damaged header says millions
 
-_LITTER = frozenset({"__MACOSX", "@eaDir"})  # of archives made on a Mac, of network drives: copies and thumbnails
 _ORIENTATION, _PHOTOMETRIC, _PLANAR, _TILE_WIDTH, _TILE_LENGTH = 0x112, 0x106, 0x11C, 0x142, 0x143  # of EXIF and TIFF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -131,60 +124,4 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
-def is_litter(name: str) -> bool:
-    """Whether a file or folder is none of the user's data: it begins with a dot, or is known litter of a system."""
-    return name.startswith(".") or name in _LITTER
-
-
-def files_below(folder: Path) -> list[Path]:
-    """Every file in a folder, to any depth, sorted; litter is left out, links to folders are followed, each once.
-
-    Raises:
-        UserError: a folder that cannot be listed; named.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
-
-    found: list[Path] = []
-    seen: set[str] = set()
-    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_litter(name))
-        if os.path.realpath(here) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(here))
-        found += [Path(here, name) for name in files if not is_litter(name)]
-    return sorted(found)
-
-
-def find_images(places: Iterable[str | Path]) -> list[Path]:
-    """Image files, named or in folders (searched to any depth, without hidden ones), sorted within each folder.
-
-    Raises:
-        UserError: a place that does not exist or cannot be listed, or nothing found.
-    """
-    found: list[Path] = []
-    folders_or_files = [Path(place) for place in places]
-    for place in folders_or_files:
-        if place.is_dir():
-            found += [path for path in files_below(place) if path.suffix.lower() in IMAGE_SUFFIXES]
-        elif place.is_file():
-            found.append(place)
-        else:
-            raise UserError(f"no image file or folder at {place}")
-    if not found:
-        raise UserError(f"no image in {', '.join(map(str, folders_or_files))}")
-    return found
-
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MAX_PIXELS",
-    "decode_image",
-    "files_below",
-    "find_images",
-    "is_litter",
-    "load_image",
-    "to_channels",
-]
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "decode_image", "load_image"]

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from .files import not_utf8, open_bytes
+from ...errors import UserError
+from ..files import not_utf8, open_bytes
 
 _CELL = 2**31 - 1  # characters of a cell at most; the csv module would stop at 131,072
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}

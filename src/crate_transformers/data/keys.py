@@ -1,4 +1,4 @@
-"""Data sets whose items are functions of (seed, epoch, sample).
+"""Keys (epoch, sample): what makes every item of a data set a function of (seed, epoch, sample).
 
 Augmentation is never drawn from a global generator: loaders prefetch, so a saved global state is already ahead, and an
 exact resume, or two processes that equal one, would be lost. The sampler hands out keys (epoch, sample) instead of
@@ -6,15 +6,11 @@ plain indices, and an item seeds its own random numbers with (seed, epoch, sampl
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
-
-from .sources import LabelledImages
+from torch.utils.data import Sampler
 
 Key = tuple[int, int]  # (epoch, sample)
 
@@ -53,27 +49,4 @@ class EpochSampler(Sampler[Key]):
         return iter([(self.epoch, index) for index in order])
 
 
-class KeyedImages(Dataset):
-    """Items {"pixel_values", "labels", "key"} of labelled images under a transform.
-
-    Args:
-        images: where they come from. transform: picture -> (C, H, W). num_channels: 1 or 3. seed: of the transform.
-    """
-
-    def __init__(
-        self, images: LabelledImages, transform: Callable[[Any], Tensor], num_channels: int = 3, seed: int = 0
-    ):
-        self.images, self.transform, self.num_channels, self.seed = images, transform, num_channels, seed
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, key: Key | int) -> dict[str, Any]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        picture = self.images.read(index, self.num_channels)
-        with keyed_generator(self.seed, epoch, index):
-            pixel_values = self.transform(picture)
-        return {"pixel_values": pixel_values, "labels": int(self.images.labels[index]), "key": (epoch, index)}
-
-
-__all__ = ["EpochSampler", "Key", "KeyedImages", "keyed_generator"]
+__all__ = ["EpochSampler", "Key", "keyed_generator"]

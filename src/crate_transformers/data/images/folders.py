@@ -1,15 +1,16 @@
-"""Labelled images in folders: PATH/CLASS/IMAGE, or PATH/PART/CLASS/IMAGE with the parts that part_names.py knows."""
+"""Labelled images in folders: PATH/CLASS/IMAGE, or PATH/PART/CLASS/IMAGE with the parts that parts.py knows."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
-from ..files import user_path
-from .images import IMAGE_SUFFIXES, files_below, is_litter, load_image
-from .labelled_images import ImageSplits, LabelledImages, SplitOptions, assemble
-from .part_names import UNDERSTOOD, parts_among, seem_parts
+from ...errors import UserError
+from ...files import user_path
+from ..parts import UNDERSTOOD, parts_among, seem_parts
+from .decoding import load_image
+from .finding import IMAGE_SUFFIXES, files_below, is_litter
+from .labelled import ImageSplits, LabelledImages, SplitOptions, assemble
 
 _UNREAD_SUFFIXES = frozenset(  # pictures too, of kinds that Pillow does not read
     {".heic", ".heif", ".hif", ".jxl", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr"}

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
+from ...errors import UserError
 
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _KEYED_MODES = ("1", "L", "RGB", *_INTEGER_MODES)  # where info["transparency"] is the one colour that is clear

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .datasets import KeyedImages, keyed_generator
+from ..keys import keyed_generator
+from .keyed import KeyedImages
 
 _NOISE = 1  # a stream of its own: not the numbers that augmented the picture
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
-from ..files import user_path
+from ...errors import UserError
+from ...files import user_path
+from ..parts import UNDERSTOOD, parts_among
 from .damage import named_damage, one_line
-from .image_folders import load_image_folder
-from .images import decode_image, load_image
-from .labelled_images import (
+from .decoding import decode_image, load_image
+from .folders import load_image_folder
+from .labelled import (
     ImageSplits,
     LabelledImages,
     SplitOptions,
@@ -26,8 +27,7 @@ from .labelled_images import (
     count_by_class,
     labelled,
 )
-from .part_names import UNDERSTOOD, parts_among
-from .picture_modes import to_channels
+from .modes import to_channels
 
 
 def load_image_source(

@@ -1,0 +1,28 @@
+"""Pictures: found, decoded, labelled, turned into tensors and batches."""
+
+from .collate import ImageCollator
+from .decoding import load_image
+from .finding import IMAGE_SUFFIXES, find_images
+from .keyed import KeyedImages
+from .labelled import ImageSplits, LabelledImages
+from .masked import MaskedImages, stack_items
+from .multi_crop import CropTransform, MultiCropImages
+from .sources import load_image_source
+from .transforms import EvaluationTransform, TrainingTransform
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "CropTransform",
+    "EvaluationTransform",
+    "ImageCollator",
+    "ImageSplits",
+    "KeyedImages",
+    "LabelledImages",
+    "MaskedImages",
+    "MultiCropImages",
+    "TrainingTransform",
+    "find_images",
+    "load_image",
+    "load_image_source",
+    "stack_items",
+]
