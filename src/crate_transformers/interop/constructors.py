@@ -47,7 +47,7 @@ class CRATE(nn.Module):
         dropout: float = 0.0,
         emb_dropout: float = 0.0,
         ista: float = 0.1,
-        **ignored: Any,
+        **ignored: object,
     ):
         super().__init__()
         unknown = sorted(set(ignored) - {"mlp_dim"})
@@ -73,10 +73,19 @@ class CRATE(nn.Module):
         self.model = CrateForImageClassification(CrateVisionConfig(**fields))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_classes) of images (B, C, H, W)."""
         return self.model(images).logits
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load our own names, or a public checkpoint with any of its wrappings."""
+        """Load a state dict of this class, or a public one, with the wrappers that training scripts put around it.
+
+        Args:
+            strict, assign: as in torch.nn.Module.load_state_dict, which this calls.
+
+        Raises:
+            ValueError: names that are neither this class's nor those of a public layout.
+            RuntimeError: missing, unexpected or misshapen tensors, as torch says it.
+        """
         if not any(isinstance(name, str) and name.startswith("model.crate.") for name in state_dict):
             state, _ = load_state_dict(state_dict)
             translated, _ = recognise(state).translate(state)
@@ -84,26 +93,26 @@ class CRATE(nn.Module):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 
-def _mae(size: str, fields: dict[str, Any]) -> CrateMAEForPreTraining:
+def _mae(size: str, fields: dict[str, object]) -> CrateMAEForPreTraining:
     return CrateMAEForPreTraining(CrateMAEConfig.from_size(size, **fields))
 
 
-def mae_crate_tiny(**fields: Any) -> CrateMAEForPreTraining:
+def mae_crate_tiny(**fields: object) -> CrateMAEForPreTraining:
     """CRATE-MAE-tiny; `fields` are those of CrateMAEConfig."""
     return _mae("tiny", fields)
 
 
-def mae_crate_small(**fields: Any) -> CrateMAEForPreTraining:
+def mae_crate_small(**fields: object) -> CrateMAEForPreTraining:
     """CRATE-MAE-small; `fields` are those of CrateMAEConfig."""
     return _mae("small", fields)
 
 
-def mae_crate_base(**fields: Any) -> CrateMAEForPreTraining:
+def mae_crate_base(**fields: object) -> CrateMAEForPreTraining:
     """CRATE-MAE-base; `fields` are those of CrateMAEConfig."""
     return _mae("base", fields)
 
 
-def mae_crate_large(**fields: Any) -> CrateMAEForPreTraining:
+def mae_crate_large(**fields: object) -> CrateMAEForPreTraining:
     """CRATE-MAE-large; `fields` are those of CrateMAEConfig."""
     return _mae("large", fields)
 

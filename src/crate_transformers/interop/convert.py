@@ -1,4 +1,4 @@
-"""Public checkpoints to models of this library: every key accounted for, every guess said.
+"""Public checkpoints to models of this library: no key is passed over, and every assumption is told.
 
 checkpoint -> flat state dict -> layout -> configuration (from shapes, overridden by the caller) -> our names -> model
 """
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration import heads_of_width
 from ..configuration.validation import field_message
@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 # a public demo checkpoint: 768 wide, patch 8, 21,842 classes, with 6 heads where the table says 12
 _DEMO = {"hidden_size": 768, "patch_size": 8, "num_labels": 21_842}
 
-# fields that the shapes of a checkpoint say: an override cannot change them
-_SAID_BY_SHAPES = (
+# fields that follow from the shapes of a checkpoint: an override cannot change them
+_FIXED_BY_SHAPES = (
     "hidden_size",
     "num_hidden_layers",
     "decoder_num_hidden_layers",
@@ -54,7 +54,7 @@ class Conversion:
 
 
 def convert_checkpoint(
-    source: str | Path | Mapping[str, Any], num_attention_heads: int | None = None, **config_overrides: Any
+    source: str | Path | Mapping[str, Any], num_attention_heads: int | None = None, **config_overrides: object
 ) -> PreTrainedModel:
     """Convert a public CRATE checkpoint; the family is inferred from its keys and shapes.
 
@@ -82,9 +82,9 @@ def convert_checkpoint(
 
 
 def convert(
-    source: str | Path | Mapping[str, Any], num_attention_heads: int | None = None, **config_overrides: Any
+    source: str | Path | Mapping[str, Any], num_attention_heads: int | None = None, **config_overrides: object
 ) -> Conversion:
-    """As `convert_checkpoint`, with the list of what was assumed and left out."""
+    """As `convert_checkpoint`; returns the model together with a list of what was assumed and left out."""
     state, extra = load_state_dict(source)
     layout = recognise(state)
     notes = [f"layout: {layout.name}"]
@@ -113,9 +113,16 @@ def convert(
 
 
 def convert_to_folder(
-    source: str | Path, destination: str | Path, num_attention_heads: int | None = None, **config_overrides: Any
+    source: str | Path, destination: str | Path, num_attention_heads: int | None = None, **config_overrides: object
 ) -> Conversion:
-    """Convert a checkpoint and save it as a Hugging Face folder, an image model with its image processor."""
+    """Convert a checkpoint and save it as a Hugging Face folder; an image model gets its image processor beside it.
+
+    Args:
+        destination: the folder; it is made where there is none. The others are those of `convert_checkpoint`.
+
+    Raises:
+        ValueError: `destination` is a file, or the checkpoint is refused (see `convert_checkpoint`).
+    """
     if Path(destination).is_file():
         raise UserError(f"{destination} is a file: name the folder to write")
     conversion = convert(source, num_attention_heads, **config_overrides)
@@ -142,11 +149,12 @@ def _configure(
     heads: int | None,
     overrides: dict[str, Any],
     notes: list[str],
-) -> Any:
+) -> PreTrainedConfig:
+    """The configuration that the checkpoint's shapes and the caller's overrides make; `notes` gets what was assumed."""
     overrides = _checked(layout, {**overrides, **({} if heads is None else {"num_attention_heads": heads})})
-    said = layout.fields(state, {"model_args": extra.get("model_args"), **overrides})
-    inner = said.pop("attention_inner_size")
-    fields = {**said, **overrides}
+    read = layout.fields(state, {"model_args": extra.get("model_args"), **overrides})
+    inner = read.pop("attention_inner_size")
+    fields = {**read, **overrides}
     heads = fields.get("num_attention_heads")
     if heads is not None and "num_attention_heads" not in overrides:
         notes.append(f"{heads} heads, from model_args in the checkpoint (override with num_attention_heads or --heads)")
@@ -166,10 +174,10 @@ def _configure(
     if inner % heads:
         key = next(name for name in state if name.endswith(layout.subspaces))
         raise UserError(f"{heads} heads do not divide the {inner} rows of {key}: pass another num_attention_heads")
-    said["head_dim"] = inner // heads
-    for name in _SAID_BY_SHAPES:
-        if name in overrides and said.get(name) not in (None, overrides[name]):
-            raise UserError(f"{name} is {said[name]} by the checkpoint's shapes, got {overrides[name]}: leave it out")
+    read["head_dim"] = inner // heads
+    for name in _FIXED_BY_SHAPES:
+        if name in overrides and read.get(name) not in (None, overrides[name]):
+            raise UserError(f"{name} is {read[name]} by the checkpoint's shapes, got {overrides[name]}: leave it out")
     fields.update(num_attention_heads=heads, head_dim=inner // heads)
     if fields.get("num_labels") == 1000 and layout.name == "vision classifier" and "id2label" not in fields:
         fields.update(imagenet_labels())
@@ -213,6 +221,7 @@ def _account_for(
     is_wrapped = any(key.startswith("crate.") for key in state)
 
     def public(name: str) -> str:
+        """Our name of a tensor as the checkpoint writes it."""
         name = layout.public_name(name)
         return name if is_wrapped else name.removeprefix("crate.")
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from transformers.utils import ModelOutput
 
 from ..configuration import CrateConfig
 from ..configuration.validation import as_pair
@@ -27,7 +28,7 @@ from ..models.modeling_base import CratePreTrainedModel
 from .fusion import fuse
 
 ExportFormat = Literal["torch", "onnx"]
-_MOST_PATCHES = 512  # a side; exported programs want an upper end
+_MOST_PATCHES = 512  # a side; an exported program must have an upper bound
 
 
 class _Program(nn.Module):
@@ -50,7 +51,7 @@ class _Program(nn.Module):
         if isinstance(fused, CrateForQuestionAnswering):
             self.output_names = ("start_logits", "end_logits")
 
-    def _of(self, outputs: Any) -> Tensor | tuple[Tensor, ...]:
+    def _of(self, outputs: ModelOutput) -> Tensor | tuple[Tensor, ...]:
         tensors = tuple(outputs[name] for name in self.output_names)
         return tensors if len(tensors) > 1 else tensors[0]
 
@@ -67,6 +68,7 @@ class _ImageProgram(_Program):
         self.free_axes = {"pixel_values": {0: Dim("batch"), 2: height * free[0], 3: width * free[1]}}
 
     def forward(self, pixel_values: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The outputs of images (B, C, H, W)."""
         return self._of(self.model(pixel_values=pixel_values, interpolate_pos_encoding=True))
 
 
@@ -84,6 +86,7 @@ class _TextProgram(_Program):
         self.free_axes = dict.fromkeys(self.input_names, free)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The outputs of tokens (B, T), or (B, choices, T)."""
         without_cache = {"use_cache": False} if self.model.config.is_decoder else {}
         return self._of(self.model(input_ids=input_ids, attention_mask=attention_mask, **without_cache))
 
@@ -116,7 +119,7 @@ def export_model(model: CratePreTrainedModel, path: str | Path, format: ExportFo
         format: "torch" (.pt2) or "onnx".
 
     Returns:
-        what it takes and gives: "pixel_values -> logits".
+        the names of inputs and outputs: "pixel_values -> logits".
 
     Raises:
         ValueError: an unknown format, a model of another kind, a folder in place of the file.
@@ -145,7 +148,7 @@ def export_model(model: CratePreTrainedModel, path: str | Path, format: ExportFo
 
 def _write_onnx(program: _Program, path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own: of its coming versions, of names it does not keep
+        warnings.simplefilter("ignore")  # the exporter warns of its next versions, and of names that it drops
         written = torch.onnx.export(
             program,
             program.example,

@@ -49,7 +49,7 @@ def _fold_images(model: CratePreTrainedModel) -> None:
         head.norm = nn.Identity()
 
 
-def _refuse_to_save(*args: Any, **kwargs: Any) -> None:
+def _refuse_to_save(*args: object, **kwargs: object) -> None:
     raise UserError("a fused model is made to be served, not saved: save the model that it was made from")
 
 

@@ -22,10 +22,10 @@ from ..files import user_path
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 _PREFIXES = ("module.", "_orig_mod.")
-_DEEPEST = 100  # wrappers in wrappers
+_DEEPEST = 100  # dictionaries in dictionaries that are still opened
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WHOLE_NUMBERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_CHUNK = 1 << 20  # bytes read at once to check a sum
+_CHUNK = 1 << 20  # bytes that are read at once when a check sum is computed
 
 
 def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -42,8 +42,7 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
         ValueError: no checkpoint, a truncated one, one with code in it, one that contains itself; two tensors of one
             name; a tensor that is not of plain numbers, is empty, repeats fewer numbers than it has, or is not finite.
     """
-    content: Any = source if isinstance(source, Mapping) else _read(user_path(source))
-    content, extra = _unwrap(content)
+    content, extra = _unwrap(source if isinstance(source, Mapping) else _read(user_path(source)))
     keys: dict[str, str] = {}  # as they are in the file, by their name without prefixes
     tensors: dict[str, Tensor] = {}
     for key, value in content.items():
@@ -74,7 +73,7 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
     return tensors, extra
 
 
-def _unwrap(content: Any) -> tuple[Mapping[Any, Any], dict[str, Any]]:
+def _unwrap(content: object) -> tuple[Mapping[Any, Any], dict[str, Any]]:
     """The innermost dictionary that the wrappers lead to, and what lay beside it on the way."""
     if not isinstance(content, Mapping):
         raise UserError(f"not a checkpoint: expected a dictionary of tensors, got {type(content).__name__}")
@@ -131,7 +130,7 @@ def _check_shared(tensors: Mapping[str, Tensor]) -> None:
                 )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> object:
     if path.is_dir():
         hint = ": it holds a model already" if (path / "config.json").is_file() else ""
         raise UserError(f"no checkpoint file at {path}, but a folder{hint}")
@@ -142,7 +141,7 @@ def _read(path: Path) -> Any:
             return load_file(path)
         _check_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch muses about pickle protocols; what does not load raises
+            warnings.simplefilter("ignore")  # of pickle protocols; what does not load raises
             return torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -160,10 +159,10 @@ def _read(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """Of a zip archive, which torch.save writes: sizes and check sums, which torch.load does not look at."""
+    """Check the sizes and check sums of a zip archive, which torch.save writes; torch.load does not look at them."""
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
-            return  # of an older torch
+            return  # not a zip archive: an older torch wrote the file
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         names = {record.filename for record in records}

@@ -11,14 +11,16 @@ Shapes: d hidden_size.
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 
-from ..configuration import CrateVisionConfig
+from ..configuration import CrateMAEConfig, CrateVisionConfig
+from ..configuration.blocks import names_of_layers
 from ..errors import UserError
 from ..layers import resample_positions
 from ..models.modeling_crate_mae import CrateMAEForPreTraining, CrateMAEModel
 from ..models.modeling_crate_vision import CrateForImageClassification
 
-# fields that shape the weights which are taken over
+# fields that shape the weights which are taken over: another value would need other weights
 _SHAPING = (
     "hidden_size",
     "num_hidden_layers",
@@ -28,26 +30,23 @@ _SHAPING = (
     "num_channels",
     "attention_output_bias",
     "attention_output_projection",
+    "compression",
+    "sparsification",
     "dictionary_ratio",
     "tie_dictionary",
 )
-_CARRIED = (
-    *_SHAPING,
-    "image_size",
-    "layer_norm_eps",
-    "block_layer_norm_eps",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "ista_step_size",
-    "ista_lambda",
-    "ista_steps",
-    "ista_residual",
-)
+
+
+def _shared_fields() -> set[str]:
+    """Fields that both configurations have of their own, not from transformers: all that the encoder hands over."""
+    fields = [set(kind.__dataclass_fields__) for kind in (CrateMAEConfig, CrateVisionConfig, PreTrainedConfig)]
+    encoder, classifier, everyone = fields
+    return encoder & classifier - everyone
 
 
 @torch.no_grad()
 def classifier_of_autoencoder(
-    encoder: CrateMAEModel | CrateMAEForPreTraining, **fields: Any
+    encoder: CrateMAEModel | CrateMAEForPreTraining, **fields: object
 ) -> CrateForImageClassification:
     """A classifier whose backbone is the encoder of a masked autoencoder; its last linear layer is new.
 
@@ -84,10 +83,22 @@ def classifier_of_autoencoder(
     return model.to(device=backbone.device, dtype=backbone.dtype).train(encoder.training)
 
 
+def _spelled_out(value: object, num_layers: int) -> object:
+    """A field's value; where it names blocks, the names of all layers, however it was written."""
+    return names_of_layers(value, num_layers) if isinstance(value, str | list | tuple) else value
+
+
+def _is_same(name: str, given: object, carried: object, num_layers: int) -> bool:
+    if name in ("compression", "sparsification"):
+        return _spelled_out(given, num_layers) == _spelled_out(carried, num_layers)
+    return given == carried
+
+
 def _vision_config(backbone: CrateMAEModel, fields: dict[str, Any]) -> CrateVisionConfig:
-    carried = {name: getattr(backbone.config, name) for name in _CARRIED}
+    carried = {name: getattr(backbone.config, name) for name in _shared_fields()}
+    num_layers = backbone.config.num_hidden_layers
     for name in _SHAPING:
-        if name in fields and fields[name] != carried[name]:
+        if name in fields and not _is_same(name, fields[name], carried[name], num_layers):
             raise UserError(
                 f"{name} is {carried[name]} in the encoder's weights, got {fields[name]}: leave it out, or pretrain "
                 "another encoder"
