@@ -61,7 +61,7 @@ def backbone_forward(forward: Callable[..., _Outputs]) -> Callable[..., _Outputs
     return checked
 
 
-def _check_keywords(model: Any, named: frozenset[str], given: dict[str, Any]) -> None:
+def _check_keywords(model: PreTrainedModel, named: frozenset[str], given: dict[str, Any]) -> None:
     passed = TEXT_KEYWORDS if model.main_input_name == "input_ids" else IMAGE_KEYWORDS
     wrong = [name for name in given if name not in named and name not in passed]
     wrong = [name for name in wrong if name.removeprefix("output_") not in recorded_names(model)] if wrong else []

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, GenerationConfig, GenerationMixin
+from transformers import Cache, GenerationConfig, GenerationMixin
 from transformers import initialization as init
 
 from ..configuration import CrateConfig
 from ..errors import UserError
-from ..layers import CrateLayer, Linear, TextEmbeddings, kept_step_matrices, store_one_tensor
+from ..layers import CrateLayer, Linear, TextEmbeddings, kept_step_matrices
 from ..upstream import (
     CACHE,
     BaseModelOutputWithPoolingAndCrossAttentions,
@@ -36,6 +36,7 @@ from ..upstream import (
 )
 from .modeling_base import CratePreTrainedModel, backbone_forward, check_labels, pass_on_records
 from .plan import run_layers
+from .text_plan import check_length, check_text, one_cache, plan_cache
 
 logger = logging.getLogger(__name__)
 
@@ -64,57 +65,8 @@ class CrateModelOutput(BaseModelOutputWithPoolingAndCrossAttentions):
     codes: tuple[Tensor, ...] | None = None
 
 
-def check_token_ids(input_ids: Tensor, vocab_size: int) -> None:
-    """Name a token id outside the vocabulary, where looking costs nothing (CPU, not compiled).
-
-    Raises:
-        ValueError: with the id and the size of the vocabulary.
-    """
-    wrong = _outside(input_ids, vocab_size)
-    if wrong is not None:
-        raise UserError(f"token id {wrong} is outside the vocabulary of {vocab_size} tokens")
-
-
-def _outside(ids: Tensor, count: int) -> int | None:
-    """An id that is not in [0, count), where looking costs nothing (CPU, not compiled)."""
-    if torch.compiler.is_compiling() or ids.device.type != "cpu" or ids.numel() == 0:
-        return None
-    low, high = ids.aminmax()
-    return int(low) if low < 0 else int(high) if high >= count else None
-
-
-def check_padding(attention_mask: Any) -> None:
-    """Refuse a batch without a single real token, where looking costs nothing (CPU, not compiled).
-
-    Raises:
-        ValueError: a (B, T) mask that is 0 everywhere. A row of padding beside real rows is fine.
-    """
-    if torch.compiler.is_compiling() or not isinstance(attention_mask, Tensor):  # a mask may come prepared
-        return
-    if attention_mask.device.type != "cpu" or attention_mask.ndim != 2:
-        return
-    if attention_mask.numel() and not attention_mask.any():
-        raise UserError(
-            f"the batch is all padding: attention_mask {tuple(attention_mask.shape)} is 0 everywhere; leave such a "
-            "batch out"
-        )
-
-
-def one_cache(cache: Any, past_key_values: Any) -> Any:
-    """The cache, by whichever of its two names it was given.
-
-    Raises:
-        UserError: both names, or what is no cache.
-    """
-    if cache is not None and past_key_values is not None:
-        raise UserError("the cache came twice, as cache and as past_key_values: pass one of them")
-    cache = past_key_values if cache is None else cache
-    if cache is not None and not hasattr(cache, "update"):
-        raise UserError(f"the cache must be one of transformers', e.g. DynamicCache(), got {type(cache).__name__}")
-    return cache
-
-
 class CrateTextPreTrainedModel(CratePreTrainedModel):
+    config: CrateConfig
     config_class = CrateConfig
     input_modalities = ("text",)  # type: ignore[assignment] # as transformers itself writes it
 
@@ -134,7 +86,7 @@ class CrateTextPreTrainedModel(CratePreTrainedModel):
 
 
 def summary_token(
-    hidden_states: Tensor, config: Any, input_ids: Tensor | None = None, attention_mask: Tensor | None = None
+    hidden_states: Tensor, config: CrateConfig, input_ids: Tensor | None = None, attention_mask: Tensor | None = None
 ) -> Tensor:
     """The token (B, d) that stands for a sequence, of all its tokens (B, T, d).
 
@@ -221,61 +173,25 @@ class CrateModel(CrateTextPreTrainedModel):
                 keyword that is not known.
         """
         cache = one_cache(cache, past_key_values)
-        if (input_ids is None) == (inputs_embeds is None):
-            raise UserError("pass exactly one of input_ids and inputs_embeds")
-        if input_ids is not None:
-            check_token_ids(input_ids, self.config.vocab_size)
-        for name, ids, rows in (
-            ("position_ids", position_ids, self.config.max_position_embeddings),
-            ("token_type_ids", token_type_ids, self.config.type_vocab_size),
-        ):
-            wrong = _outside(ids, rows) if ids is not None and rows else None
-            if wrong is not None:
-                raise UserError(f"{name} holds {wrong}, outside the table of {rows} rows")
-        if attention_mask is not None:
-            check_padding(attention_mask)
-        if not self.config.is_decoder:
-            if cache is not None:
-                raise UserError(f"{type(self).__name__} is an encoder (config.is_decoder is false): it has no cache")
-            use_cache = False
-        elif self._recomputes():
-            if cache is not None:
-                logger.warning(
-                    "layers are recomputed in the backward pass, which would fill the cache twice: none is kept"
-                )
-            use_cache, cache = False, None
-        elif use_cache and cache is None:
-            cache = DynamicCache(config=self.config)
-        is_paged = cache is not None and not isinstance(cache, Cache)  # continuous batching: it counts and masks
-        past_length: int | Tensor = 0
-        if cache is not None and not is_paged:
-            past_length = store_one_tensor(cache).get_seq_length()
-        inputs = input_ids if input_ids is not None else inputs_embeds
-        assert inputs is not None
-        if inputs.shape[1] == 0:
-            raise UserError("a sequence of no token: pass at least one")
-        if is_paged and position_ids is not None:
-            position_ids = position_ids + self.config.position_offset  # transformers counts from zero
-        if isinstance(past_length, int) and position_ids is None:
-            self._check_length(past_length + inputs.shape[1])
+        num_tokens = check_text(self.config, input_ids, inputs_embeds, position_ids, token_type_ids, attention_mask)
+        plan = plan_cache(self, cache, use_cache)
+        if plan.is_paged and position_ids is not None:
+            position_ids = position_ids + (self.config.position_offset or 0)  # transformers counts from zero
+        if isinstance(plan.past_length, int) and position_ids is None:
+            check_length(self.config, plan.past_length + num_tokens)
 
         hidden_states = self.embeddings(
-            input_ids, inputs_embeds, position_ids, token_type_ids, attention_mask, past_length
+            input_ids, inputs_embeds, position_ids, token_type_ids, attention_mask, plan.past_length
         )
-        mask = attention_mask if is_paged else self._mask(hidden_states, attention_mask, cache, **kwargs)
+        mask = attention_mask if plan.is_paged else self._mask(hidden_states, attention_mask, plan.cache, **kwargs)
         read = None if self.config.is_decoder else num_read
-        hidden_states = run_layers(self, hidden_states, mask, read, cache=cache, **kwargs)
+        hidden_states = run_layers(self, hidden_states, mask, read, cache=plan.cache, **kwargs)
         hidden_states = self.norm(hidden_states)
         pooled = None
         if self.pooler is not None:
             pooled = self.pooler(summary_token(hidden_states, self.config, input_ids, attention_mask))
-        kept: dict[str, Any] = {CACHE: cache if use_cache else None}
+        kept: dict[str, Any] = {CACHE: plan.cache if plan.is_kept else None}
         return CrateModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, **kept)
-
-    def _recomputes(self) -> bool:
-        """Whether the backward pass of this forward runs the layers again (gradient checkpointing)."""
-        recomputed = any(layer.gradient_checkpointing for layer in self.layers)
-        return recomputed and self.training and torch.is_grad_enabled()
 
     def _mask(
         self,
@@ -294,14 +210,6 @@ class CrateModel(CrateTextPreTrainedModel):
         if config.is_decoder:
             return create_causal_mask(**given, **{CACHE: cache})
         return create_bidirectional_mask(**given)
-
-    def _check_length(self, num_tokens: int) -> None:
-        limit = self.config.max_sequence_length
-        if num_tokens > limit:
-            raise UserError(
-                f"a sequence of {num_tokens} tokens is longer than the context of {limit} tokens: truncate it, or "
-                "build the model with a larger max_position_embeddings"
-            )
 
 
 class CrateLMHead(nn.Module):

@@ -123,6 +123,7 @@ class MAEEmbeddings(nn.Module):
 
 
 class CrateMAEPreTrainedModel(CratePreTrainedModel):
+    config: CrateMAEConfig
     config_class = CrateMAEConfig
     main_input_name = "pixel_values"
     input_modalities = ("image",)  # type: ignore[assignment] # as transformers itself writes it

@@ -60,6 +60,7 @@ class CrateImageClassifierOutput(ImageClassifierOutput):
 
 
 class CrateVisionPreTrainedModel(CratePreTrainedModel):
+    config: CrateVisionConfig
     config_class = CrateVisionConfig
     main_input_name = "pixel_values"
     input_modalities = ("image",)  # type: ignore[assignment] # as transformers itself writes it

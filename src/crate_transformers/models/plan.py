@@ -5,11 +5,12 @@ That is not done where somebody might look at the other tokens (a hook; records 
 no longer what the library built (quantised, adapted or offloaded weights).
 """
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from ..layers import Linear
+from ..layers import CrateLayer, Linear
 from ..layers.attention_names import ONE_WIDE_HEAD
 
 
@@ -27,7 +28,9 @@ def _is_as_built(subspaces: nn.Module | None, tokens: Tensor) -> bool:
     return plain and subspaces.weight.device == tokens.device
 
 
-def plan_read(model: Any, tokens: Tensor, attention_mask: Any, num_read: int | None, attention: str) -> int | None:
+def plan_read(
+    model: nn.Module, tokens: Tensor, attention_mask: object, num_read: int | None, attention: str
+) -> int | None:
     """How many tokens the last layer of a backbone makes, the first ones; None: all.
 
     Args:
@@ -38,12 +41,17 @@ def plan_read(model: Any, tokens: Tensor, attention_mask: Any, num_read: int | N
         return None
     if not (attention_mask is None or (isinstance(attention_mask, Tensor) and attention_mask.ndim == 4)):
         return None
-    subspaces = getattr(model.layers[-1].compression.attention, "subspaces", None)
+    last = cast(CrateLayer, cast(nn.ModuleList, model.layers)[-1])
+    subspaces = getattr(last.compression.attention, "subspaces", None)
     return None if is_watched(model) or not _is_as_built(subspaces, tokens) else num_read
 
 
 def run_layers(
-    model: Any, hidden_states: Tensor, attention_mask: Any = None, num_read: int | None = None, **kwargs: Any
+    model: PreTrainedModel,
+    hidden_states: Tensor,
+    attention_mask: Any = None,
+    num_read: int | None = None,
+    **kwargs: Any,
 ) -> Tensor:
     """Unroll the iterations of the objective, one layer of a backbone each: (B, N, d) -> (B, N, d).
 
@@ -51,7 +59,7 @@ def run_layers(
     """
     attention = kwargs.get("attn_implementation") or model.config._attn_implementation
     num_read = plan_read(model, hidden_states, attention_mask, num_read, attention)
-    *earlier, last = model.layers
+    *earlier, last = cast(nn.ModuleList, model.layers)
     for layer in earlier:
         hidden_states = layer(hidden_states, attention_mask, **kwargs)
     return last(hidden_states, attention_mask, **kwargs, **({} if num_read is None else {"num_read": num_read}))

@@ -1,0 +1,151 @@
+"""What a text model is given, checked and planned at the start of a forward: ids within their tables, one cache.
+
+Values are looked at where that costs nothing: on a CPU, in a model that is not compiled.
+
+Shapes: B batch, T tokens.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedModel
+
+from ..configuration import CrateConfig
+from ..errors import UserError
+from ..layers import store_one_tensor
+
+logger = logging.getLogger(__name__)
+
+
+def _outside(ids: Tensor, count: int) -> int | None:
+    """An id that is not in [0, count), or None."""
+    if torch.compiler.is_compiling() or ids.device.type != "cpu" or ids.numel() == 0:
+        return None
+    low, high = ids.aminmax()
+    return int(low) if low < 0 else int(high) if high >= count else None
+
+
+def _check_padding(attention_mask: object) -> None:
+    """Refuse a batch without a single real token.
+
+    Raises:
+        ValueError: a (B, T) mask that is 0 everywhere. A row of padding beside real rows is fine.
+    """
+    if torch.compiler.is_compiling() or not isinstance(attention_mask, Tensor):  # a mask may come prepared
+        return
+    if attention_mask.device.type != "cpu" or attention_mask.ndim != 2:
+        return
+    if attention_mask.numel() and not attention_mask.any():
+        raise UserError(
+            f"the batch is all padding: attention_mask {tuple(attention_mask.shape)} is 0 everywhere; leave such a "
+            "batch out"
+        )
+
+
+def check_text(
+    config: CrateConfig,
+    input_ids: Tensor | None,
+    inputs_embeds: Tensor | None,
+    position_ids: Tensor | None,
+    token_type_ids: Tensor | None,
+    attention_mask: object,
+) -> int:
+    """How many tokens T a sequence has; arguments as in `CrateModel.forward`.
+
+    Raises:
+        UserError: both or neither of input_ids and inputs_embeds; an id outside its table; a batch that is all
+            padding; a sequence of no token.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        raise UserError("pass exactly one of input_ids and inputs_embeds")
+    wrong = None if input_ids is None else _outside(input_ids, config.vocab_size)
+    if wrong is not None:
+        raise UserError(f"token id {wrong} is outside the vocabulary of {config.vocab_size} tokens")
+    for name, ids, rows in (
+        ("position_ids", position_ids, config.max_position_embeddings),
+        ("token_type_ids", token_type_ids, config.type_vocab_size),
+    ):
+        wrong = _outside(ids, rows) if ids is not None and rows else None
+        if wrong is not None:
+            raise UserError(f"{name} holds {wrong}, outside the table of {rows} rows")
+    _check_padding(attention_mask)
+    given = input_ids if input_ids is not None else inputs_embeds
+    assert given is not None
+    if given.shape[1] == 0:
+        raise UserError("a sequence of no token: pass at least one")
+    return given.shape[1]
+
+
+def check_length(config: CrateConfig, num_tokens: int) -> None:
+    """Refuse a sequence that is longer than the position table."""
+    limit = config.max_sequence_length
+    if num_tokens > limit:
+        raise UserError(
+            f"a sequence of {num_tokens} tokens is longer than the context of {limit} tokens: truncate it, or "
+            "build the model with a larger max_position_embeddings"
+        )
+
+
+def one_cache(cache: object, past_key_values: object) -> Any:
+    """The cache, by whichever of its two names it was given.
+
+    Raises:
+        UserError: both names, or what is no cache.
+    """
+    if cache is not None and past_key_values is not None:
+        raise UserError("the cache came twice, as cache and as past_key_values: pass one of them")
+    cache = past_key_values if cache is None else cache
+    if cache is not None and not hasattr(cache, "update"):
+        raise UserError(f"the cache must be one of transformers', e.g. DynamicCache(), got {type(cache).__name__}")
+    return cache
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """What a forward does with a cache.
+
+    Attributes:
+        cache: where the tokens are appended; None: nowhere. is_kept: whether the caller gets it back.
+        is_paged: transformers' continuous batching holds it, which counts the positions and makes the masks itself.
+        past_length: tokens that it holds already.
+    """
+
+    cache: Any = None
+    is_kept: bool = False
+    is_paged: bool = False
+    past_length: int | Tensor = 0
+
+
+def _recomputes(model: PreTrainedModel) -> bool:
+    """Whether the backward pass of this forward runs the layers again (gradient checkpointing)."""
+    layers: Any = model.layers
+    return any(layer.gradient_checkpointing for layer in layers) and model.training and torch.is_grad_enabled()
+
+
+def plan_cache(model: PreTrainedModel, cache: Any, use_cache: bool | None) -> CachePlan:
+    """What a forward of a text backbone does with the cache that it was given, or that it is to begin.
+
+    Raises:
+        UserError: an encoder that is given a cache.
+    """
+    if not getattr(model.config, "is_decoder", False):
+        if cache is not None:
+            raise UserError(f"{type(model).__name__} is an encoder (config.is_decoder is false): it has no cache")
+        return CachePlan()
+    if _recomputes(model):
+        if cache is not None:
+            logger.warning("layers are recomputed in the backward pass, which would fill the cache twice: none is kept")
+        return CachePlan()
+    if use_cache and cache is None:
+        cache = DynamicCache(config=model.config)
+    if cache is None:
+        return CachePlan()
+    if not isinstance(cache, Cache):
+        return CachePlan(cache, bool(use_cache), is_paged=True)
+    return CachePlan(cache, bool(use_cache), past_length=store_one_tensor(cache).get_seq_length())
+
+
+__all__ = ["CachePlan", "check_length", "check_text", "one_cache", "plan_cache"]
