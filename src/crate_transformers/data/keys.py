@@ -38,6 +38,7 @@ class EpochSampler(Sampler[Key]):
         self.num_samples, self.seed, self.epoch = num_samples, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Give out the keys of this epoch from now on."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Names of classes, learnt from the training rows, and the place of every label among them."""
+"""Names of classes, as the training rows have them, and the place of every label among them."""
 
 import math
 import re
@@ -18,8 +18,8 @@ class LabelNames:
     numbers in the order of numbers, text in the order of letters.
 
     Args:
-        written: labels come from a csv file, where numbers are written as text: "0.5" and "1" are numbers for a
-            regression, "0" and "01" are names.
+        written: labels come from a csv file, which writes numbers as text: "0.5" and "1" are numbers of a regression,
+            "0" and "01" are names.
     """
 
     def __init__(self, written: bool = False):
@@ -42,12 +42,12 @@ class LabelNames:
             )
         self._are_several = are_several
 
-    def learn(self, feature: Any, labels: Sequence[Any], where: Callable[[int], str], may_be_numbers: bool) -> None:
+    def learn(self, feature: object, labels: Sequence[Any], where: Callable[[int], str], may_be_numbers: bool) -> None:
         """Take the names from the training part.
 
         Args:
             feature: of the column, as `datasets` has it. labels: all of them, without gaps. where(i): label i in words.
-            may_be_numbers: whether the task knows regression.
+            may_be_numbers: whether the task can be a regression.
 
         Raises:
             ValueError: labels of several types; numbers with fractions where classes are needed; a few labels that are
@@ -82,7 +82,7 @@ class LabelNames:
             )
         return has_fractions
 
-    def index(self, label: Any, where: str) -> int | float:
+    def index(self, label: object, where: str) -> int | float:
         """Place of a label among the names; the number itself in a regression.
 
         Raises:
@@ -103,11 +103,12 @@ class LabelNames:
             )
         return self._places[str(label)]
 
-    def _number(self, label: Any, where: str) -> float:
+    def _number(self, label: object, where: str) -> float:
         is_number = _NUMBER.fullmatch(label) if isinstance(label, str) and self.written else type(label) in (int, float)
-        if not is_number or not math.isfinite(float(label)):
+        number = float(str(label)) if is_number else math.nan
+        if not math.isfinite(number):
             raise UserError(f"{where}: label {label!r} is no finite number, the labels of the training part are")
-        return float(label)
+        return number
 
     def are_missing(self, labels: Iterable[Any]) -> bool:
         """Whether none of these labels is one: all are empty, or -1 where that is no class."""

@@ -10,7 +10,7 @@ Columns, where the recipe names none, are found by the usual names:
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +20,10 @@ from .keys import Key
 from .label_names import LabelNames
 from .tables import load_tables, take
 
+if TYPE_CHECKING:
+    from datasets import Dataset as Table
+
+Row = dict[str, Any]  # name of a column -> value
 _TEXT = ("text", "sentence", "sentence1", "premise", "question1", "review")
 _SECOND = ("text2", "sentence2", "hypothesis", "question2")
 _LABEL = ("label", "labels", "answer", "target")
@@ -33,7 +37,7 @@ class LabelledText:
     notes: what was decided, to be said to the user.
     """
 
-    parts: dict[str, list[dict[str, Any]]]
+    parts: dict[str, list[Row]]
     labels: list[str] | None
     notes: tuple[str, ...] = ()
 
@@ -68,7 +72,7 @@ def load_labelled_text(
         "question-answering": _question_rows,
     }[task]
     names = LabelNames(written=kind == "csv")
-    parts: dict[str, list[dict[str, Any]]] = {}
+    parts: dict[str, list[Row]] = {}
     notes = []
     for part in ("train", "validation", "test"):
         if part in tables and len(tables[part]):
@@ -90,7 +94,7 @@ def load_labelled_text(
 # -- columns ----------------------------------------------------------------------------------------------------------
 
 
-def _column(table: Any, given: str | None, usual: Sequence[str], what: str, part: str) -> str:
+def _column(table: "Table", given: str | None, usual: Sequence[str], what: str, part: str) -> str:
     if given is not None:
         if given not in table.column_names:
             raise UserError(
@@ -111,7 +115,7 @@ def _where(part: str) -> Callable[[int], str]:
     return lambda index: f"row {index}" if part == "train" else f"row {index} of the {part} part"
 
 
-def _text(row: dict[str, Any], column: str, where: str) -> str:
+def _text(row: Row, column: str, where: str) -> str:
     value = row[column]
     if value is None or value == "":
         raise UserError(f"{where} has no {column}")
@@ -129,9 +133,7 @@ def _flat(lists: Sequence[list[Any]], where: Callable[[int], str]) -> tuple[list
 # -- the four tasks: rows of a part, None where the part has no labels -----------------------------------------------
 
 
-def _sequence_rows(
-    table: Any, columns: dict[str, str | None], names: LabelNames, part: str
-) -> list[dict[str, Any]] | None:
+def _sequence_rows(table: "Table", columns: dict[str, str | None], names: LabelNames, part: str) -> list[Row] | None:
     where = _where(part)
     text = _column(table, columns.get("text_column"), _TEXT, "text", part)
     label = _column(table, columns.get("label_column"), _LABEL, "label", part)
@@ -163,9 +165,7 @@ def _sequence_rows(
     ]
 
 
-def _token_rows(
-    table: Any, columns: dict[str, str | None], names: LabelNames, part: str
-) -> list[dict[str, Any]] | None:
+def _token_rows(table: "Table", columns: dict[str, str | None], names: LabelNames, part: str) -> list[Row] | None:
     where = _where(part)
     tokens = _column(table, columns.get("text_column"), ("tokens", "words"), "words", part)
     tags = _column(table, columns.get("label_column"), _TAGS, "tags", part)
@@ -185,9 +185,7 @@ def _token_rows(
     ]
 
 
-def _choice_rows(
-    table: Any, columns: dict[str, str | None], names: LabelNames, part: str
-) -> list[dict[str, Any]] | None:
+def _choice_rows(table: "Table", columns: dict[str, str | None], names: LabelNames, part: str) -> list[Row] | None:
     where = _where(part)
     question = _column(
         table, columns.get("text_column"), ("question", "context", "sent1", "startphrase"), "question", part
@@ -201,7 +199,7 @@ def _choice_rows(
     endings = sorted(numbered, key=lambda name: int(numbered[name][1]))
     if not endings and "choices" not in table.column_names:
         raise UserError(f"no choices: expected a column choices or choice0, choice1, ..., have {table.column_names}")
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for index, row in enumerate(table):
         choices = [row[name] for name in endings] if endings else row["choices"]
         if not isinstance(choices, list):
@@ -215,14 +213,16 @@ def _choice_rows(
     return rows
 
 
-def _choice(label: Any, count: int, where: str) -> int:
+def _choice(label: object, count: int, where: str) -> int:
     """The number of a choice, also where csv or the hub has it as text."""
-    if not re.fullmatch(r"\d+(\.0)?", str(label), re.ASCII) or int(float(label)) >= count:
+    is_number = re.fullmatch(r"\d+(\.0)?", str(label), re.ASCII)
+    chosen = int(float(str(label))) if is_number else count
+    if chosen >= count:
         raise UserError(f"{where}: label {label!r} is not one of the {count} choices, 0 to {count - 1}")
-    return int(float(label))
+    return chosen
 
 
-def _question_rows(table: Any, columns: dict[str, str | None], names: LabelNames, part: str) -> list[dict[str, Any]]:
+def _question_rows(table: "Table", columns: dict[str, str | None], names: LabelNames, part: str) -> list[Row]:
     where = _where(part)
     for name in ("question", "context", "answers"):
         _column(table, name, (name,), name, part)
@@ -236,7 +236,7 @@ def _question_rows(table: Any, columns: dict[str, str | None], names: LabelNames
     return rows
 
 
-def _check_answers(answers: Any, context: str, where: str) -> None:
+def _check_answers(answers: object, context: str, where: str) -> None:
     lists = [answers.get(name) for name in ("text", "answer_start")] if isinstance(answers, dict) else []
     if len({len(one) for one in lists if isinstance(one, list)}) != 1 or None in lists:
         raise UserError(f'{where}: answers must be {{"text": [...], "answer_start": [...]}}, two lists of one length')
@@ -248,7 +248,7 @@ def _check_answers(answers: Any, context: str, where: str) -> None:
 class EncodedRows(Dataset):
     """Rows tokenised when asked for, by a function row -> model inputs."""
 
-    def __init__(self, rows: list[dict[str, Any]], encode: Any):
+    def __init__(self, rows: list[Row], encode: Callable[[Row], dict[str, Any]]):
         self.rows, self.encode = rows, encode
 
     def __len__(self) -> int:

@@ -12,9 +12,12 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 def as_text(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -36,7 +39,7 @@ def as_text(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     return reader
 
 
-def _cut_in_backend(backend: Any, special: set[str]) -> None:
+def _cut_in_backend(backend: "Tokenizer", special: set[str]) -> None:
     from tokenizers import Regex, pre_tokenizers
 
     known = sorted(token for token in special if backend.model.token_to_id(token) is not None)
@@ -47,7 +50,7 @@ def _cut_in_backend(backend: Any, special: set[str]) -> None:
         backend.pre_tokenizer = cut if before is None else pre_tokenizers.Sequence([before, cut])
 
 
-def _tokens_of_pieces(tokenize: Callable[..., list[str]], whole: list[str], text: str, **options: Any) -> list[str]:
+def _tokens_of_pieces(tokenize: Callable[..., list[str]], whole: list[str], text: str, **options: object) -> list[str]:
     pattern = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in whole)
     return [token for piece in re.split(pattern, text) for token in tokenize(piece, **options)]
 

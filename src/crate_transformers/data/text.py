@@ -5,7 +5,7 @@ Held-out text is a contiguous part at the end (of files), or whole documents dra
 
 import difflib
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,12 @@ from ..files import user_path
 from .tables import load_tables, take
 from .text_files import load_text_files
 from .text_parts import TextPart, TextSplits, once
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+    Table: TypeAlias = Dataset | IterableDataset
+    Tables: TypeAlias = dict[str, Table]
 
 _SOURCES = {
     "python-reference": "python-reference",
@@ -65,7 +71,7 @@ def load_text_source(
 
 
 def _python_reference() -> list[str]:
-    from pydoc_data.topics import topics  # 700 kB of text, of no use to the other sources
+    from pydoc_data.topics import topics  # 700 kB of text, which only this source needs
 
     return [topics[name] for name in sorted(topics)]
 
@@ -84,6 +90,7 @@ def _in_memory(
     validation, test, train = np.split(order, bounds[1:])
 
     def part(chosen: np.ndarray) -> TextPart:
+        """The documents at these places."""
         return TextPart.of([documents[i] for i in chosen])
 
     return TextSplits(name, part(train), part(validation), part(test))
@@ -109,9 +116,10 @@ def _tables(
         listed = ", ".join(tables["train"].column_names)
         raise UserError(f"{name} has no column {text_column!r}, it has {listed}")
     column = text_column or _only_text_column(tables["train"], name)
-    fingerprints = {part: getattr(table, "_fingerprint", None) for part, table in tables.items()}
-    state = None if None in fingerprints.values() else fingerprints
-    parts: dict[str, Any] = {part: tables[part] for part in ("train", "validation", "test") if part in tables}
+    fingerprints: dict[str, str | None] = {part: getattr(table, "_fingerprint", None) for part, table in tables.items()}
+    known = {part: fingerprint for part, fingerprint in fingerprints.items() if fingerprint is not None}
+    state = known if len(known) == len(fingerprints) else None
+    parts: Tables = {part: tables[part] for part in ("train", "validation", "test") if part in tables}
     if hasattr(parts["train"], "__len__"):
         for part, table in parts.items():
             _check_texts(table, column, f"the {part} part of {name}")
@@ -122,7 +130,7 @@ def _tables(
     return TextSplits(name, texts["train"], texts["validation"], texts["test"], state)
 
 
-def _hold_out_rows(parts: dict[str, Any], fractions: dict[str, float], seed: int, name: str) -> None:
+def _hold_out_rows(parts: "Tables", fractions: dict[str, float], seed: int, name: str) -> None:
     for part, fraction in fractions.items():
         if part not in parts:
             train = parts["train"]
@@ -130,27 +138,27 @@ def _hold_out_rows(parts: dict[str, Any], fractions: dict[str, float], seed: int
             parts["train"], parts[part] = train.select(kept), train.select(taken)
 
 
-def _hold_out_head(parts: dict[str, Any], rows: int = 1000) -> None:
-    """Hold out the head of a stream, whose length nobody knows."""
+def _hold_out_head(parts: "Tables", rows: int = 1000) -> None:
+    """Hold out the first rows of a stream: its length is not known."""
     for part in ("validation", "test"):
         if part not in parts:
             parts["train"], parts[part] = parts["train"].skip(rows), parts["train"].take(rows)
 
 
-def _texts(table: Any, column: str, name: str) -> TextPart:
+def _texts(table: "Table", column: str, name: str) -> TextPart:
     """One document a row; rows without text are passed over."""
     if table.column_names:
         table = table.select_columns([column])
     return TextPart(lambda: (partial(once, text) for row in table if (text := _text(row[column], column, name))))
 
 
-def _text(value: Any, column: str, name: str) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise UserError(f"{name}: {column} holds {str(value)[:40]!r} ({type(value).__name__}), expected text")
-    return value
+def _text(value: object, column: str, name: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise UserError(f"{name}: {column} holds {str(value)[:40]!r} ({type(value).__name__}), expected text")
 
 
-def _check_texts(table: Any, column: str, name: str) -> None:
+def _check_texts(table: "Table", column: str, name: str) -> None:
     """See that a column is there, holds text and is not empty, before anything is made of it."""
     if column not in table.column_names:
         raise UserError(f"{name} has no column {column!r}, it has {', '.join(table.column_names)}")
@@ -160,7 +168,7 @@ def _check_texts(table: Any, column: str, name: str) -> None:
     raise UserError(f"{name}: the column {column!r} is empty")
 
 
-def _only_text_column(table: Any, name: str) -> str:
+def _only_text_column(table: "Table", name: str) -> str:
     columns = list(table.column_names or [])
     if "text" in columns:
         return "text"

@@ -7,7 +7,7 @@ import codecs
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from ..errors import UserError
 from .files import file_states, first_names, not_utf8, open_bytes, size_of, visible_files
@@ -77,6 +77,7 @@ def _byte_range(paths: list[Path], start: int, end: int) -> TextPart:
     """Bytes start to end of the files one after the other, a document for each file touched."""
 
     def documents() -> Iterator[Document]:
+        """What of each file lies within the bytes."""
         offset = 0
         for path in paths:
             size = size_of(path)
@@ -119,7 +120,8 @@ def _read_range(path: Path, first: int, last: int) -> Iterator[str]:
             yield carry
 
 
-def _next_border(file: Any, position: int) -> int:
+def _next_border(file: BinaryIO, position: int) -> int:
+    """The first place from `position` on at which a character of UTF-8 begins."""
     file.seek(position)
     following = file.read(3)
     for extra, byte in enumerate(following):

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 Document = Callable[[], Iterator[str]]  # a document, read in pieces
 
@@ -56,7 +55,7 @@ class TextSplits:
     train: TextPart
     validation: TextPart
     test: TextPart
-    state: Any = None
+    state: list[tuple[str, int, int]] | dict[str, str] | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -130,6 +130,7 @@ class TokenFile:
 
     @property
     def bytes_per_token(self) -> float:
+        """Bytes of text in UTF-8 that a token stands for, on average."""
         return self.num_bytes / max(self.num_tokens, 1)
 
     def open(self) -> np.ndarray:

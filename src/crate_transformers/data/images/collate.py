@@ -18,13 +18,15 @@ class ImageCollator:
     """Items of KeyedImages to {"pixel_values" (B, C, H, W), "labels" (B,) or, when mixed, (B, classes) float}.
 
     Args:
-        num_classes: width of mixed labels. mixup_alpha, cutmix_alpha: of the two Beta distributions, 0 is off; with
-            both on, each pair draws one of the two. seed: of the mixing.
+        num_classes: width of mixed labels.
+        mixup_alpha, cutmix_alpha: of the two Beta distributions; 0 turns one off. Where both are on, each pair draws
+            one of them.
+        seed: of the mixing.
     """
 
     def __init__(self, num_classes: int = 0, mixup_alpha: float = 0.0, cutmix_alpha: float = 0.0, seed: int = 0):
         self.num_classes, self.seed = num_classes, seed
-        self.mixers: list[Any] = []
+        self.mixers: list[v2.MixUp | v2.CutMix] = []
         if mixup_alpha > 0:
             self.mixers.append(v2.MixUp(alpha=mixup_alpha, num_classes=num_classes))
         if cutmix_alpha > 0:

@@ -1,4 +1,4 @@
-"""Damaged pictures: whatever a decoder raises is told in one line that names the picture, and nothing else is told."""
+"""Damaged pictures: whatever a decoder raises becomes one line that names the picture; its warnings are not shown."""
 
 import logging
 import threading
@@ -14,10 +14,10 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints
 
 
 class _Quiet:
-    """Within, no warning of Pillow is shown: sizes are checked by us, and quirks of metadata concern nobody.
+    """Within, no warning of Pillow is shown: this library checks sizes itself, and odd metadata change no pixel.
 
-    Several threads may be within at once, which `warnings.catch_warnings` alone does not stand: the first that enters
-    sets the filters, the last that leaves puts them back.
+    Several threads may be within at once, and `warnings.catch_warnings` alone is not made for that: the first thread
+    that enters sets the filters, the last one that leaves puts them back.
     """
 
     def __init__(self) -> None:

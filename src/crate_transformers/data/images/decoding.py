@@ -1,7 +1,7 @@
 """Image files to pictures of the right number of channels, with errors that name the file."""
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from PIL import Image
@@ -9,6 +9,10 @@ from PIL import Image
 from ...errors import UserError
 from .damage import named_damage
 from .modes import to_channels
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+    from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit for what may be a decompression bomb
 MAX_SIDE = 131_072  # twice what a JPEG may have: a damaged header says millions
@@ -55,7 +59,7 @@ def decode_image(source: BinaryIO, name: str, num_channels: int = 3) -> Image.Im
     with named_damage(name), Image.open(source) as image:
         _check_size(image.width, image.height, name)
         if image.format == "TIFF":
-            _check_tiff(image, name)
+            _check_tiff(cast("TiffImageFile", image), name)
         stored = _stored_mode(image)
         image.load()
         picture = _upright(_in_full_range(image, stored, source))
@@ -70,11 +74,12 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def _check_tiff(image: Any, name: str) -> None:
+def _check_tiff(image: "TiffImageFile", name: str) -> None:
     """Refuse what would be decoded into a huge buffer or, in silence, with a part missing or as a negative."""
     tags = image.tag_v2
     if image.tile and image.tile[0][0] != "libtiff":  # which sees for itself that nothing is missing
-        covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in image.tile)
+        boxes = [tile[1] for tile in image.tile if tile[1] is not None]
+        covered = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
         planes = len(image.getbands()) if tags.get(_PLANAR) == 2 else 1
         if covered < image.width * image.height * planes:
             raise UserError(
@@ -86,13 +91,13 @@ def _check_tiff(image: Any, name: str) -> None:
         raise UserError(f"{name} stores white as 0 in more than 8 bits, which is not read: save it with black as 0")
 
 
-def _stored_mode(image: Any) -> str:
+def _stored_mode(image: "ImageFile") -> str:
     """Pillow's name of how the pixels lie in the file, e.g. "RGB;16B"; known until they are loaded."""
     arguments = image.tile[0][3] if image.tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
-def _in_full_range(image: Any, stored: str, source: BinaryIO) -> Image.Image:
+def _in_full_range(image: Image.Image, stored: str, source: BinaryIO) -> Image.Image:
     """Mend what Pillow leaves in another scale than that of the mode: 12 and 16 bits of grey, a PNG's clear colour."""
     if stored == "I;12":
         return Image.fromarray(np.asarray(image) << 4)

@@ -26,6 +26,7 @@ def files_below(folder: Path) -> list[Path]:
     """
 
     def refuse(error: OSError) -> None:
+        """Raise what `os.walk` would pass over."""
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
 
     found: list[Path] = []

@@ -12,7 +12,7 @@ from .decoding import load_image
 from .finding import IMAGE_SUFFIXES, files_below, is_litter
 from .labelled import ImageSplits, LabelledImages, SplitOptions, assemble
 
-_UNREAD_SUFFIXES = frozenset(  # pictures too, of kinds that Pillow does not read
+_UNREAD_SUFFIXES = frozenset(  # of pictures of kinds that Pillow does not read
     {".heic", ".heif", ".hif", ".jxl", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr"}
 )
 
@@ -136,6 +136,7 @@ def _unreadable(paths: list[Path]) -> dict[Path, str]:
     """Files that cannot be decoded whole, with the reason. Every file is opened: a run must not fail in the middle."""
 
     def check(path: Path) -> str | None:
+        """Why a file cannot be read; None where it can."""
         try:
             load_image(path)
         except UserError as error:

@@ -1,7 +1,7 @@
 """Pictures with labels, and the three parts that every source of them gives."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,14 +69,18 @@ def labelled(picture: Callable[[int], Any], labels: np.ndarray, place: str) -> L
     """Pictures that a function of the index gives; messages call them place[i]."""
 
     def read(index: int, num_channels: int) -> Image.Image:
+        """Picture `index`, in "L" or "RGB"."""
         with named_damage(f"{place}[{index}]"):
             return to_channels(picture(index), num_channels, f"{place}[{index}]")
 
     return LabelledImages(read, labels, lambda index: f"{place}[{index}]")
 
 
-def checked_labels(labels: Any, num_classes: int, place: str) -> np.ndarray | None:
+def checked_labels(labels: Iterable[object], num_classes: int, place: str) -> np.ndarray | None:
     """Labels as (n,) int64 in 0 ... num_classes - 1; None where no picture has one (each is -1 or None).
+
+    Args:
+        labels: one for each picture, as a source gives them. place: what to call the source in a message.
 
     Raises:
         UserError: labels of some pictures alone, out of range, or other than one integer a picture.
@@ -124,7 +128,13 @@ def assemble(
     left_out: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> ImageSplits:
-    """Splits of the parts "train", and "validation" and "test" where there are such; else carved from "train"."""
+    """Splits of the parts "train", "validation" and "test"; what is missing of the last two is carved from "train".
+
+    Where there is a validation part and no test part, it is the test part, and validation is carved.
+
+    Raises:
+        UserError: nothing is left to train on.
+    """
     train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     if test is None and validation is not None:  # the ImageNet layout: its val is what papers report on
         test, validation = validation, None

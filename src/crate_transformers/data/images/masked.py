@@ -1,23 +1,22 @@
 """Images with the noise that decides which of their patches are hidden: a function of (seed, epoch, sample)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..keys import keyed_generator
+from ..keys import Key, keyed_generator
 from .keyed import KeyedImages
 
-_NOISE = 1  # a stream of its own: not the numbers that augmented the picture
+_NOISE = 1  # makes these random numbers others than those that augmented the picture
 
 
 class MaskedImages(Dataset):
     """Items {"pixel_values" (C, H, W), "noise" (N,)} of keyed images.
 
     Args:
-        images: the pictures. num_patches: N. seed: of the noise. A plain index has the noise of epoch 0, so an
-            evaluation hides the same patches every time.
+        images: the pictures. num_patches: N. seed: of the noise.
+
+    A plain index in place of a key has the noise of epoch 0, so that an evaluation hides the same patches every time.
     """
 
     def __init__(self, images: KeyedImages, num_patches: int, seed: int = 0):
@@ -26,7 +25,7 @@ class MaskedImages(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: Any) -> dict[str, Tensor]:
+    def __getitem__(self, key: Key | int) -> dict[str, Tensor]:
         item = self.images[key]
         epoch, index = item["key"]
         with keyed_generator(self.seed, epoch, index, _NOISE):

@@ -1,7 +1,5 @@
 """Pictures of any mode to 8-bit grey ("L") or colour ("RGB"), upon white."""
 
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
@@ -36,7 +34,7 @@ def to_channels(image: Image.Image, num_channels: int, name: str = "the picture"
     mode = "L" if num_channels == 1 else "RGB"
     image = _over_white(image, name)
     if image.mode == "LAB":
-        image = image.convert("RGB")  # the one way that Pillow has out of it
+        image = image.convert("RGB")  # Pillow converts LAB to nothing else
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -58,7 +56,7 @@ def _over_white(image: Image.Image, name: str) -> Image.Image:
     return white
 
 
-def _is_color(image: Image.Image, key: Any, name: str) -> np.ndarray:
+def _is_color(image: Image.Image, key: object, name: str) -> np.ndarray:
     """(height, width) bool: the pixels of this colour, an integer or three in the values of the mode."""
     color = np.asarray(key)
     if color.dtype.kind not in "iu" or color.shape != ((3,) if image.mode == "RGB" else ()):

@@ -3,9 +3,10 @@
 Source: arXiv 2006.09882 (multi-crop), with the augmentations of arXiv 2104.14294.
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
@@ -16,47 +17,53 @@ from .labelled import LabelledImages
 from .transforms import EvaluationTransform
 
 
+@dataclass(eq=False)
 class CropTransform:
     """A picture to one augmented crop (C, H, W). Random numbers are torch's global ones.
 
-    Args:
-        processor: gives mean and standard deviation. size: (height, width) of the crop. scale: smallest and largest
-            share of the area. flip: mirror half of the crops. rand_augment: (operations, magnitude), or None.
+    Attributes:
+        processor: gives mean and standard deviation.
+        size: (height, width) of the crop, pixels.
+        scale: smallest and largest share of the picture's area that a crop takes.
+        flip: mirror half of the crops.
+        rand_augment: (operations, magnitude), or None.
         color_jitter: strength, 0 is off; four crops of five get brightness and contrast of 0.4, saturation of 0.2 and
-            hue of 0.1 times this. grayscale, gaussian_blur, solarize: probabilities.
+            hue of 0.1 times this.
+        grayscale, gaussian_blur, solarize: probabilities.
     """
 
-    def __init__(
-        self,
-        processor: CLIPImageProcessor,
-        size: tuple[int, int],
-        scale: tuple[float, float],
-        flip: bool = False,
-        rand_augment: tuple[int, int] | None = None,
-        color_jitter: float = 0.0,
-        grayscale: float = 0.0,
-        gaussian_blur: float = 0.0,
-        solarize: float = 0.0,
-    ):
-        steps: list[Any] = [v2.PILToTensor(), v2.RandomResizedCrop(size, scale=scale, antialias=True)]
-        if flip:
+    processor: CLIPImageProcessor
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    flip: bool = False
+    rand_augment: tuple[int, int] | None = None
+    color_jitter: float = 0.0
+    grayscale: float = 0.0
+    gaussian_blur: float = 0.0
+    solarize: float = 0.0
+
+    def __post_init__(self) -> None:
+        crop = v2.RandomResizedCrop(self.size, scale=self.scale, antialias=True)
+        steps: list[v2.Transform] = [v2.PILToTensor(), crop]
+        if self.flip:
             steps.append(v2.RandomHorizontalFlip())
-        if rand_augment:
-            steps.append(v2.RandAugment(num_ops=rand_augment[0], magnitude=rand_augment[1]))
-        if color_jitter:
-            strengths = [share * color_jitter for share in (0.4, 0.4, 0.2, 0.1)]
+        if self.rand_augment:
+            steps.append(v2.RandAugment(num_ops=self.rand_augment[0], magnitude=self.rand_augment[1]))
+        if self.color_jitter:
+            strengths = [share * self.color_jitter for share in (0.4, 0.4, 0.2, 0.1)]
             steps.append(v2.RandomApply([v2.ColorJitter(*strengths)], p=0.8))
-        if grayscale:
-            steps.append(v2.RandomGrayscale(p=grayscale))
-        if gaussian_blur:
-            kernel = max(3, min(size) // 10 // 2 * 2 + 1)
-            steps.append(v2.RandomApply([v2.GaussianBlur(kernel, sigma=(0.1, 2.0))], p=gaussian_blur))
-        if solarize:
-            steps.append(v2.RandomSolarize(threshold=128, p=solarize))
-        steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(processor.image_mean, processor.image_std)]
+        if self.grayscale:
+            steps.append(v2.RandomGrayscale(p=self.grayscale))
+        if self.gaussian_blur:
+            kernel = max(3, min(self.size) // 10 // 2 * 2 + 1)
+            steps.append(v2.RandomApply([v2.GaussianBlur(kernel, sigma=(0.1, 2.0))], p=self.gaussian_blur))
+        if self.solarize:
+            steps.append(v2.RandomSolarize(threshold=128, p=self.solarize))
+        normalize = v2.Normalize(self.processor.image_mean, self.processor.image_std)
+        steps += [v2.ToDtype(torch.float32, scale=True), normalize]
         self.steps = v2.Compose(steps)
 
-    def __call__(self, picture: Any) -> Tensor:
+    def __call__(self, picture: Image.Image) -> Tensor:
         return self.steps(picture)
 
 
@@ -64,7 +71,8 @@ class MultiCropImages(Dataset):
     """Items {"global_crops" (G, C, H, W), "local_crops" (L, C, h, w)} of labelled images.
 
     Args:
-        crops: (transform, how many) of the global and of the local crops; no local crops: none of that name.
+        global_crops, local_crops: (transform, how many), G and L; where there are none, items lack that name.
+        num_channels: 1 or 3. seed: of the crops.
         plain: adds the whole picture, "pixel_values" (C, H, W), and "labels" (), for an evaluation.
     """
 

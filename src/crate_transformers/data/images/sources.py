@@ -5,9 +5,10 @@ Validation is carved from the training images where the source has none of its o
 """
 
 import difflib
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,10 @@ from .labelled import (
     labelled,
 )
 from .modes import to_channels
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchvision.datasets import VisionDataset
 
 
 def load_image_source(
@@ -121,11 +126,11 @@ def _torchvision(argument: str, options: SplitOptions) -> ImageSplits:
     return assemble(place, classes, images, options, notes=notes)
 
 
-def _from_torchvision(data: Any, labels: np.ndarray, place: str) -> LabelledImages:
+def _from_torchvision(data: "VisionDataset", labels: np.ndarray, place: str) -> LabelledImages:
     return labelled(lambda i: data[i][0], labels, place)
 
 
-def _open_torchvision(dataset: Any, name: str, root: Path) -> dict[str, Any]:
+def _open_torchvision(dataset: "type[VisionDataset]", name: str, root: Path) -> dict[str, "VisionDataset"]:
     """{part: torchvision's data set}; some say `train=`, others `split=`."""
     import inspect
 
@@ -138,7 +143,8 @@ def _open_torchvision(dataset: Any, name: str, root: Path) -> dict[str, Any]:
     raise UserError(f"torchvision:{name} has no training and test part: save it as folders, use imagefolder:PATH")
 
 
-def _torchvision_part(dataset: Any, name: str, root: Path, **which: Any) -> Any:
+def _torchvision_part(dataset: "type[VisionDataset]", name: str, root: Path, **which: bool | str) -> "VisionDataset":
+    """A part of a data set of torchvision, downloaded where it is not there. which: `train=` or `split=`."""
     try:
         return dataset(root=str(root), **which)
     except RuntimeError:
@@ -154,7 +160,7 @@ def _torchvision_part(dataset: Any, name: str, root: Path, **which: Any) -> Any:
         ) from error
 
 
-def _torchvision_labels(data: Any, place: str) -> Any:
+def _torchvision_labels(data: "VisionDataset", place: str) -> Iterable[object]:
     """A label for each picture, as the data set gives them."""
     for attribute in ("targets", "_labels", "labels"):
         labels = getattr(data, attribute, None)
@@ -167,7 +173,7 @@ def _torchvision_labels(data: Any, place: str) -> Any:
     return labels
 
 
-def _torchvision_classes(data: Any, labels: Any, place: str) -> list[str]:
+def _torchvision_classes(data: "VisionDataset", labels: Iterable[object], place: str) -> list[str]:
     if getattr(data, "classes", None):
         return [str(name) for name in data.classes]
     known = checked_labels(labels, np.iinfo(np.int64).max, place)
@@ -175,9 +181,9 @@ def _torchvision_classes(data: Any, labels: Any, place: str) -> list[str]:
 
 
 def _labelled_parts(
-    labels: dict[str, Any], classes: list[str], place: str
+    labels: Mapping[str, Iterable[object]], classes: list[str], place: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """({part: its labels}, notes): a part to validate or test on without any label, as many publish, is none."""
+    """({part: its labels}, notes): a validation or test part without any label, as many publish one, is left out."""
     parts: dict[str, np.ndarray] = {}
     notes: list[str] = []
     for part, given in labels.items():
@@ -216,13 +222,14 @@ def _hub(argument: str, options: SplitOptions) -> ImageSplits:
     return assemble(place, classes, images, options, notes=notes)
 
 
-def _from_hub(table: Any, column: str, labels: np.ndarray, place: str) -> LabelledImages:
-    """Pictures of a column, decoded here: so they are bounded, scaled and named as files are."""
+def _from_hub(table: "Dataset", column: str, labels: np.ndarray, place: str) -> LabelledImages:
+    """Pictures of a column. They are decoded here, so that the limits and messages are those of image files."""
     from datasets import Image as ImageFeature  # heavy
 
     encoded = table.select_columns([column]).cast_column(column, ImageFeature(decode=False))
 
     def read(index: int, num_channels: int) -> Image.Image:
+        """Picture `index`, in "L" or "RGB"."""
         name, value = f"{place}[{index}]", encoded[index][column]
         if value is None:
             raise UserError(f"{name} has no picture")

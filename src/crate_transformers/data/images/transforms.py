@@ -1,7 +1,5 @@
 """Pictures to tensors: as the image processor does for evaluation, with augmentation for training."""
 
-from typing import Any
-
 import torch
 from PIL import Image
 from torch import Tensor
@@ -45,7 +43,7 @@ class TrainingTransform:
         if crop not in ("random_resized", "pad", "none"):
             raise UserError(f"data.crop must be random_resized, pad or none, got {crop!r}")
         size = (processor.crop_size["height"], processor.crop_size["width"])
-        steps: list[Any] = [v2.PILToTensor()]
+        steps: list[v2.Transform] = [v2.PILToTensor()]
         if crop == "random_resized":
             steps.append(v2.RandomResizedCrop(size, scale=tuple(crop_scale), antialias=True))
         else:

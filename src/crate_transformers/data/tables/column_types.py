@@ -1,21 +1,27 @@
-"""Which type each column of some files has: json is read once for them, so that a row that does not fit is named."""
+"""Which type each column of some files has.
+
+A json file is read once for its types alone, so that a row which does not fit can be named.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...errors import UserError
 from .rows import read_rows
 
+if TYPE_CHECKING:
+    import pyarrow
+
 
 class _Mixed(Exception):
-    """Two types that are none together. in_object: within a {...}, not in the column itself."""
+    """Two types that have no common one. in_object: within a {...}, not in the column itself."""
 
-    def __init__(self, old: Any, new: Any, in_object: bool = False):
-        super().__init__(f"{_kind(new)} where it held {_kind(old)} before")
+    def __init__(self, old: "pyarrow.DataType", new: "pyarrow.DataType", in_object: bool = False):
+        super().__init__(f"{_in_words(new)} where it held {_in_words(old)} before")
         self.in_object = in_object
 
 
-def column_types(kind: str, paths: list[Path]) -> tuple[Any, tuple[str, ...]]:
+def column_types(kind: str, paths: list[Path]) -> tuple["pyarrow.Schema", tuple[str, ...]]:
     """(pyarrow schema, columns whose objects differ in their types) of csv or json files.
 
     csv: all columns are text. json: the types of the values; whole numbers beside others are numbers. Objects whose
@@ -28,8 +34,8 @@ def column_types(kind: str, paths: list[Path]) -> tuple[Any, tuple[str, ...]]:
 
     if kind == "csv":
         return pyarrow.schema([(name, pyarrow.string()) for name in _csv_columns(paths)]), ()
-    types: dict[str, Any] = {}
-    known: set[tuple[str, type]] = set()  # types of single values that were met in a column
+    types: dict[str, pyarrow.DataType] = {}
+    known: set[tuple[str, type]] = set()  # (column, type of a value that is no list or object) that were met
     mixed: set[str] = set()
     for path in paths:
         for index, row in enumerate(read_rows(kind, path)):
@@ -62,14 +68,19 @@ def _csv_columns(paths: list[Path]) -> list[str]:
     return columns
 
 
-def _fits(value: Any) -> bool:
+def _fits(value: object) -> bool:
     """Whether Arrow holds a value: half a surrogate pair, and a whole number of more than 64 bits, it does not."""
     if isinstance(value, str):
         return value.isascii() or value == value.encode("utf-8", "ignore").decode("utf-8")
     return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
-def _type_of(value: Any) -> Any:
+def _type_of(value: object) -> "pyarrow.DataType":
+    """The type of one value of JSON.
+
+    Raises:
+        _Mixed: a list whose items have no type together. ValueError: a value that Arrow does not hold.
+    """
     import pyarrow
 
     if isinstance(value, dict):
@@ -85,8 +96,12 @@ def _type_of(value: Any) -> Any:
     return scalars[type(value)]() if value is not None else pyarrow.null()
 
 
-def _join(old: Any, new: Any) -> Any:
-    """The type that holds both; None goes with everything."""
+def _join(old: "pyarrow.DataType", new: "pyarrow.DataType") -> "pyarrow.DataType":
+    """The type that holds values of both; None goes with everything.
+
+    Raises:
+        _Mixed: there is none.
+    """
     import pyarrow
     from pyarrow import types
 
@@ -110,7 +125,8 @@ def _join(old: Any, new: Any) -> Any:
     raise _Mixed(old, new)
 
 
-def _kind(type: Any) -> str:
+def _in_words(type: "pyarrow.DataType") -> str:
+    """What a message calls a type."""
     from pyarrow import types
 
     names = {

@@ -8,7 +8,7 @@ import hashlib
 import json
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -19,15 +19,22 @@ from ..parts import by_part, check_parts, part_of
 from .column_types import column_types
 from .rows import read_rows
 
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
 _SUFFIXES = {"csv": (".csv",), "json": (".json", ".jsonl")}
 _FORMAT = 1  # of the kept rows: a new number makes them anew
 
 
-def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, Any]:
-    """Tables of a csv or json file, of a folder of those, or of a hub data set: part name -> datasets.Dataset.
+def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, "Dataset | IterableDataset"]:
+    """Tables of a csv or json file, of a folder of those, or of a hub data set: name of a part -> its rows.
 
     Columns of a csv file are text. The parts of a folder are its files named train*, val* and test* (see
     `parts.part_of`), or the files in folders of those names; folders of other names are no part of the data.
+
+    Args:
+        kind: "csv", "json" or "hub". argument: the path; of the hub, the name, or NAME:CONFIG.
+        streaming: read a data set of the hub as it arrives; the others are read whole.
 
     Raises:
         ValueError: nothing there, files that are no tables, files that belong to no part, a part without a row, a
@@ -42,6 +49,9 @@ def load_tables(kind: str, argument: str, streaming: bool = False) -> dict[str, 
 def take(table_length: int, fraction: float, seed: int, what: str) -> tuple[np.ndarray, np.ndarray]:
     """(kept, taken): places of the rows that stay and of those that are held out, drawn with the seed.
 
+    Args:
+        fraction: of the rows, at least one of which is taken. what: what to call the table in a message.
+
     Raises:
         ValueError: too few rows to leave one.
     """
@@ -52,14 +62,14 @@ def take(table_length: int, fraction: float, seed: int, what: str) -> tuple[np.n
     return order[count:], order[:count]
 
 
-def _hub(argument: str, streaming: bool) -> dict[str, Any]:
+def _hub(argument: str, streaming: bool) -> dict[str, "Dataset | IterableDataset"]:
     from datasets import load_dataset  # heavy
 
     name, _, configuration = argument.partition(":")
     try:
         return dict(load_dataset(name, configuration or None, streaming=streaming))
     except Exception as error:
-        cause = error.__cause__ or error  # what the library was told, not that it was told something
+        cause = error.__cause__ or error  # the reason itself, which the library wraps
         raise UserError(f"the data set hub:{argument} could not be read: {cause}") from error
 
 
@@ -80,8 +90,8 @@ def _part_files(kind: str, root: Path) -> dict[str, list[Path]]:
     return parts
 
 
-def _table(kind: str, part: str, paths: list[Path]) -> Any:
-    """The rows of some files, in a file of the cache of `datasets` that is made once for each state of theirs."""
+def _table(kind: str, part: str, paths: list[Path]) -> "Dataset":
+    """The rows of some files. They are written into the cache of `datasets` once, and again when a file changes."""
     from datasets import Dataset, config  # heavy
 
     key = json.dumps([_FORMAT, kind, file_states(paths)])
@@ -114,7 +124,7 @@ def _write(file: BinaryIO, kind: str, paths: list[Path]) -> int:
     return count
 
 
-def _as_text(value: Any) -> str | None:
+def _as_text(value: object) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
 
 

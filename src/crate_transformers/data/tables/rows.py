@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import UserError
 from ..files import not_utf8, open_bytes
 
-_CELL = 2**31 - 1  # characters of a cell at most; the csv module would stop at 131,072
+_LONGEST_CELL = 2**31 - 1  # characters; the limit of the csv module would be 131,072
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -40,7 +40,7 @@ def _line_not_utf8(path: Path) -> int:
 
 
 def _csv_rows(path: Path, file: io.TextIOWrapper) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(_CELL)
+    csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(file, strict=True)
     try:
         header = _header(path, next(reader, []))
@@ -81,6 +81,7 @@ def _json_rows(path: Path, file: io.TextIOWrapper) -> Iterator[dict[str, Any]]:
         number, start = number + 1, file.readline()
     if start.lstrip().startswith("["):
         rows = _parse(path, "", start + file.read())
+        assert isinstance(rows, list)  # the text begins with [
         for index, row in enumerate(rows):
             yield _object(path, f"item {index}", {"text": row} if isinstance(row, str) else row)
         return
@@ -90,7 +91,7 @@ def _json_rows(path: Path, file: io.TextIOWrapper) -> Iterator[dict[str, Any]]:
         number, start = number + 1, file.readline()
 
 
-def _parse(path: Path, place: str, text: str) -> Any:
+def _parse(path: Path, place: str, text: str) -> object:
     try:
         return json.loads(text, object_pairs_hook=_pairs)
     except (ValueError, RecursionError) as error:
@@ -108,7 +109,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _object(path: Path, place: str, row: Any) -> dict[str, Any]:
+def _object(path: Path, place: str, row: object) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UserError(f"{path}, {place}: expected an object {{column: value}}, got {str(row)[:40]!r}")
     return row
