@@ -2,14 +2,16 @@
 
 import pytest
 import torch
-from small_models import IMAGE
+import zoo
+
+BATCH, TOKENS = 4, 17
 
 
 @pytest.fixture
 def images():
-    return torch.rand(4, 3, *IMAGE, generator=torch.Generator().manual_seed(1))
+    return torch.rand(BATCH, 3, *zoo.IMAGE, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
 def token_ids():
-    return torch.randint(5, 97, (4, 13), generator=torch.Generator().manual_seed(1))
+    return zoo.token_ids(BATCH, TOKENS, seed=1)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from small_models import baseline, vision_model
+from zoo import baseline, vision_model
 
 from crate_transformers import __version__
 from crate_transformers.analysis import inspect_model, measure_layers

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from reference import load_golden
-from small_models import baseline, mae_model, text_model, vision_model
+from zoo import BASELINES, HEAD_DIM, HEADS, IMAGE, LABELS, PATCH, WIDTH, baseline, mae_model, text_model, vision_model
 
 from crate_transformers import CRATE, convert_checkpoint
 from crate_transformers.analysis import block_norms, coherence, measure_layers
@@ -22,7 +22,6 @@ GOLDEN = {
         "ista_step_size": 0.2,
     },
 }
-BASELINES = ["vit", "vit_mae", "bert", "gpt2"]
 
 
 def all_finite(measures):
@@ -66,10 +65,10 @@ def test_equals_the_n_by_n_form_by_hand(mode, images):
         tokens, samples = tokens.double(), []
         for sample, z in zip(projected.double(), tokens, strict=True):
             rate = 0.0
-            for w in sample.split(11, dim=-1):  # (N, p)
+            for w in sample.split(HEAD_DIM, dim=-1):  # (N, p)
                 w = torch.nn.functional.normalize(w, dim=-1) if mode == "official" else w
-                rate += 0.5 * torch.logdet(torch.eye(16) + 11 / (16 * epsilon**2) * w @ w.T).item()
-            whole = 0.5 * torch.logdet(torch.eye(16) + 33 / (16 * epsilon**2) * z @ z.T).item()
+                rate += 0.5 * torch.logdet(torch.eye(16) + HEAD_DIM / (16 * epsilon**2) * w @ w.T).item()
+            whole = 0.5 * torch.logdet(torch.eye(16) + WIDTH / (16 * epsilon**2) * z @ z.T).item()
             samples.append((rate, whole))
         rates, wholes = torch.tensor(samples, dtype=torch.float64).T
         assert measures.coding_rate_mean[index] == pytest.approx(rates.mean().item(), rel=1e-4)
@@ -79,7 +78,7 @@ def test_equals_the_n_by_n_form_by_hand(mode, images):
         count = (out.codes[index] != 0).sum(dim=(1, 2)).double()
         objective = (wholes - rates - 0.1 * count).mean().item()
         assert measures.sparse_rate_reduction_mean[index] == pytest.approx(objective, rel=1e-4)
-        fraction = count / (16 * 33)
+        fraction = count / (16 * WIDTH)
         assert measures.nonzero_fraction_std[index] == pytest.approx(fraction.std(correction=0).item(), rel=1e-4)
 
 
@@ -115,7 +114,7 @@ def test_baselines_have_value_projections_for_subspaces(name, mode, images, toke
 
 @pytest.mark.parametrize("mode", ["official", "paper"])
 def test_autoencoder_and_its_decoder(mode, images):
-    model = mae_model()
+    model = mae_model(num_channels=3)
     encoder, decoder = measure_layers(model, images, mode), measure_layers(model, images, mode, part="decoder")
     assert (len(encoder), len(decoder)) == (2, 3)
     assert len(decoder.subspace_block_norms[0]) == 2
@@ -128,7 +127,7 @@ def test_autoencoder_and_its_decoder(mode, images):
 def test_padding_does_not_count(causal, mode, token_ids):
     model = text_model(causal=causal)
     short = token_ids[:1, :7]
-    pad = torch.ones(1, 6, dtype=torch.long)
+    pad = torch.ones(1, 10, dtype=torch.long)
     padded = torch.cat([torch.cat([short, pad], dim=1), token_ids[1:2]])
     mask = torch.ones_like(padded)
     mask[0, 7:] = 0
@@ -150,7 +149,7 @@ def test_overcomplete_codes_are_counted(token_ids):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_finite_for_one_image_zero_images_one_token_and_half_precision(dtype, mode):
     model = vision_model().to(dtype)
-    one = measure_layers(model, torch.zeros(1, 3, 21, 35), mode)
+    one = measure_layers(model, torch.zeros(1, 3, *IMAGE), mode)
     assert all_finite(one)
     assert set(one.coding_rate_std) == {0.0}
     text = text_model().to(dtype)
@@ -159,7 +158,7 @@ def test_finite_for_one_image_zero_images_one_token_and_half_precision(dtype, mo
         model.crate.layers[0].sparsification.coding.sparsity_weight = 1e5
         for layer in model.crate.layers:
             layer.compression.norm.bias.zero_()
-    measures = measure_layers(model, torch.rand(2, 3, 21, 35), mode)
+    measures = measure_layers(model, torch.rand(2, 3, *IMAGE), mode)
     assert all_finite(measures)
     assert measures.nonzero_fraction_mean[0] == 0
     if mode == "official":
@@ -183,7 +182,9 @@ def test_the_model_is_left_as_it_was(images):
 
 
 def test_wrapped_models(images):
-    net = CRATE(image_size=(21, 35), patch_size=7, num_classes=5, dim=33, depth=2, heads=3, dim_head=11)
+    net = CRATE(
+        image_size=IMAGE, patch_size=PATCH, num_classes=LABELS, dim=WIDTH, depth=2, heads=HEADS, dim_head=HEAD_DIM
+    )
     inside = measure_layers(net.model, images)
     assert measure_layers(net, images).coding_rate_mean == inside.coding_rate_mean
 
@@ -213,12 +214,12 @@ def test_running_moments_equal_those_of_the_whole():
         ({"mode": "offical"}, "'official' or 'paper'"),
         ({"part": "decoder"}, "decoder"),
         ({"part": "middle"}, "encoder"),
-        ({"inputs": torch.zeros(0, 3, 21, 35)}, "no sample"),
+        ({"inputs": torch.zeros(0, 3, *IMAGE)}, "no sample"),
         ({"inputs": []}, "no sample"),
         ({"inputs": ["a"]}, "tensor"),
-        ({"inputs": torch.zeros(1, 3, 5, 35)}, "smaller than one patch"),
+        ({"inputs": torch.zeros(1, 3, 4, 35)}, "smaller than one patch"),
         ({"inputs": torch.zeros(1, dtype=torch.long)}, "none of the given inputs"),
-        ({"inputs": torch.full((1, 3, 21, 35), math.nan)}, "not finite"),
+        ({"inputs": torch.full((1, 3, *IMAGE), math.nan)}, "not finite"),
         ({"model": torch.nn.Linear(2, 2)}, "Linear"),
     ],
 )

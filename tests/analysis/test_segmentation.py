@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_models import baseline, mae_model, text_model, vision_model
+from zoo import HEAD_DIM, HEADS, PATCHES, baseline, mae_model, text_model, vision_model
 
 from crate_transformers.analysis import (
     AttentionMaps,
@@ -119,8 +119,8 @@ def test_attention_maps_are_the_rows_of_the_attention(images):
     pointed = attention_maps(model, images, layers=[-1], query=(2, 1))
     assert pointed.layers == (1,)
     assert torch.allclose(pointed.maps[:, 0].flatten(-2), record.layers[1].attention[:, :, 1 + 11, 1:], atol=1e-6)
-    assert attention_maps(model, torch.rand(1, 3, 30, 50)).grid == (4, 7)
-    assert attention_maps(mae_model(), images).maps.shape == (4, 2, 4, 3, 5)
+    assert attention_maps(model, torch.rand(1, 3, 30, 50)).grid == (6, 7)
+    assert attention_maps(mae_model(num_channels=3), images).maps.shape == (4, 2, 5, 3, 5)
     assert attention_maps(baseline("vit"), images).maps.shape == (4, 2, 3, 3, 5)
 
 
@@ -131,7 +131,7 @@ def test_attention_maps_are_the_rows_of_the_attention(images):
         ({"layers": [-3]}, "no layer -3"),
         ({"query": (3, 0)}, "no patch"),
         ({"query": "patch"}, "'cls'"),
-        ({"images": torch.rand(1, 3, 6, 35)}, "smaller than one patch"),
+        ({"images": torch.rand(1, 3, 4, 35)}, "smaller than one patch"),
     ],
 )
 def test_maps_name_bad_input(arguments, message, images):
@@ -165,8 +165,10 @@ def test_features_are_the_projections_of_the_patches(images):
     record = trace(model, images, ("projections",))
     features = patch_features(model, images, batch_size=3)
     assert features.layer == 0  # the second-to-last of two
-    assert features.features.shape == (4, 15, 33)
-    assert torch.allclose(features.features[..., 11:22], record.layers[0].projections[:, 1, 1:], atol=1e-6)
+    assert features.features.shape == (4, PATCHES, HEADS * HEAD_DIM)
+    assert torch.allclose(
+        features.features[..., HEAD_DIM : 2 * HEAD_DIM], record.layers[0].projections[:, 1, 1:], atol=1e-6
+    )
     one = patch_features(model, images, layer=1, head=2)
     assert torch.allclose(one.features, record.layers[1].projections[:, 2, 1:], atol=1e-6)
     with pytest.raises(ValueError, match="no head 3"):

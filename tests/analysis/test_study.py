@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from small_models import baseline, mae_model, text_model, vision_model
+from zoo import IMAGE, WIDTH, baseline, mae_model, text_model, vision_model
 
 from crate_transformers.analysis import (
     Study,
@@ -47,7 +47,7 @@ def test_images_are_gone_through_once_and_nothing_is_lost(images):
         "vit": measure_layers(vit, images, batch_size=2),
     }
     look, maps = study.pictures, attention_maps(model, images[:3])
-    assert look.pictures.shape == (3, 21, 35, 3)
+    assert look.pictures.shape == (3, *IMAGE, 3)
     assert torch.equal(look.attention.maps, maps.maps)
     assert torch.equal(look.pointed.maps, attention_maps(model, images[:3], [0], (2, 4)).maps)
     assert look.clusters.labels == cluster_heads(maps).labels
@@ -62,13 +62,13 @@ def test_text_is_gone_through_once_and_nothing_is_lost(token_ids):
     found = find_neurons(model, [token_ids[:3], token_ids[3:]], 0)
     assert study.text.neurons.rows() == found.rows()
     assert torch.equal(study.text.neurons.contexts, found.contexts)
-    assert [neuron.neuron for neuron in study.text.shown] == found.most_selective(3, 3 / 52)
+    assert [neuron.neuron for neuron in study.text.shown] == found.most_selective(3, 3 / 68)
     first = study.text.shown[0]
     value, ids, place = found.tokens(first.neuron)[0]
     assert (first.examples[0].value, first.examples[0].place) == (value, place)
     assert first.examples[0].tokens == tuple(f"[{i}]" for i in ids)
     assert torch.equal(study.text.attention.weights, token_attention(model, token_ids[:1]).weights)
-    assert study.facts["tokens"] == 52
+    assert study.facts["tokens"] == 68
     assert study.pictures is None
 
 
@@ -92,8 +92,8 @@ def test_it_is_plain_data(images, token_ids):
     assert told["text"] is None
     told = json.loads(json.dumps(study_model(text_model(), token_ids, StudyOptions(num_neurons=2)).to_dict()))
     assert len(told["text"]["shown"]) == 2
-    assert len(told["text"]["neurons"]) == 33
-    assert np.asarray(told["text"]["attention"]["weights"]).shape == (2, 3, 13, 13)
+    assert len(told["text"]["neurons"]) == WIDTH
+    assert np.asarray(told["text"]["attention"]["weights"]).shape == (2, 3, 17, 17)
     assert told["pictures"] is None
 
 
@@ -119,7 +119,7 @@ def test_nothing_is_drawn_before_it_is_asked_for():
     code = """
 import sys, torch
 sys.path.insert(0, {tests!r})
-from small_models import IMAGE, vision_model
+from zoo import IMAGE, vision_model
 from crate_transformers.analysis import StudyOptions, study_model
 study = study_model(vision_model(), torch.rand(2, 3, *IMAGE), StudyOptions(patch=(0, 0)))
 study.to_dict()
@@ -132,7 +132,7 @@ assert "matplotlib" in sys.modules
 
 
 def test_a_decoder_is_measured_alone(images):
-    study = study_model(mae_model(), images, StudyOptions(part="decoder"))
+    study = study_model(mae_model(num_channels=3), images, StudyOptions(part="decoder"))
     assert study.facts["part"] == "decoder"
     assert len(study.measures["model"]) == 3
     assert study.pictures is None

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_models import baseline, text_model, vision_model
+from zoo import IMAGE, NEURONS, WIDTH, baseline, text_model, vision_model
 
 from crate_transformers.analysis import find_neurons, inspect_text, steer_and_generate, steered, token_attention, trace
 from crate_transformers.analysis.neurons import NO_TOKEN
@@ -28,19 +28,19 @@ def test_statistics_and_examples_equal_those_of_the_whole(token_ids, batch_size)
     model = text_model()
     codes, ids = by_hand(model, token_ids, 1)
     found = find_neurons(model, [token_ids[:3], token_ids[3:]], 1, examples=5, context=2, batch_size=batch_size)
-    assert (found.num_tokens, len(found)) == (4 * 13, 33)
+    assert (found.num_tokens, len(found)) == (4 * 17, WIDTH)
     assert torch.allclose(found.fire_fraction, (codes > 0).float().mean(dim=0))
     neuron = int(found.fire_fraction.argmax())
     own = codes[:, neuron].double()
     assert found.mean_when_firing[neuron].item() == pytest.approx(own[own > 0].mean().item(), rel=1e-5)
-    selectivity = (1 - own.mean() ** 2 / own.square().mean()) / (1 - 1 / 52)
+    selectivity = (1 - own.mean() ** 2 / own.square().mean()) / (1 - 1 / 68)
     assert found.selectivity[neuron].item() == pytest.approx(selectivity.item(), rel=1e-4)
     values, places = own.topk(5)
     assert torch.allclose(found.values[neuron].double(), values, rtol=1e-5)
     for (value, context, middle), place in zip(found.tokens(neuron), places.tolist(), strict=True):
         assert context[middle] == ids[place]
         assert value == pytest.approx(own[place].item(), rel=1e-5)
-        row, column = divmod(place, 13)
+        row, column = divmod(place, 17)
         assert context == token_ids[row, max(0, column - 2) : column + 3].tolist()
 
 
@@ -71,14 +71,14 @@ def test_padding_never_fires(token_ids):
     mask[0, 7:] = 0
     ids = token_ids.masked_fill(mask == 0, 1)
     found = find_neurons(model, {"input_ids": ids, "attention_mask": mask}, context=3)
-    assert found.num_tokens == 4 * 13 - 6
+    assert found.num_tokens == 4 * 17 - 10
     assert not (found.contexts == 1).any()
     assert (found.contexts == NO_TOKEN).any()
 
 
 def test_baselines_have_neurons(token_ids):
     for name in ("bert", "gpt2"):
-        assert len(find_neurons(baseline(name), token_ids, 0)) == 53
+        assert len(find_neurons(baseline(name), token_ids, 0)) == NEURONS
 
 
 def test_steering_sets_a_neuron_within_its_scope(token_ids):
@@ -106,13 +106,13 @@ def test_steering_sets_a_neuron_within_its_scope(token_ids):
     [
         (lambda model, ids: find_neurons(model, ids, 2), "no layer 2"),
         (lambda model, ids: find_neurons(model, ids, examples=0), "examples"),
-        (lambda model, ids: find_neurons(model, ids).tokens(33), "no neuron 33"),
-        (lambda model, ids: steered(model, 0, {33: 1.0}).__enter__(), "no neuron 33"),
+        (lambda model, ids: find_neurons(model, ids).tokens(WIDTH), "no neuron 13"),
+        (lambda model, ids: steered(model, 0, {WIDTH: 1.0}).__enter__(), "no neuron 13"),
         (lambda model, ids: steered(model, 0, {-1: 1.0}).__enter__(), "no neuron -1"),
         (lambda model, ids: steered(model, 5, {0: 1.0}).__enter__(), "no layer 5"),
         (lambda model, ids: steer_and_generate(model, ids, 0, {0: 1.0}), "does not generate"),
         (lambda model, ids: token_attention(model, ids), "one sequence"),
-        (lambda model, ids: find_neurons(vision_model(), torch.rand(1, 3, 21, 35)), "text model"),
+        (lambda model, ids: find_neurons(vision_model(), torch.rand(1, 3, *IMAGE)), "text model"),
     ],
 )
 def test_bad_input_is_named(call, message, token_ids):
@@ -129,7 +129,7 @@ def test_attention_over_tokens(token_ids):
     assert attention.weights.triu(1).eq(0).all()  # causal
     assert attention.tokens[0] == f"<w{token_ids[0, 0]}>"
     content, script = attention_html(attention)
-    assert content.count("data-token=") == 13
+    assert content.count("data-token=") == 17
     assert "&lt;w" in content  # words are escaped
     assert "attention-data" in script
 

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 import torch
-from small_models import IMAGE, baseline, mae_model, text_model, vision_model
+from zoo import BASELINES, GRID, HEAD_DIM, HEADS, IMAGE, NEURONS, WIDTH, baseline, mae_model, text_model, vision_model
 
 from crate_transformers.analysis import trace, trace_batches
 from crate_transformers.analysis.tracing import RECORDS
@@ -13,17 +13,17 @@ from crate_transformers.analysis.tracing import RECORDS
 def test_crate_layers_reproduce_their_own_steps(images):
     model = vision_model()
     record = trace(model, images)
-    assert record.grid == (3, 5)
+    assert record.grid == GRID
     assert len(record) == 4
     assert len(record.layers) == 2
     with torch.no_grad():
         for layer, module in zip(record.layers, model.crate.layers, strict=True):
-            assert layer.tokens_in.shape == layer.tokens_out.shape == (4, 16, 33)
+            assert layer.tokens_in.shape == layer.tokens_out.shape == (4, 16, WIDTH)
             assert torch.equal(layer.compression_inputs, module.compression.norm(layer.tokens_in))
             projected = module.compression.attention.subspaces(layer.compression_inputs)
-            assert layer.projections.shape == (4, 3, 16, 11)
-            assert torch.equal(layer.projections[:, 2], projected[..., 22:])
-            scores = layer.projections @ layer.projections.mT * 11**-0.5
+            assert layer.projections.shape == (4, HEADS, 16, HEAD_DIM)
+            assert torch.equal(layer.projections[:, 2], projected[..., 2 * HEAD_DIM :])
+            scores = layer.projections @ layer.projections.mT * HEAD_DIM**-0.5
             assert torch.allclose(layer.attention, scores.softmax(dim=-1), atol=1e-6)
             assert torch.allclose(layer.half_tokens, module.compression(layer.tokens_in), atol=1e-5)
             assert torch.allclose(layer.tokens_out, module.sparsification(layer.half_tokens), atol=1e-5)
@@ -39,7 +39,7 @@ def mlp_step(name, layer, half):
     return half + layer.mlp(layer.ln_2(half))
 
 
-@pytest.mark.parametrize("name", ["vit", "vit_mae", "bert", "gpt2"])
+@pytest.mark.parametrize("name", BASELINES)
 def test_baseline_layers_reproduce_their_own_steps(name, images, token_ids):
     model = baseline(name)
     inputs = {"vit": images, "vit_mae": torch.rand(4, 3, 28, 28)}.get(name, token_ids)
@@ -47,12 +47,12 @@ def test_baseline_layers_reproduce_their_own_steps(name, images, token_ids):
     backbone = model.base_model
     layers = {"vit": "layers", "vit_mae": "layers", "gpt2": "h"}.get(name)
     layers = getattr(backbone, layers) if layers else backbone.encoder.layer
-    num_tokens = {"vit": 16, "vit_mae": 17}.get(name, 13)
+    num_tokens = {"vit": 16, "vit_mae": 17}.get(name, 17)
     with torch.no_grad():
         for layer, module in zip(record.layers, layers, strict=True):
             half = layer.half_tokens
             assert torch.allclose(mlp_step(name, module, half), layer.tokens_out, atol=1e-5)
-            assert layer.codes.shape == (4, num_tokens, 53)
+            assert layer.codes.shape == (4, num_tokens, NEURONS)
             mixed = (layer.attention @ layer.projections).transpose(1, 2).flatten(2)  # the projections are the values
             output = {"bert": lambda m: m.attention.output.dense, "gpt2": lambda m: m.attn.c_proj}.get(
                 name, lambda m: m.attention.o_proj
@@ -65,11 +65,11 @@ def test_baseline_layers_reproduce_their_own_steps(name, images, token_ids):
 
 
 def test_decoder_of_the_autoencoder(images):
-    model = mae_model()
+    model = mae_model(num_channels=3)
     record = trace(model, images, part="decoder")
     encoded = trace(model, images)
     assert len(record.layers) == 3
-    assert record.layers[0].projections.shape == (4, 2, 16, 22)
+    assert record.layers[0].projections.shape == (4, 2, 16, 10)
     assert record.layers[0].attention.shape == (4, 2, 16, 16)
     with torch.no_grad():
         assert torch.allclose(record.layers[0].tokens_in, model.crate.norm(encoded.layers[-1].tokens_out), atol=1e-5)
@@ -118,8 +118,8 @@ def test_last_tokens_are_before_the_final_norm(token_ids):
 
 def test_any_image_size(images):
     record = trace(vision_model(), torch.rand(2, 3, 45, 30), ("attention",))
-    assert record.grid == (6, 4)
-    assert record.layers[0].attention.shape == (2, 3, 25, 25)
+    assert record.grid == (9, 4)
+    assert record.layers[0].attention.shape == (2, 3, 37, 37)
 
 
 def test_stream_holds_one_batch(images):
@@ -131,7 +131,7 @@ def test_stream_holds_one_batch(images):
     ("arguments", "message"),
     [
         ({"records": ("attentions",)}, RECORDS[0]),
-        ({"inputs": [torch.zeros(1, 3, 21, 35)] * 2}, "trace_batches"),
+        ({"inputs": [torch.zeros(1, 3, *IMAGE)] * 2}, "trace_batches"),
     ],
 )
 def test_bad_input_is_named(arguments, message, images):
@@ -140,7 +140,8 @@ def test_bad_input_is_named(arguments, message, images):
 
 
 @pytest.mark.parametrize(
-    "make", [vision_model, text_model, mae_model, lambda: baseline("vit"), lambda: baseline("gpt2")]
+    "make",
+    [vision_model, text_model, lambda: mae_model(num_channels=3), lambda: baseline("vit"), lambda: baseline("gpt2")],
 )
 def test_a_trace_takes_away_what_it_installed(make):
     model = make()

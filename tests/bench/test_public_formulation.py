@@ -3,7 +3,7 @@
 import pytest
 import torch
 from reference import largest_difference
-from tiny import build, images, vision_config
+from zoo import build, images, vision_config
 
 from crate_transformers import CrateForImageClassification
 from crate_transformers.bench.public_formulation import from_library, public_coding_rate

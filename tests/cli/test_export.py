@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from tiny import build, images, vision_config
+from zoo import build, images, vision_config
 
 from crate_transformers import CrateForImageClassification
 

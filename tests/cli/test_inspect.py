@@ -174,10 +174,10 @@ def test_memory_does_not_grow_with_the_data(digits_model, tmp_path):
 
 
 def test_autoencoder_and_its_decoder(crate, tmp_path):
-    from small_models import mae_model
+    from zoo import IMAGE, mae_model
 
-    mae_model().save_pretrained(tmp_path / "mae")
-    save_file({"pixel_values": torch.rand(5, 3, 21, 35)}, tmp_path / "inputs.safetensors")
+    mae_model(num_channels=3).save_pretrained(tmp_path / "mae")
+    save_file({"pixel_values": torch.rand(5, 3, *IMAGE)}, tmp_path / "inputs.safetensors")
     data = ("--data", f"tensors:{tmp_path / 'inputs.safetensors'}")
     crate("inspect", tmp_path / "mae", *data, "--output", tmp_path / "encoder", "--pictures", 2)
     crate("inspect", tmp_path / "mae", *data, "--output", tmp_path / "decoder", "--part", "decoder")

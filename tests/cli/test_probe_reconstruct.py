@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import build
 from transformers import ViTConfig, ViTForImageClassification
+from zoo import build
 
 from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining, CrateMAEModel
 from crate_transformers.cli.probe import probe

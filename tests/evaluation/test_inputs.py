@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tiny import build, vision_config
+from zoo import IMAGE, build, vision_config
 
 from crate_transformers import CrateForImageClassification
 from crate_transformers.evaluation.inputs import image_inputs, read_text, tensor_inputs, text_inputs
@@ -40,7 +40,7 @@ def test_images_of_a_folder_and_of_a_source(tmp_path):
     model.save_pretrained(tmp_path / "model")
     inputs = image_inputs(model, tmp_path / "model", str(tmp_path / "pictures"), limit=3, batch_size=2)
     assert (inputs.name, inputs.count) == ("pictures", 3)
-    assert sizes(inputs, "pixel_values") == sizes(inputs, "pixel_values") == [(2, 3, 15, 21), (1, 3, 15, 21)]
+    assert sizes(inputs, "pixel_values") == sizes(inputs, "pixel_values") == [(2, 3, *IMAGE), (1, 3, *IMAGE)]
     mean, std = inputs.normalisation
     first = next(iter(inputs.batches))["pixel_values"][1] * torch.tensor(std)[:, None, None]
     assert torch.allclose(first + torch.tensor(mean)[:, None, None], torch.tensor(40 / 255), atol=1e-5)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_models import baseline, text_model, vision_model
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
+from zoo import IMAGE, baseline, text_model, vision_model
 
 from crate_transformers.analysis import StudyOptions, measure_layers
 from crate_transformers.analysis.study import SHOWN_NEURONS
@@ -17,7 +17,7 @@ from crate_transformers.evaluation.inspection import Subject, inspect_source, st
 def subject(tmp_path):
     vision_model().save_pretrained(tmp_path / "crate")
     baseline("vit").save_pretrained(tmp_path / "vit")
-    images = torch.rand(5, 3, 21, 35, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(5, 3, *IMAGE, generator=torch.Generator().manual_seed(1))
     save_file({"pixel_values": images}, tmp_path / "images.safetensors")
     return Subject(
         str(tmp_path / "crate"),
@@ -39,7 +39,7 @@ def test_a_study_without_a_file(subject, tmp_path):
     assert shown == [(4, "measuring")] * 2
     assert list(study.measures) == ["crate", "vit"]
     assert study.on == "images.safetensors"
-    images = torch.rand(5, 3, 21, 35, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(5, 3, *IMAGE, generator=torch.Generator().manual_seed(1))
     assert study.measures["vit"] == measure_layers(baseline("vit"), images[:4], "paper")
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from reference import load_golden
-from tiny import build, vision_config
 from transformers import AutoModelForImageClassification, AutoModelForMaskedLM
+from zoo import build, vision_config
 
 from crate_transformers import CrateForImageClassification
 from crate_transformers.evaluation.opening import open_model, processor_of, tokenizer_of

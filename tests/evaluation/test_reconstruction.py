@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny import build, images, mae_config
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
+from zoo import IMAGE, PATCHES, build, images, mae_config
 
 from crate_transformers import CrateMAEForPreTraining
 from crate_transformers.evaluation.reconstruction import ConstantGuess, reconstruct, target_patches
@@ -12,7 +12,7 @@ from crate_transformers.evaluation.reconstruction import ConstantGuess, reconstr
 def test_constant_guesses():
     config = mae_config(mask_ratio=0.5)
     torch.manual_seed(0)
-    batches = [{"pixel_values": torch.randn(4, 2, 15, 35), "noise": torch.rand(4, 15)} for _ in range(2)]
+    batches = [{"pixel_values": torch.randn(4, 2, *IMAGE), "noise": torch.rand(4, PATCHES)} for _ in range(2)]
     guess = ConstantGuess.of(batches, config)
     whole = torch.cat([target_patches(batch["pixel_values"], config) for batch in batches]).double()
     assert torch.allclose(guess.image, whole.mean(dim=0))
@@ -25,12 +25,12 @@ def test_constant_guesses():
 def test_a_reconstruction_keeps_what_is_visible():
     config = mae_config(mask_ratio=0.6, norm_pix_loss=True)
     model = build(CrateMAEForPreTraining, config)
-    pixel_values, noise = images(config), torch.rand(2, 15, generator=torch.Generator().manual_seed(1))
+    pixel_values, noise = images(config), torch.rand(2, PATCHES, generator=torch.Generator().manual_seed(1))
     rebuilt = reconstruct(model, pixel_values, noise)
     shown = ~torch.isnan(rebuilt.masked)
     assert torch.equal(rebuilt.composite[shown], pixel_values[shown])
     assert torch.allclose(rebuilt.composite[~shown], rebuilt.reconstruction[~shown])
-    assert shown.float().mean().item() == pytest.approx(6 / 15)
+    assert shown.float().mean().item() == pytest.approx(6 / PATCHES)
     # the model's own loss is the error of what it predicts, in normalised patches
     patches = model.patchify(rebuilt.reconstruction), model.patchify(pixel_values)
     deviation = (patches[1].var(dim=-1, keepdim=True) + 1e-6).sqrt()

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from reference import largest_difference, load_golden
-from tiny import build, decoder_config, encoder_config, images, mae_config, vision_config
+from zoo import IMAGE, build, decoder_config, encoder_config, images, mae_config, vision_config
 
 from crate_transformers import (
     CrateForCausalLM,
@@ -205,7 +205,7 @@ def test_bad_input():
 def test_export_with_free_batch_and_size():
     model = classifier()
     program = export_program(model).module()
-    for batch, size in ((1, (10, 14)), (2, (15, 21)), (3, (40, 14))):
+    for batch, size in ((1, (10, 14)), (2, IMAGE), (3, (40, 14))):
         pixels = images(model.config, batch=batch, size=size)
         expected = model(pixels, interpolate_pos_encoding=True).logits
         assert largest_difference(program(pixels), expected) <= 1e-5
@@ -228,7 +228,7 @@ def test_onnx_in_onnx_runtime(tmp_path):
     model = classifier()
     export_model(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    for batch, size in ((1, (10, 14)), (2, (15, 21)), (3, (40, 14))):
+    for batch, size in ((1, (10, 14)), (2, IMAGE), (3, (40, 14))):
         pixels = images(model.config, batch=batch, size=size)
         (logits,) = session.run(["logits"], {"pixel_values": pixels.numpy()})
         expected = model(pixels, interpolate_pos_encoding=True).logits

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import build, images, mae_config, vision_config
+from zoo import build, images, mae_config, vision_config
 
 from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining, CrateMAEModel, convert_checkpoint
 from crate_transformers.interop import classifier_of_autoencoder

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from reference import largest_difference
-from tiny import build, decoder_config, encoder_config, gradients, images, token_ids, vision_config
+from zoo import build, decoder_config, encoder_config, gradients, images, token_ids, vision_config
 
 from crate_transformers import CrateForCausalLM, CrateForImageClassification, CrateForMaskedLM
 from crate_transformers.ops.mssa import cpu

@@ -4,7 +4,6 @@ from copy import deepcopy
 
 import pytest
 import torch
-from tiny import BATCH, HEAD_DIM, HEADS, LAYERS, SHELLS, TOKENS, VOCABULARY, build, decoder_config, token_ids
 from transformers import (
     AutoModelForCausalLM,
     ContinuousBatchingConfig,
@@ -15,6 +14,7 @@ from transformers import (
     StaticCache,
     TextIteratorStreamer,
 )
+from zoo import BATCH, HEAD_DIM, HEADS, LAYERS, SHELLS, TOKENS, VOCABULARY, build, decoder_config, token_ids
 
 from crate_transformers import CrateForCausalLM, fuse
 from crate_transformers.layers.compression.cache import SubspaceDynamicLayer, SubspaceStaticLayer

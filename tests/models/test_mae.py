@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tiny import BATCH, build, enable_checkpointing, gradients, images, mae_config
 from transformers import AutoModel, AutoModelForPreTraining
+from zoo import BATCH, PATCH, PATCHES, build, enable_checkpointing, gradients, images, mae_config
 
 from crate_transformers import CrateMAEConfig, CrateMAEForPreTraining, CrateMAEModel
 from crate_transformers.models.modeling_crate_mae import mask_of_noise
 
-PATCHES, PATCH_DIM = 15, 5 * 7 * 2
+PATCH_DIM = PATCH[0] * PATCH[1] * 2
 
 
 @pytest.fixture(scope="module")

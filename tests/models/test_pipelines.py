@@ -5,12 +5,12 @@ import sys
 
 import pytest
 import torch
-from tiny import build, decoder_config, encoder_config
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, pipeline
+from zoo import build, decoder_config, encoder_config
 
 from crate_transformers import (
     CrateForCausalLM,

@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from tiny import (
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+from zoo import (
     BATCH,
     HEADS,
     LAYERS,
@@ -16,15 +25,6 @@ from tiny import (
     encoder_config,
     gradients,
     token_ids,
-)
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForMultipleChoice,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
 )
 
 from crate_transformers import (

@@ -4,12 +4,22 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from PIL import Image
-from tiny import BATCH, HEADS, LAYERS, WIDTH, build, enable_checkpointing, gradients, images, vision_config
 from transformers import AutoModelForImageClassification, ViTImageProcessor, pipeline
+from zoo import (
+    BATCH,
+    HEADS,
+    IMAGE,
+    LAYERS,
+    PATCHES,
+    WIDTH,
+    build,
+    enable_checkpointing,
+    gradients,
+    images,
+    vision_config,
+)
 
 from crate_transformers import CrateForImageClassification, CrateVisionConfig, CrateVisionModel
-
-PATCHES = 9
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +156,7 @@ def test_checkpointing_gives_the_same_gradients(model, config):
 def test_compiles_as_one_graph(model, config):
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    for size, interpolate in (((15, 21), False), ((20, 21), True)):
+    for size, interpolate in ((IMAGE, False), ((20, 21), True)):
         pixels = images(config, size=size)
         torch.testing.assert_close(
             compiled(pixels, interpolate_pos_encoding=interpolate).logits,
@@ -165,7 +175,7 @@ def test_exports_with_any_batch(model, config):
 
 def test_a_saved_folder_serves_the_pipeline(model, config, tmp_path):
     model.save_pretrained(tmp_path)
-    ViTImageProcessor(size={"height": 15, "width": 21}).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 15, "width": 35}).save_pretrained(tmp_path)
     loaded = AutoModelForImageClassification.from_pretrained(tmp_path)
     assert type(loaded) is CrateForImageClassification
     with torch.no_grad():

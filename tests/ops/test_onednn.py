@@ -3,9 +3,9 @@
 import pytest
 import torch
 from reference import largest_difference
-from small_models import mae_model, text_model, vision_model
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from zoo import IMAGE, PATCHES, mae_model, text_model, vision_model
 
 from crate_transformers import fuse
 from crate_transformers.layers import Linear
@@ -74,12 +74,12 @@ def test_it_is_a_sound_operator(rectify):
 
 
 MODELS = {
-    "vision": (vision_model, lambda: {"pixel_values": random(2, 3, 21, 35)}),
+    "vision": (vision_model, lambda: {"pixel_values": random(2, 3, *IMAGE)}),
     "over-complete": (
         lambda: vision_model(dictionary_ratio=2, ista_steps=2, tie_dictionary=False),
-        lambda: {"pixel_values": random(2, 3, 21, 35)},
+        lambda: {"pixel_values": random(2, 3, *IMAGE)},
     ),
-    "autoencoder": (mae_model, lambda: {"pixel_values": random(2, 3, 21, 35), "noise": random(2, 15)}),
+    "autoencoder": (mae_model, lambda: {"pixel_values": random(2, 2, *IMAGE), "noise": random(2, PATCHES)}),
     "text": (text_model, lambda: {"input_ids": torch.arange(40).view(2, 20) + 5}),
     "causal": (lambda: text_model(causal=True), lambda: {"input_ids": torch.arange(40).view(2, 20)}),
 }
@@ -118,7 +118,7 @@ def test_generation_and_a_fused_model(prepare, every_product, monkeypatch):
 
 
 def test_compiled(every_product):
-    model, pixels = vision_model(), random(2, 3, 21, 35)
+    model, pixels = vision_model(), random(2, 3, *IMAGE)
     with torch.no_grad():
         expected = model(pixels).logits
         compiled = torch.compile(model, fullgraph=True)(pixels).logits

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny import SHELLS, build, images, token_ids, vision_config
 from torch.nn import functional as F
+from zoo import SHELLS, build, images, token_ids, vision_config
 
 from crate_transformers import CrateForCausalLM, CrateForImageClassification, CrateForMaskedLM
 from crate_transformers.layers.attention_names import sdpa_attention

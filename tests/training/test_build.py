@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import build, mae_config, vision_config
 from transformers import AutoModel, AutoModelForImageClassification
+from zoo import build, mae_config, vision_config
 
 from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining
 from crate_transformers.errors import UserError
@@ -112,7 +112,7 @@ def test_a_new_head_is_said(folder):
         ({"hidden_dropout_prob": "x"}, "model.from: Field 'hidden_dropout_prob'"),
         ({"image_size": 16}, "model.from: the image height 16 is not a multiple of the patch height 5"),
         ({"hidden_size": 10**9}, "model.from: .*more than"),
-        ({"hidden_size": 10**5}, "model.from: .*the configuration asks for 20,.* parameters, the weights are 3,185"),
+        ({"hidden_size": 10**5}, "model.from: .*the configuration asks for 20,.* parameters, the weights are 3,263"),
     ],
 )
 def test_a_field_that_does_not_fit_is_named(folder, fields, message):

@@ -6,9 +6,9 @@ import logging
 import numpy as np
 import pytest
 import torch
-from small_self_supervised import DINO, MAE, recipe
-from tiny import vision_config
+from small_runs import DINO, MAE, recipe
 from transformers import AutoModel, AutoModelForPreTraining, ViTConfig, ViTModel
+from zoo import IMAGE, vision_config
 
 from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining, CrateVisionModel
 from crate_transformers.data import KeyedImages, MaskedImages, load_image_source
@@ -88,7 +88,7 @@ def distillation(loss="coding_rate", backbone=None, **options):
     return SelfDistillation(backbone, loss, **{**sizes, **options})
 
 
-def crops(count=2, size=(15, 21), batch=5, seed=0):
+def crops(count=2, size=IMAGE, batch=5, seed=0):
     return torch.randn(batch, count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -189,7 +189,7 @@ def test_a_collapsed_run_says_so(tmp_path, caplog):
     hot = {"train__teacher_temperature": 50.0, "train__warmup_teacher_temperature": 50.0, "train__max_steps": 2}
     said = []
     with caplog.at_level(logging.WARNING):
-        result = train(recipe(DINO, **hot, train__eval_steps=2), tmp_path / "run", say=said.append)
+        result = train(recipe(DINO, **hot, train__eval_steps=2), tmp_path / "run", on_note=said.append)
     assert result.metrics["test"]["collapsed"] is True
     assert any("COLLAPSED" in line for line in said)
     assert any("has collapsed" in record.message for record in caplog.records)

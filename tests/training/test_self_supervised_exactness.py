@@ -8,8 +8,7 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import largest_gap, run_command
-from small_self_supervised import DINO, MAE, command_settings, recipe
+from small_runs import DINO, MAE, command_settings, largest_gap, recipe, run_command
 
 from crate_transformers.evaluation.run_folder import checkpoints_in
 from crate_transformers.training import train
