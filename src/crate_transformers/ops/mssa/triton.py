@@ -46,7 +46,7 @@ def _load_rows(start, rows, features, stride_n, stride_p, num_tokens, width):
 def _forward(
     w, out, logsumexp, scale, num_heads, num_tokens, width,
     w_b, w_k, w_n, w_p, o_b, o_n, o_k, o_p,
-    CAUSAL: tl.constexpr, BLOCK: tl.constexpr, FEATURES: tl.constexpr,
+    CAUSAL: tl.constexpr, BLOCK: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     tile, plane = _place(num_tokens, BLOCK)
     batch, head = plane // num_heads, plane % num_heads
@@ -61,7 +61,7 @@ def _forward(
     for start in range(0, end, BLOCK):
         columns = start + tl.arange(0, BLOCK)
         tokens = _load_rows(w, columns, features, w_n, w_p, num_tokens, width)  # (C, p), key and value
-        scores = tl.dot(query, tl.trans(tokens), input_precision="ieee") * (scale * _LOG2_E)
+        scores = tl.dot(query, tl.trans(tokens), input_precision=PRECISION) * (scale * _LOG2_E)
         seen = columns[None, :] < num_tokens
         if CAUSAL:
             seen = seen & (columns[None, :] <= rows[:, None])
@@ -71,7 +71,7 @@ def _forward(
         shrink = tl.exp2(highest - new)
         total = total * shrink + tl.sum(weights, 1)
         mixed = mixed * shrink[:, None]
-        mixed += tl.dot(weights.to(tokens.dtype), tokens, input_precision="ieee")
+        mixed += tl.dot(weights.to(tokens.dtype), tokens, input_precision=PRECISION)
         highest = new
     inside = (rows[:, None] < num_tokens) & (features[None, :] < width)
     place = out + batch.to(tl.int64) * o_b + head * o_k + rows[:, None] * o_n + features[None, :] * o_p
@@ -83,34 +83,34 @@ def _forward(
 def _tile(
     grad_rows, w, gradient, logsumexp, delta, w_row, g_row, l_row, d_row, rows, start, features, scale,
     num_tokens, width, w_n, w_p, g_n, g_p,
-    AS_QUERY: tl.constexpr, AS_KEY: tl.constexpr, DIAGONAL: tl.constexpr, BLOCK: tl.constexpr,
+    AS_QUERY: tl.constexpr, AS_KEY: tl.constexpr, DIAGONAL: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What the tokens of one tile of columns add to the gradient of the rows, as queries and as keys."""
     columns = start + tl.arange(0, BLOCK)
     tokens = _load_rows(w, columns, features, w_n, w_p, num_tokens, width)  # W_c (C, p)
-    scores = tl.dot(w_row, tl.trans(tokens), input_precision="ieee") * (scale * _LOG2_E)  # (R, C)
+    scores = tl.dot(w_row, tl.trans(tokens), input_precision=PRECISION) * (scale * _LOG2_E)  # (R, C)
     inside = (rows[:, None] < num_tokens) & (columns[None, :] < num_tokens)
     symmetric = tl.zeros([BLOCK, BLOCK], tl.float32)  # dS_rc + dS_cr
     if AS_QUERY:
         seen = inside & (columns[None, :] <= rows[:, None]) if DIAGONAL else inside
         forward = tl.where(seen, tl.exp2(scores - l_row[:, None]), 0.0)  # P_rc
-        symmetric += forward * (tl.dot(g_row, tl.trans(tokens), input_precision="ieee") - d_row[:, None])
+        symmetric += forward * (tl.dot(g_row, tl.trans(tokens), input_precision=PRECISION) - d_row[:, None])
     if AS_KEY:
         g_column = _load_rows(gradient, columns, features, g_n, g_p, num_tokens, width)  # dO_c (C, p)
         l_column = tl.load(logsumexp + columns, mask=columns < num_tokens, other=0.0)
         d_column = tl.load(delta + columns, mask=columns < num_tokens, other=0.0)
         seen = inside & (rows[:, None] <= columns[None, :]) if DIAGONAL else inside
         backward = tl.where(seen, tl.exp2(scores - l_column[None, :]), 0.0)  # P_cr, transposed
-        symmetric += backward * (tl.dot(w_row, tl.trans(g_column), input_precision="ieee") - d_column[None, :])
-        grad_rows += tl.dot(backward.to(g_column.dtype), g_column, input_precision="ieee")
-    return grad_rows + scale * tl.dot(symmetric.to(tokens.dtype), tokens, input_precision="ieee")
+        symmetric += backward * (tl.dot(w_row, tl.trans(g_column), input_precision=PRECISION) - d_column[None, :])
+        grad_rows += tl.dot(backward.to(g_column.dtype), g_column, input_precision=PRECISION)
+    return grad_rows + scale * tl.dot(symmetric.to(tokens.dtype), tokens, input_precision=PRECISION)
 
 
 @triton.jit
 def _backward(
     w, gradient, logsumexp, delta, grad_w, scale, num_heads, num_tokens, width,
     w_b, w_k, w_n, w_p, g_b, g_n, g_k, g_p,
-    CAUSAL: tl.constexpr, BLOCK: tl.constexpr, FEATURES: tl.constexpr,
+    CAUSAL: tl.constexpr, BLOCK: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     tile, plane = _place(num_tokens, BLOCK)
     batch, head = plane // num_heads, plane % num_heads
@@ -129,24 +129,38 @@ def _backward(
     if CAUSAL:  # rows are queries of what is before them, keys of what comes after, and both of themselves
         for start in range(0, first, BLOCK):
             total = _tile(total, w, gradient, logsumexp, delta, w_row, g_row, l_row, d_row, rows, start, features,
-                          scale, num_tokens, width, w_n, w_p, g_n, g_p, True, False, False, BLOCK)  # fmt: skip
+                          scale, num_tokens, width, w_n, w_p, g_n, g_p, True, False, False, BLOCK,
+                          PRECISION)  # fmt: skip
         total = _tile(total, w, gradient, logsumexp, delta, w_row, g_row, l_row, d_row, rows, first, features,
-                      scale, num_tokens, width, w_n, w_p, g_n, g_p, True, True, True, BLOCK)  # fmt: skip
+                      scale, num_tokens, width, w_n, w_p, g_n, g_p, True, True, True, BLOCK,
+                      PRECISION)  # fmt: skip
         for start in range(first + BLOCK, num_tokens, BLOCK):
             total = _tile(total, w, gradient, logsumexp, delta, w_row, g_row, l_row, d_row, rows, start, features,
-                          scale, num_tokens, width, w_n, w_p, g_n, g_p, False, True, False, BLOCK)  # fmt: skip
+                          scale, num_tokens, width, w_n, w_p, g_n, g_p, False, True, False, BLOCK,
+                          PRECISION)  # fmt: skip
     else:
         for start in range(0, num_tokens, BLOCK):
             total = _tile(total, w, gradient, logsumexp, delta, w_row, g_row, l_row, d_row, rows, start, features,
-                          scale, num_tokens, width, w_n, w_p, g_n, g_p, True, True, False, BLOCK)  # fmt: skip
+                          scale, num_tokens, width, w_n, w_p, g_n, g_p, True, True, False, BLOCK,
+                          PRECISION)  # fmt: skip
     inside = (rows[:, None] < num_tokens) & (features[None, :] < width)
     place = grad_w + rows[:, None] * g_n + features[None, :] * g_p
     tl.store(place, total.to(grad_w.dtype.element_ty), mask=inside)
 
 
-def _settings(width: int, num_tokens: int) -> dict[str, int]:
+def _precision(dtype: torch.dtype) -> str:
+    """How products of a dtype are taken: float32's as three of the matrix unit's, which hold its digits.
+
+    Written out in scalars ("ieee") they take minutes to compile and spill registers. Triton's interpreter multiplies in
+    float32 whatever is asked for; other makers' units have no such mode.
+    """
+    return "tf32x3" if dtype == torch.float32 and torch.version.cuda is not None else "ieee"
+
+
+def _settings(w: Tensor) -> dict[str, int | str]:
+    num_tokens, width = w.shape[-2:]
     block = min(_BLOCK, max(16, triton.next_power_of_2(num_tokens)))
-    return {"BLOCK": block, "FEATURES": max(16, triton.next_power_of_2(width))}
+    return {"BLOCK": block, "FEATURES": max(16, triton.next_power_of_2(width)), "PRECISION": _precision(w.dtype)}
 
 
 class SubspaceFlashAttention(torch.autograd.Function):
@@ -157,7 +171,7 @@ class SubspaceFlashAttention(torch.autograd.Function):
         batch, heads, num_tokens, width = w.shape
         out = w.new_empty(batch, num_tokens, heads, width)
         logsumexp = w.new_empty(batch, heads, num_tokens, dtype=torch.float32)  # in base 2
-        settings = _settings(width, num_tokens)
+        settings = _settings(w)
         grid = (triton.cdiv(num_tokens, settings["BLOCK"]) * batch * heads,)
         with torch.cuda.device_of(w):
             _forward[grid](
@@ -177,7 +191,7 @@ class SubspaceFlashAttention(torch.autograd.Function):
         gradient = gradient.contiguous()
         delta = (gradient.float() * out.float()).sum(dim=-1).transpose(1, 2).contiguous()  # (B, K, N)
         grad_w = torch.empty_like(out)  # (B, N, K, p): as the projection's gradient lies
-        settings = _settings(width, num_tokens)
+        settings = _settings(w)
         grid = (triton.cdiv(num_tokens, settings["BLOCK"]) * batch * heads,)
         with torch.cuda.device_of(w):
             _backward[grid](
