@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from ..upstream import CACHE
 from .public_formulation import from_library, public_coding_rate
 
 Task = Literal["vision", "encoder", "decoding", "rates", "loading"]
+Result = TypeVar("Result")
 _VOCABULARY = 50304
 _PATCH = 16
 
@@ -80,7 +81,7 @@ class Case:
 
     @property
     def items(self) -> int:
-        """How many of them one run handles."""
+        """How many images or tokens one run handles."""
         return self.batch * (1 if self.unit == "images" else self.tokens)
 
     def fields(self) -> dict[str, Any]:
@@ -136,10 +137,12 @@ def _vision(name: str, case: Case) -> Work:
     labels = torch.randint(0, 1000, (case.batch,))
 
     def logits() -> Tensor:
+        """(B, 1000), of any contender."""
         output = model(pixels)
         return output if isinstance(output, Tensor) else output.logits
 
     def step() -> None:
+        """Forward and backward; no optimizer."""
         model.zero_grad()
         nn.functional.cross_entropy(logits(), labels).backward()
 
@@ -197,13 +200,14 @@ def _decoding(name: str, case: Case) -> Work:
     prompt = torch.randint(5, _VOCABULARY, (case.batch, 128))
 
     def run() -> Tensor:
+        """(B, 128 + tokens): the prompt and what was generated."""
         attend = torch.ones_like(prompt)
         return model.generate(prompt, attention_mask=attend, do_sample=False, max_new_tokens=case.tokens)
 
     return Work(run, model)
 
 
-def _decoder(name: str, case: Case) -> Any:
+def _decoder(name: str, case: Case) -> CrateForCausalLM | GPT2LMHeadModel:
     shape = _shape(case)
     ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}  # nothing ends a text early
     if name == "crate":
@@ -251,8 +255,9 @@ def _loading(name: str, case: Case) -> Work:
     return Work(lambda: collate([images[(0, index)] for index in range(case.batch)]))
 
 
-def _without_gradients(run: Callable[[], Any]) -> Callable[[], Any]:
-    def plain() -> Any:
+def _without_gradients(run: Callable[[], Result]) -> Callable[[], Result]:
+    def plain() -> Result:
+        """`run`, in inference mode."""
         with torch.inference_mode():
             return run()
 

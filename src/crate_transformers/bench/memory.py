@@ -26,7 +26,7 @@ def peak_memory(name: str, case: Case) -> int | None:
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode != 0:
-        return None  # killed for memory, most likely
+        return None  # most likely the system ended it for lack of memory
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
@@ -36,7 +36,7 @@ def _kilobytes(field: str) -> int:
 
 
 def measure_here(name: str, case: Case) -> int | None:
-    """The same in this process, which has done nothing else."""
+    """As `peak_memory`, in this process, which must have done nothing else before."""
     work = build(name, case)
     gc.collect()
     if torch.get_default_device().type == "cuda":

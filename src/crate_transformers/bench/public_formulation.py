@@ -90,6 +90,7 @@ class PublicCrate(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_labels))
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, num_labels)."""
         batch, channels, height, width = images.shape
         rows, columns = self.patch_size
         patches = images.reshape(batch, channels, height // rows, rows, width // columns, columns)
@@ -98,7 +99,7 @@ class PublicCrate(nn.Module):
         return self.head(self.layers(tokens)[:, 0])
 
 
-# a name there -> a name here, in this order
+# name in the library -> name in this file, replaced in this order
 _NAMES = {
     "embeddings.patch_embeddings.patch_norm": "patches.0",
     "embeddings.patch_embeddings.projection": "patches.1",
@@ -124,8 +125,8 @@ def from_library(model: CrateForImageClassification) -> PublicCrate:
     public, state = PublicCrate(config, model.num_labels), {}
     for name, tensor in model.state_dict().items():
         name = name.removeprefix("crate.")
-        for theirs, ours in _NAMES.items():
-            name = name.replace(theirs, ours)
+        for library_name, own_name in _NAMES.items():
+            name = name.replace(library_name, own_name)
         head = {"norm": "head.0", "classifier": "head.1"}.get(name.split(".")[0])
         state[name if head is None else f"{head}.{name.split('.', 1)[1]}"] = tensor
     public.load_state_dict(state)

@@ -35,15 +35,17 @@ class Timing:
 
     @property
     def median(self) -> float:
+        """Seconds."""
         return float(np.median(self.seconds))
 
     @property
     def least(self) -> float:
-        """The repetition that neighbours on the machine disturbed least."""
+        """Seconds of the fastest repetition, which other work on the machine disturbed least."""
         return min(self.seconds)
 
     @property
     def quartiles(self) -> tuple[float, float]:
+        """(first, third), seconds."""
         low, high = np.quantile(self.seconds, (0.25, 0.75))
         return float(low), float(high)
 
@@ -85,7 +87,16 @@ def _finish() -> None:
 
 
 def ratio(slower: Timing, faster: Timing, draws: int = 2000, seed: int = 0) -> Ratio:
-    """Median of `slower` over median of `faster`; rounds are drawn together, as they were run together."""
+    """Median of `slower` over median of `faster`, with its bootstrap interval.
+
+    Rounds are drawn for both together, because both were timed in the same rounds.
+
+    Args:
+        draws: bootstrap samples. seed: of them.
+
+    Raises:
+        ValueError: timings with different numbers of rounds.
+    """
     slow, fast = np.asarray(slower.seconds), np.asarray(faster.seconds)
     if slow.shape != fast.shape:
         raise UserError(f"timings of one run have the same rounds, got {slow.size} and {fast.size}")
