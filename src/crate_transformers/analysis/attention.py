@@ -22,6 +22,10 @@ class AttentionMaps:
         maps: (B, L, K, rows, columns) float32 on the CPU; the weights that the query gives the patches. With the one it
             gives the class token they sum to 1.
         layers: which layers, from 0. query: "cls", or (row, column) of the patch.
+
+    Example:
+        >>> AttentionMaps(torch.zeros(2, 12, 6, 3, 5), layers=tuple(range(12)), query="cls").grid
+        (3, 5)
     """
 
     maps: Tensor
@@ -102,6 +106,12 @@ def attention_maps(
     Raises:
         ValueError: an image smaller than a patch; a layer or patch that does not exist.
 
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> attention_maps(model, torch.rand(2, 3, 32, 32), layers=[-1]).maps.shape  # images, layers, heads, rows, columns
+        torch.Size([2, 1, 6, 4, 4])
+
     Source: the maps of arXiv 2308.16271, Figure 1.
     """
     num_layers = num_layers_of(model)
@@ -123,6 +133,11 @@ class HeadClusters:
     Attributes:
         heads: (layer, head) of each. labels: cluster of each, from 0, the largest cluster first.
         similarity: correlation of the heads' maps over all images (heads, heads), in [-1, 1].
+
+    Example:
+        >>> clusters = HeadClusters(heads=((0, 0), (0, 1), (1, 0)), labels=(0, 1, 0), similarity=torch.eye(3))
+        >>> clusters.members(0)
+        [(0, 0), (1, 0)]
     """
 
     heads: tuple[tuple[int, int], ...]
@@ -144,6 +159,12 @@ def cluster_heads(attention: AttentionMaps, num_clusters: int = 4) -> HeadCluste
 
     Raises:
         ValueError: more clusters than heads, or less than one.
+
+    Example:
+        >>> one, other = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.0]])
+        >>> maps = torch.stack([one, one, other])[None, None]  # of one image, one layer, three heads
+        >>> cluster_heads(AttentionMaps(maps, layers=(0,), query="cls"), num_clusters=2).labels
+        (0, 0, 1)
     """
     from sklearn.cluster import AgglomerativeClustering  # heavy
 

@@ -16,7 +16,12 @@ from .tracing import trace_batches
 
 @dataclass(frozen=True)
 class PatchFeatures:
-    """Subspace features of the patches: features (B, P, K p) float32 on the CPU; grid (rows, columns); layer from 0."""
+    """Subspace features of the patches: features (B, P, K p) float32 on the CPU; grid (rows, columns); layer from 0.
+
+    Example:
+        >>> PatchFeatures(torch.zeros(2, 15, 384), grid=(3, 5), layer=10).features.shape
+        torch.Size([2, 15, 384])
+    """
 
     features: Tensor
     grid: tuple[int, int]
@@ -34,6 +39,12 @@ def patch_features(
 
     Raises:
         ValueError: a layer or head that does not exist; an image smaller than a patch.
+
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> patch_features(model, torch.rand(2, 3, 32, 32)).features.shape  # images, patches, heads x width of a head
+        torch.Size([2, 16, 384])
     """
     layer = segmentation_layer(model, layer)
     parts, grid = [], None
@@ -62,6 +73,11 @@ class PatchComponents:
         foreground: (B, rows, columns) bool, first > 0.
         colors: (B, rows, columns, 3) in [0, 1], three components over the foreground patches; 0 elsewhere.
         explained: fraction of the variance in the first component, then in each of the three.
+
+    Example:
+        >>> components = joint_pca(PatchFeatures(torch.randn(2, 15, 7), grid=(3, 5), layer=10))
+        >>> components.first.shape, len(components.explained)
+        (torch.Size([2, 3, 5]), 4)
     """
 
     first: Tensor
@@ -89,6 +105,10 @@ def joint_pca(patches: PatchFeatures) -> PatchComponents:
 
     Two fits: over all patches, whose first component parts foreground from background; then over the foreground alone.
     The colours run from the 1st to the 99th percentile of each component.
+
+    Example:
+        >>> joint_pca(PatchFeatures(torch.randn(2, 15, 7), grid=(3, 5), layer=10)).colors.shape
+        torch.Size([2, 3, 5, 3])
 
     Source: the recipe of arXiv 2304.07193, section 7.5, applied to the subspace features, arXiv 2308.16271, section 4.
     """

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found and written: measures, plates (figures with captions), files."""
+    """What was found and written: measures, plates (figures with captions), files.
+
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> from crate_transformers.analysis import measure_layers
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> Inspection(measure_layers(model, torch.rand(2, 3, 32, 32)), plates=(), files=()).measures.num_samples
+        2
+    """
 
     measures: LayerMeasures
     plates: tuple[Plate, ...]
@@ -70,6 +78,16 @@ def inspect_model(
 
     Raises:
         ValueError: as in `study_model`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> config = CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8, num_hidden_layers=2)
+        >>> model = CrateVisionModel(config).eval()
+        >>> with TemporaryDirectory() as folder:
+        ...     result = inspect_model(model, torch.rand(2, 3, 32, 32), folder, num_pictures=0)
+        >>> len(result.measures), [plate.name for plate in result.plates]
+        (2, ['layers', 'objective', 'subspaces'])
     """
     return _written(_study(model, inputs, baseline, {"mode": mode, **options}), output)
 
@@ -93,6 +111,16 @@ def inspect_text(
 
     Raises:
         ValueError: as in `study_model`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from crate_transformers import CrateConfig, CrateForCausalLM
+        >>> sizes = {"vocab_size": 97, "num_hidden_layers": 2, "bos_token_id": 1, "eos_token_id": 1}
+        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", **sizes)).eval()
+        >>> with TemporaryDirectory() as folder:
+        ...     result = inspect_text(model, torch.arange(5, 19).view(2, 7), folder)
+        >>> "report.html" in [path.name for path in result.files]
+        True
     """
     asked = {"mode": mode, "on": "the given text", "num_neurons": SHOWN_NEURONS, **options}
     return _written(_study(model, inputs, baseline, asked), output)

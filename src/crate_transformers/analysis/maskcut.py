@@ -36,6 +36,10 @@ class ObjectMasks:
     Attributes:
         masks: (M, rows, columns) bool, disjoint, in the order they were found. scores: (M,), 1 - eigenvalue of the cut
             (1: parted cleanly; 0: not parted at all).
+
+    Example:
+        >>> len(ObjectMasks(masks=torch.zeros(2, 3, 5, dtype=torch.bool), scores=torch.ones(2)))
+        2
     """
 
     masks: Tensor

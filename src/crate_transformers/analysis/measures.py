@@ -54,6 +54,13 @@ class LayerMeasures:
         subspace_block_norms: K x K numbers a layer, ||U_k^T U_l||_F.
 
     What needs subspaces is NaN in a layer whose compression has none.
+
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> measures = measure_layers(model, torch.rand(2, 3, 32, 32))
+        >>> len(measures), len(measures.coding_rate_mean), measures.num_samples
+        (12, 12, 2)
     """
 
     model: str

@@ -37,6 +37,14 @@ class Neurons:
         selectivity: (m,) in [0, 1] (see the top of this file); 0 for a neuron that never fires.
         values: (m, k) largest values, in falling order; 0 where a neuron fires on fewer tokens.
         contexts: (m, k, 2 c + 1) token ids around each of them, itself in the middle; NO_TOKEN beyond the sequence.
+
+    Example:
+        >>> from crate_transformers import CrateConfig, CrateForCausalLM
+        >>> sizes = {"vocab_size": 97, "num_hidden_layers": 2, "bos_token_id": 1, "eos_token_id": 1}
+        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", **sizes)).eval()
+        >>> found = find_neurons(model, torch.arange(5, 19).view(2, 7))
+        >>> len(found), found.num_tokens, found.values.shape == (len(found), 10)
+        (384, 14, True)
     """
 
     layer: int
@@ -189,6 +197,14 @@ def find_neurons(
 
     Raises:
         ValueError: a layer that does not exist; a model or inputs without token ids.
+
+    Example:
+        >>> from crate_transformers import CrateConfig, CrateForCausalLM
+        >>> sizes = {"vocab_size": 97, "num_hidden_layers": 2, "bos_token_id": 1, "eos_token_id": 1}
+        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", **sizes)).eval()
+        >>> found = find_neurons(model, torch.arange(5, 19).view(2, 7), layer=0, examples=3, context=2)
+        >>> found.fire_fraction.shape, found.contexts.shape
+        (torch.Size([384]), torch.Size([384, 3, 5]))
     """
     tally = NeuronTally(resolve_layer(layer, num_layers_of(model)), examples, context)
     gather(model, inputs, [tally], batch_size=batch_size)

@@ -27,6 +27,10 @@ def iou(predicted: Tensor, truth: Tensor, counted: Tensor | None = None) -> Tens
 
     Raises:
         ValueError: masks of different sizes.
+
+    Example:
+        >>> iou(torch.tensor([[True, True]]), torch.tensor([[True, False]])).item()
+        0.5
     """
     if predicted.shape[-2:] != truth.shape[-2:]:
         raise UserError(
@@ -43,6 +47,12 @@ class BestHeadIoU:
     """Mean IoU as the papers take it: for each class the head that fits it best, then the mean over classes.
 
     `update` with every image; per-head IoU is averaged over the images that show the class before the best is chosen.
+
+    Example:
+        >>> scores, labels = BestHeadIoU(), torch.tensor([[1, 0]])
+        >>> scores.update(torch.tensor([[[True, True]], [[True, False]]]), labels)
+        >>> scores.result()
+        {'mean_iou': 1.0, 'classes': {1: {'best_head': 1, 'iou': 1.0, 'images': 1}}}
 
     Source: arXiv 2308.16271, appendix on evaluation of the attention maps.
     """
@@ -71,7 +81,14 @@ class BestHeadIoU:
 
 
 class BestMaskIoU:
-    """Mean IoU of unordered objects: per image and class the mask that fits best, then means."""
+    """Mean IoU of unordered objects: per image and class the mask that fits best, then means.
+
+    Example:
+        >>> scores, labels = BestMaskIoU(), torch.tensor([[1, 0]])
+        >>> scores.update(torch.tensor([[[True, True]]]), labels)
+        >>> scores.result()
+        {'mean_iou': 0.5, 'classes': {1: {'iou': 0.5, 'images': 1}}}
+    """
 
     def __init__(self) -> None:
         self._found: dict[int, list[float]] = {}
@@ -106,6 +123,13 @@ def average_precision(
     Raises:
         ImportError: without pycocotools (the extra `coco`).
         ValueError: masks of different sizes.
+
+    Example:
+        >>> truth = torch.zeros(1, 20, 20, dtype=torch.bool)
+        >>> truth[0, 3:13, 5:11] = True
+        >>> found = average_precision([(truth, torch.tensor([0.9]))], [truth])
+        >>> f"{found['mask']['AP']:.2f}"
+        '1.00'
     """
     try:
         from pycocotools import mask as coding
@@ -158,7 +182,12 @@ def _annotation(coding, mask: Tensor, image: int) -> dict:
 
 
 def objects_of(labels: Tensor) -> Tensor:
-    """True objects (G, H, W) of a label map (H, W): every value but 0 and 255 is one."""
+    """True objects (G, H, W) of a label map (H, W): every value but 0 and 255 is one.
+
+    Example:
+        >>> objects_of(torch.tensor([[0, 1], [2, 255]])).int().tolist()
+        [[[0, 1], [0, 0]], [[0, 0], [1, 0]]]
+    """
     values = [value for value in labels.unique().tolist() if value not in (BACKGROUND, IGNORED)]
     return torch.stack([labels == value for value in values]) if values else labels.new_zeros((0, *labels.shape)).bool()
 

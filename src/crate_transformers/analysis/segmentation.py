@@ -28,6 +28,11 @@ def attention_masks(maps: Tensor, fraction: float = 0.6, reading: Reading = "mas
     Raises:
         ValueError: a fraction outside (0, 1], an unknown reading.
 
+    Example:
+        >>> maps = torch.tensor([[0.7, 0.2, 0.1]])
+        >>> attention_masks(maps, 0.6, "mass").tolist(), attention_masks(maps, 0.6, "entries").tolist()
+        ([[True, False, False]], [[True, True, False]])
+
     Source: "mass" is the public code's of arXiv 2104.14294 (DINO), which the figures of arXiv 2308.16271 build on;
     "entries" is what the latter's text says.
     """
@@ -48,7 +53,12 @@ def attention_masks(maps: Tensor, fraction: float = 0.6, reading: Reading = "mas
 
 
 def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (M, rows, columns) bool to (M, H, W), each pixel as the patch that it lies in."""
+    """Masks (M, rows, columns) bool to (M, H, W), each pixel as the patch that it lies in.
+
+    Example:
+        >>> resize_masks(torch.tensor([[[True, False]]]), (1, 4)).int().tolist()
+        [[[1, 1, 0, 0]]]
+    """
     if masks.shape[0] == 0:
         return masks.new_zeros((0, *size))
     return torch.nn.functional.interpolate(masks[None].float(), size=size, mode="nearest-exact")[0] > 0.5

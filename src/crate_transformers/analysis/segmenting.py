@@ -34,6 +34,10 @@ class Sample:
     Attributes:
         name: of its files. picture: (H, W, 3) uint8, as it is shown. pixel_values: (1, C, h, w), the same whole
             picture as the model wants it. labels: (H, W) integers, the truth, or None.
+
+    Example:
+        >>> Sample("cat", np.zeros((40, 60, 3), dtype=np.uint8), torch.zeros(1, 3, 32, 48)).labels is None
+        True
     """
 
     name: str
@@ -49,6 +53,10 @@ class SegmentationSettings:
     Attributes:
         layer: from 0, negative from the end; None is the second-to-last.
         fraction: of attention that a mask holds. num_masks, threshold: of MaskCut.
+
+    Example:
+        >>> SegmentationSettings(layer=-1, num_masks=5).fraction
+        0.6
     """
 
     layer: int | None = None
@@ -73,6 +81,13 @@ def segment_sample(model: nn.Module, sample: Sample, settings: SegmentationSetti
 
     Raises:
         ValueError: a layer that does not exist; labels whose size is not the picture's; an image smaller than a patch.
+
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> sample = Sample("noise", np.zeros((40, 60, 3), dtype=np.uint8), torch.rand(1, 3, 32, 48))
+        >>> segment_sample(model, sample, SegmentationSettings()).by_mass.shape  # a mask a head, as large as the picture
+        torch.Size([6, 40, 60])
     """
     size = sample.picture.shape[:2]
     if sample.labels is not None and tuple(sample.labels.shape) != size:
@@ -199,6 +214,16 @@ def segment(
 
     Raises:
         ValueError: as in `segment_sample`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> sample = Sample("noise", np.zeros((40, 60, 3), dtype=np.uint8), torch.rand(1, 3, 32, 48))
+        >>> with TemporaryDirectory() as folder:
+        ...     result = segment(model, [sample], folder, num_figures=0)
+        >>> result.num_images, result.scores
+        (1, None)
     """
     settings = settings or SegmentationSettings()
     layer = segmentation_layer(model, settings.layer)

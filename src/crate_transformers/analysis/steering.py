@@ -29,7 +29,8 @@ def steered(model: nn.Module, layer: int, neurons: Mapping[int, float]) -> Itera
 
     Example:
         >>> from crate_transformers import CrateConfig, CrateForCausalLM
-        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", vocab_size=97, num_hidden_layers=2)).eval()
+        >>> sizes = {"vocab_size": 97, "num_hidden_layers": 2, "bos_token_id": 1, "eos_token_id": 1}
+        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", **sizes)).eval()
         >>> with steered(model, -1, {5: 3.0}):
         ...     ids = model.generate(torch.tensor([[1, 2]]), max_new_tokens=3, do_sample=False)
         >>> ids.shape
@@ -69,6 +70,15 @@ def steer_and_generate(
 
     Raises:
         ValueError: a model that does not generate; a layer or neuron that does not exist.
+
+    Example:
+        >>> from crate_transformers import CrateConfig, CrateForCausalLM
+        >>> sizes = {"vocab_size": 97, "num_hidden_layers": 2, "bos_token_id": 1, "eos_token_id": 1}
+        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", **sizes)).eval()
+        >>> generation = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False, "pad_token_id": 1}
+        >>> before, after = steer_and_generate(model, torch.tensor([[5, 7]]), -1, {5: 3.0}, **generation)
+        >>> before.shape, after.shape
+        (torch.Size([1, 5]), torch.Size([1, 5]))
     """
     if not hasattr(model, "generate") or not getattr(model, "can_generate", lambda: False)():
         raise UserError(f"{type(model).__name__} does not generate text: load a causal language model")

@@ -48,6 +48,10 @@ class StudyOptions:
         num_neurons: how many neurons of a text model to show, the most selective first, and with them the attention
             over the first tokens; None is neither.
         tokenizer: to show tokens as text; None shows their numbers.
+
+    Example:
+        >>> StudyOptions(mode="paper", num_pictures=2).part
+        'encoder'
     """
 
     mode: RateMode = "official"
@@ -80,6 +84,14 @@ class Study:
         measures: of the model, and after it of the baseline, by name.
         pictures: what the model sees in the first images, or None. text: what it makes of text, or None.
         notes: what could not be looked at, and why.
+
+    Example:
+        >>> import torch
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> study = study_model(model, torch.rand(2, 3, 32, 32), StudyOptions(name="tiny", on="noise", num_pictures=1))
+        >>> study.facts["model"], study.facts["data"], len(study.rows())
+        ('tiny (CrateVisionModel)', 'noise', 12)
     """
 
     name: str

@@ -15,6 +15,10 @@ def block_norms(weight: Tensor, num_heads: int) -> Tensor:
 
     Returns:
         (K, K), ||U_k^T U_l||_F; float32, on the CPU. Zero off the diagonal for subspaces orthogonal to each other.
+
+    Example:
+        >>> block_norms(torch.eye(8), num_heads=2).tolist()  # two orthonormal bases of 4 vectors
+        [[2.0, 0.0], [0.0, 2.0]]
     """
     bases = weight.detach().float().unflatten(0, (num_heads, -1))  # (K, p, d)
     gram = torch.einsum("kpd,lqd->kplq", bases, bases)
@@ -26,6 +30,10 @@ def coherence(norms: Tensor) -> float:
 
     Args:
         norms: (K, K) of `block_norms`.
+
+    Example:
+        >>> coherence(block_norms(torch.eye(4), num_heads=2))  # subspaces that are orthogonal to each other
+        0.0
     """
     num_heads = norms.shape[0]
     if num_heads < 2:

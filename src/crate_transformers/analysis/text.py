@@ -27,7 +27,12 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class TokenAttention:
-    """Attention of one sequence: weights (L, K, N, N) float32 on the CPU, tokens (N) as text, layers from 0."""
+    """Attention of one sequence: weights (L, K, N, N) float32 on the CPU, tokens (N) as text, layers from 0.
+
+    Example:
+        >>> TokenAttention(torch.zeros(2, 6, 3, 3), tokens=("a", "b", "c"), layers=(0, 1)).layers
+        (0, 1)
+    """
 
     weights: Tensor
     tokens: tuple[str, ...]
@@ -46,6 +51,14 @@ def token_attention(
 
     Raises:
         ValueError: more than one sequence; a layer that does not exist.
+
+    Example:
+        >>> from crate_transformers import CrateConfig, CrateForCausalLM
+        >>> sizes = {"vocab_size": 97, "num_hidden_layers": 2, "bos_token_id": 1, "eos_token_id": 1}
+        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", **sizes)).eval()
+        >>> attention = token_attention(model, torch.tensor([[5, 7, 9]]), layers=[-1])
+        >>> attention.weights.shape, attention.tokens
+        (torch.Size([1, 6, 3, 3]), ('[5]', '[7]', '[9]'))
     """
     if input_ids.ndim != 2 or input_ids.shape[0] != 1:
         raise UserError(f"token_attention takes one sequence (1, num_tokens), got shape {tuple(input_ids.shape)}")

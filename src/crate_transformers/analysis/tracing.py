@@ -45,6 +45,10 @@ class LayerTrace:
         attention: (B, K, N, N), rows sum to 1.
         half_tokens: Z_half (B, N, d).
         codes: the sparse code (B, N, m); a baseline's MLP activations; None in a decoder.
+
+    Example:
+        >>> LayerTrace(codes=torch.zeros(2, 17, 384)).get("codes").shape
+        torch.Size([2, 17, 384])
     """
 
     tokens_in: Tensor | None = None
@@ -72,6 +76,13 @@ class Trace:
         is_token: (B, N) bool, False for padding; None where every token counts.
         grid: (rows, columns) of patches for an image model; the tokens are then the class token and the patches.
         inputs: what the model was given.
+
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> record = trace(model, torch.rand(2, 3, 32, 32), ("codes",))
+        >>> len(record), record.grid, record.is_token is None
+        (2, (4, 4), True)
     """
 
     layers: tuple[LayerTrace, ...]
@@ -320,6 +331,13 @@ def trace(model: nn.Module, inputs: ModelInputs, records: tuple[str, ...] = RECO
 
     Raises:
         ValueError: as in `trace_batches`; or inputs that are more than one batch.
+
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> record = trace(model, torch.rand(2, 3, 32, 32), ("tokens", "attention"))
+        >>> record.layers[0].tokens_in.shape, record.layers[0].attention.shape
+        (torch.Size([2, 17, 384]), torch.Size([2, 6, 17, 17]))
     """
     traces = list(trace_batches(model, inputs, records, part=part, batch_size=2**31))
     if len(traces) != 1:

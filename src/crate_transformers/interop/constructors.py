@@ -98,22 +98,46 @@ def _mae(size: str, fields: dict[str, object]) -> CrateMAEForPreTraining:
 
 
 def mae_crate_tiny(**fields: object) -> CrateMAEForPreTraining:
-    """CRATE-MAE-tiny; `fields` are those of CrateMAEConfig."""
+    """CRATE-MAE-tiny; `fields` are those of CrateMAEConfig.
+
+    Example:
+        >>> model = mae_crate_tiny(num_hidden_layers=1, decoder_num_hidden_layers=1)
+        >>> model.config.hidden_size
+        384
+    """
     return _mae("tiny", fields)
 
 
 def mae_crate_small(**fields: object) -> CrateMAEForPreTraining:
-    """CRATE-MAE-small; `fields` are those of CrateMAEConfig."""
+    """CRATE-MAE-small; `fields` are those of CrateMAEConfig.
+
+    Example:
+        >>> model = mae_crate_small(num_hidden_layers=1, decoder_num_hidden_layers=1)
+        >>> model.config.hidden_size
+        576
+    """
     return _mae("small", fields)
 
 
 def mae_crate_base(**fields: object) -> CrateMAEForPreTraining:
-    """CRATE-MAE-base; `fields` are those of CrateMAEConfig."""
+    """CRATE-MAE-base; `fields` are those of CrateMAEConfig.
+
+    Example:
+        >>> model = mae_crate_base(num_hidden_layers=1, decoder_num_hidden_layers=1)
+        >>> model.config.hidden_size
+        768
+    """
     return _mae("base", fields)
 
 
 def mae_crate_large(**fields: object) -> CrateMAEForPreTraining:
-    """CRATE-MAE-large; `fields` are those of CrateMAEConfig."""
+    """CRATE-MAE-large; `fields` are those of CrateMAEConfig.
+
+    Example:
+        >>> model = mae_crate_large(num_hidden_layers=1, decoder_num_hidden_layers=1)
+        >>> model.config.hidden_size
+        1024
+    """
     return _mae("large", fields)
 
 

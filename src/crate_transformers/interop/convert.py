@@ -72,7 +72,7 @@ def convert_checkpoint(
             that is not in the table without num_attention_heads; an unknown configuration field, or a value that does
             not fit it or the shapes; tensors that are not finite, or not of plain numbers.
 
-    Example:
+    Example (tests skip it, for it needs a file):
         >>> model = convert_checkpoint("crate_small.pth")  # doctest: +SKIP
     """
     conversion = convert(source, num_attention_heads, **config_overrides)

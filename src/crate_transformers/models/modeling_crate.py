@@ -256,7 +256,13 @@ class _CrateLanguageModel(CrateTextPreTrainedModel):
 
 
 class CrateForMaskedLM(_CrateLanguageModel):
-    """Fill in masked tokens."""
+    """Fill in masked tokens.
+
+    Example:
+        >>> config = CrateConfig(vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=3)
+        >>> CrateForMaskedLM(config)(torch.tensor([[5, 7, 9]])).logits.shape
+        torch.Size([1, 3, 99])
+    """
 
     @can_return_tuple
     def forward(
@@ -283,7 +289,8 @@ class CrateForCausalLM(_CrateLanguageModel, GenerationMixin):
     """Predict the next token. Attention is causal whatever `config.is_decoder` says; the model's own config says so.
 
     Example:
-        >>> config = CrateConfig.from_size("gpt2-tiny", vocab_size=99, num_hidden_layers=2)
+        >>> sizes = {"vocab_size": 99, "num_hidden_layers": 2, "bos_token_id": 1, "eos_token_id": 1}
+        >>> config = CrateConfig.from_size("gpt2-tiny", **sizes)
         >>> CrateForCausalLM(config)(torch.tensor([[5, 7, 9]])).logits.shape
         torch.Size([1, 3, 99])
     """

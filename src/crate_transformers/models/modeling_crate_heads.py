@@ -49,6 +49,11 @@ class CrateForSequenceClassification(CrateTextPreTrainedModel):
     """Classify a sequence: one label, several (`problem_type="multi_label_classification"`), or a number.
 
     An encoder reads the first token, a decoder the last that is not padding.
+
+    Example:
+        >>> config = CrateConfig(vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=3, num_labels=5)
+        >>> CrateForSequenceClassification(config)(torch.tensor([[5, 7, 9]])).logits.shape
+        torch.Size([1, 5])
     """
 
     def __init__(self, config: CrateConfig):
@@ -84,7 +89,13 @@ class CrateForSequenceClassification(CrateTextPreTrainedModel):
 
 
 class CrateForMultipleChoice(CrateTextPreTrainedModel):
-    """Choose one of several continuations: each choice is encoded, pooled (see `summary_token`) and scored."""
+    """Choose one of several continuations: each choice is encoded, pooled (see `summary_token`) and scored.
+
+    Example:
+        >>> config = CrateConfig(vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=3)
+        >>> CrateForMultipleChoice(config)(torch.tensor([[[5, 7, 9], [5, 8, 9]]])).logits.shape  # two choices
+        torch.Size([1, 2])
+    """
 
     def __init__(self, config: CrateConfig):
         super().__init__(config)
@@ -124,7 +135,13 @@ class CrateForMultipleChoice(CrateTextPreTrainedModel):
 
 
 class CrateForTokenClassification(CrateTextPreTrainedModel):
-    """Label every token."""
+    """Label every token.
+
+    Example:
+        >>> config = CrateConfig(vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=3, num_labels=5)
+        >>> CrateForTokenClassification(config)(torch.tensor([[5, 7, 9]])).logits.shape
+        torch.Size([1, 3, 5])
+    """
 
     def __init__(self, config: CrateConfig):
         super().__init__(config)
@@ -156,7 +173,14 @@ class CrateForTokenClassification(CrateTextPreTrainedModel):
 
 
 class CrateForQuestionAnswering(CrateTextPreTrainedModel):
-    """Find the span that answers: logits of its first and last token."""
+    """Find the span that answers: logits of its first and last token.
+
+    Example:
+        >>> config = CrateConfig(vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=3)
+        >>> out = CrateForQuestionAnswering(config)(torch.tensor([[5, 7, 9]]))
+        >>> out.start_logits.shape, out.end_logits.shape
+        (torch.Size([1, 3]), torch.Size([1, 3]))
+    """
 
     def __init__(self, config: CrateConfig):
         super().__init__(config)

@@ -150,7 +150,13 @@ class CrateMAEPreTrainedModel(CratePreTrainedModel):
 
 
 class CrateMAEModel(CrateMAEPreTrainedModel):
-    """The encoder. It masks only when `noise` or `mask_ratio` is passed; else it encodes the whole image."""
+    """The encoder. It masks only when `noise` or `mask_ratio` is passed; else it encodes the whole image.
+
+    Example:
+        >>> model = CrateMAEModel(CrateMAEConfig.from_size("tiny", image_size=32, patch_size=8))
+        >>> model(torch.zeros(2, 3, 32, 32)).last_hidden_state.shape
+        torch.Size([2, 17, 384])
+    """
 
     def __init__(self, config: CrateMAEConfig):
         super().__init__(config)

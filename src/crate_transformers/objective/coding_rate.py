@@ -73,6 +73,12 @@ def subspace_coding_rate(projections: Tensor, epsilon: float = 0.1, mode: RateMo
     Raises:
         ValueError: fewer than three axes, an unknown mode, or epsilon <= 0.
 
+    Example:
+        >>> tokens = torch.eye(4)  # four tokens, each within one of two subspaces
+        >>> projections = torch.stack([tokens[:, :2], tokens[:, 2:]])
+        >>> bool(subspace_coding_rate(projections) < coding_rate(tokens))
+        True
+
     Source: arXiv 2306.01129, eq. 5.
     """
     if projections.ndim < 3:
@@ -93,6 +99,12 @@ def rate_reduction(tokens: Tensor, projections: Tensor, epsilon: float = 0.1) ->
     Returns:
         (...) differences in nats; negative where the codebooks do not fit. Differentiable.
 
+    Example:
+        >>> tokens = torch.eye(4)
+        >>> projections = torch.stack([tokens[:, :2], tokens[:, 2:]])
+        >>> bool(rate_reduction(tokens, projections) > 0)
+        True
+
     Source: arXiv 2306.01129, eq. 6.
     """
     return coding_rate(tokens, epsilon) - subspace_coding_rate(projections, epsilon)
@@ -112,6 +124,13 @@ def sparse_rate_reduction(
 
     Raises:
         ValueError: a negative or infinite sparsity_weight.
+
+    Example:
+        >>> tokens = torch.eye(4)  # of 16 entries, 4 are not 0
+        >>> projections = torch.stack([tokens[:, :2], tokens[:, 2:]])
+        >>> lost = rate_reduction(tokens, projections) - sparse_rate_reduction(tokens, projections, sparsity_weight=0.5)
+        >>> round(lost.item(), 4)
+        2.0
 
     Source: arXiv 2306.01129, eq. 1.
     """

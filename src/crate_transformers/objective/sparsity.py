@@ -27,6 +27,10 @@ def sparsity(codes: Tensor, threshold: float = 0.0) -> Tensor:
 
     Returns:
         (...) fractions in [0, 1], float32; 0 where there is no entry.
+
+    Example:
+        >>> sparsity(torch.tensor([[0.0, 2.0, 0.0, -1.0]])).item()
+        0.5
     """
     entries = codes.shape[-2] * codes.shape[-1]
     if entries == 0:

@@ -34,6 +34,11 @@ class Form(Generic[Arguments]):
         evaluate: gives the operator's result of its arguments.
         takes: whether `evaluate` may be called with such arguments, and is worth it.
         is_torch: whether torch's own operators do the work; compiled code, Triton and oneDNN are not.
+
+    Example:
+        >>> form = Form("torch", lambda arguments: torch.relu(arguments[0]))
+        >>> form.evaluate((torch.tensor([-1.0, 2.0]),)).tolist(), form.takes(())
+        ([0.0, 2.0], True)
     """
 
     name: str
@@ -49,6 +54,11 @@ class Operator(Generic[Arguments]):
         equation: the definition. Its name is that of the operator.
         arguments: a named tuple of the equation's arguments, which the forms read.
         forms: in the order in which they are tried.
+
+    Example:
+        >>> from crate_transformers.ops import linear
+        >>> linear.name, [form.name for form in linear.forms]
+        ('linear', ['oneDNN', 'torch'])
     """
 
     def __init__(self, equation: Callable[..., Tensor], arguments: type[Arguments], *forms: Form[Arguments]):

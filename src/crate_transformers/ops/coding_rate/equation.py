@@ -21,6 +21,10 @@ def normalize_tokens(tokens: Tensor) -> Tensor:
 
     Returns:
         (..., N, p), in float32 or wider. The gradient at a zero token is zero.
+
+    Example:
+        >>> normalize_tokens(torch.tensor([[0.0, 2.0], [0.0, 0.0]])).tolist()
+        [[0.0, 1.0], [0.0, 0.0]]
     """
     tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
     norm = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)

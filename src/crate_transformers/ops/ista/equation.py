@@ -26,6 +26,11 @@ def ista_step(code: Tensor, signal: Tensor, dictionary: Tensor, step_size: float
     Returns:
         (..., N, m), >= 0.
 
+    Example:
+        >>> code, dictionary = torch.tensor([[1.0, 0.0]]), torch.eye(2)
+        >>> ista_step(code, torch.tensor([[1.0, -1.0]]), dictionary, step_size=0.5, sparsity_weight=0.5).tolist()
+        [[0.75, 0.0]]
+
     Source: arXiv 2306.01129, eq. 13.
     """
     residual = signal - code @ dictionary.mT
@@ -52,6 +57,10 @@ def ista(
 
     Returns:
         (..., N, m), >= 0.
+
+    Example:
+        >>> ista(torch.tensor([[1.0, -1.0]]), torch.eye(2), step_size=0.5, sparsity_weight=0.5).tolist()
+        [[0.75, 0.0]]
     """
     code = signal.new_zeros(*signal.shape[:-1], dictionary.shape[1]) if from_zero else signal
     for _ in range(num_steps):

@@ -57,6 +57,11 @@ def attend(
 
     Returns:
         mixed tokens (B, N, K, p).
+
+    Example:
+        >>> tokens = torch.eye(2)[None, None]  # one head of width 2
+        >>> attend(tokens, tokens, tokens, None, scaling=0.0, causal=True)[0, :, 0].tolist()  # means of what is seen
+        [[1.0, 0.0], [0.5, 0.5]]
     """
     weights = F.dropout(attention(queries, keys, mask, scaling, causal), dropout)
     return (weights @ values).transpose(1, 2)

@@ -39,6 +39,13 @@ def attend_first(
 
     Returns:
         (B, n, K, p), and the attention (B, K, n, N) where `attend` gives it.
+
+    Example:
+        >>> tokens, bases = torch.randn(2, 7, 10), torch.randn(3, 5, 10)
+        >>> projected = torch.einsum("bnd,kpd->bnkp", tokens[:, :1], bases)
+        >>> mixed, _ = attend_first(tokens, projected, bases)
+        >>> mixed.shape
+        torch.Size([2, 1, 3, 5])
     """
     num_first, num_heads = projected.shape[1:3]
     queries = torch.einsum("bnkp,kpd->bnkd", projected, bases)
