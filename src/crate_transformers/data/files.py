@@ -28,7 +28,7 @@ def size_of(path: Path) -> int:
 
 
 def file_states(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """(path, bytes, time of change in ns) of files: what tells them from what they were before.
+    """(absolute path, bytes, time of change in ns) of each file: one of the three differs when a file has changed.
 
     Raises:
         ValueError: one of them is not there (any more).
@@ -45,7 +45,10 @@ def _states_of(path: Path) -> tuple[str, int, int]:
 
 
 def open_bytes(path: Path, uncompress: bool = False) -> BinaryIO:
-    """A file's bytes. uncompress: if its suffix says .gz, .bz2 or .xz.
+    """Open a file to read its bytes.
+
+    Args:
+        uncompress: read what a file with the suffix .gz, .bz2 or .xz holds, not its own bytes.
 
     Raises:
         ValueError: it is not there (any more), may not be read, or holds UTF-16; named.
@@ -67,7 +70,10 @@ def open_bytes(path: Path, uncompress: bool = False) -> BinaryIO:
 
 @contextmanager
 def staged(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place at the end, at once; each process has its own, the last one counts."""
+    """A file to write, which becomes `path` when the block ends without an error; until then nobody sees it.
+
+    Each process writes a file of its own; of several, the one that ends last stays.
+    """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with part.open("xb") as file:
@@ -84,13 +90,13 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def not_utf8(path: Path, place: str, error: UnicodeDecodeError) -> UserError:
-    """The error of a file with a byte that no UTF-8 text holds. place: where in the file."""
+    """The error for a file with a byte that no UTF-8 text holds. place: where the byte is, "in line 3"."""
     byte = error.object[error.start]
     return UserError(f"{path} is not UTF-8: byte 0x{byte:02x} {place}; convert it to UTF-8")
 
 
 def visible_files(root: Path) -> list[Path]:
-    """All files in a folder and the folders in it, hidden ones aside, in order."""
+    """All files in a folder, to any depth, sorted; files and folders whose names begin with a dot are left out."""
     return sorted(
         path
         for path in root.rglob("*")
@@ -110,7 +116,7 @@ def uncompressed_name(path: Path) -> Path:
 
 
 def first_names(paths: Iterable[Path], root: Path | None = None) -> str:
-    """The first names of some files, for a message; as they stand in `root`."""
+    """Five names at most and how many more there are, for a message; relative to `root` where it is given."""
     names = [str(path if root is None else path.relative_to(root)) for path in paths]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 

@@ -34,7 +34,7 @@ _TAGS = ("tags", "ner_tags", "labels", "pos_tags")
 class LabelledText:
     """Rows of the parts (lists of dictionaries) and the label names; None for a regression.
 
-    notes: what was decided, to be said to the user.
+    notes: sentences for the user about what was decided.
     """
 
     parts: dict[str, list[Row]]
@@ -45,14 +45,22 @@ class LabelledText:
 def load_labelled_text(
     source: str, task: str, seed: int, validation_fraction: float, test_fraction: float, **columns: str | None
 ) -> LabelledText:
-    """Open a source and bring its rows to one form: text, second, label / tokens, tags / question, choices, label /
-    question, context, answers.
+    """Open a source and give all rows of a task the same columns:
+
+        sequence-classification   text, second (a text or None), label (an index, several, or a number)
+        token-classification      tokens, tags (indices)
+        multiple-choice           question, choices, label (the number of a choice)
+        question-answering        question, context, answers
 
     The label names are those of the training part before anything is held out of it, so that a rare class is known
     wherever it lands. A validation or test part without any label (-1, as on the hub, or nothing) counts as absent.
 
     Args:
-        source: csv:PATH, json:PATH or hub:NAME. columns: text_column, second_text_column, label_column.
+        source: csv:PATH, json:PATH or hub:NAME.
+        task: one of these four.
+        validation_fraction, test_fraction: of the training rows, held out where the source has no such part; 0: none.
+        seed: of what is held out.
+        columns: text_column, second_text_column, label_column; None or absent: found by the usual names.
 
     Raises:
         ValueError: no such source, missing columns, no rows, labels that are missing or that the training part lacks.
@@ -259,9 +267,16 @@ class EncodedRows(Dataset):
 
 
 def align_tags(tokenizer: PreTrainedTokenizerBase, tokens: list[str], tags: list[int], limit: int) -> dict[str, Any]:
-    """Word tags to token labels: the first token of a word carries its tag, the others -100.
+    """Word tags to token labels: the first token of a word carries its tag, the others carry -100.
 
-    Words that spell a special token are words. The tokenizer must be a fast one: only those tell words apart.
+    A word that spells a special token is read as a word. The tokenizer must be a fast one: only such a tokenizer says
+    which word a token belongs to.
+
+    Args:
+        limit: tokens of a row at most; what is longer is cut.
+
+    Returns:
+        the tokenizer's lists of numbers, and "labels", as long as "input_ids".
     """
     encoded = tokenizer(tokens, is_split_into_words=True, truncation=True, max_length=limit, split_special_tokens=True)
     labels, previous = [], None

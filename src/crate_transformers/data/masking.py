@@ -11,7 +11,9 @@ from .keys import keyed_generator
 
 
 class MaskingCollator:
-    """Chunks to {"input_ids", "labels"} (B, T): 80 % of the chosen tokens masked, 10 % random, 10 % kept.
+    """Items {"input_ids" (T,), "key"} to {"input_ids", "labels"}, (B, T) each.
+
+    Of the chosen tokens, 80 % become the mask token, 10 % a random one, 10 % stay; labels of the others are -100.
 
     Args:
         tokenizer: with a mask token. probability: of choosing a token. seed: of the choice.

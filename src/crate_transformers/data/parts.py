@@ -30,7 +30,13 @@ UNDERSTOOD = (
 
 
 def parts_among(names: Iterable[str], place: str) -> tuple[dict[str, str], list[str]]:
-    """({part: its name}, the names that are no part's).
+    """Which of some names are whole names of a part, as "Training_Set" is of train.
+
+    Args:
+        names: of folders or splits. place: where they are, for the message.
+
+    Returns:
+        {part: its name}, and the names that are no part's.
 
     Raises:
         UserError: two names for one part of `place`.
@@ -49,7 +55,7 @@ def parts_among(names: Iterable[str], place: str) -> tuple[dict[str, str], list[
 
 
 def seem_parts(names: Iterable[str]) -> list[str]:
-    """Names that differ in nothing but the word for the part, training among them: train2017 and val2017."""
+    """Names that differ only in the word for a part, as train2017 and val2017 do; none where no word means train."""
     alike: dict[str, dict[str, str]] = {}
     for name in names:
         if match := _WITHIN.search(name):
@@ -68,7 +74,7 @@ def part_of(name: str) -> str | None:
 
 
 def by_part(root: Path, paths: Iterable[Path]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """(files of each part, files of none), by the name of the file, or of the folder of `root` that it lies in."""
+    """(files of each part, files of none), by the name of the file, or of the folder in `root` that holds it."""
     parts: dict[str, list[Path]] = {}
     others: list[Path] = []
     for path in paths:
@@ -78,7 +84,10 @@ def by_part(root: Path, paths: Iterable[Path]) -> tuple[dict[str, list[Path]], l
 
 
 def check_parts(root: Path, parts: dict[str, list[Path]], kind: str) -> None:
-    """See that the names leave no doubt about the parts.
+    """Refuse names that leave a doubt about the parts.
+
+    Args:
+        parts: the files of each, as `by_part` gives them. kind: of the files that are read, for the message.
 
     Raises:
         ValueError: two words for one part (val.csv, dev.csv); files of one name (train.json, train.jsonl); a part that

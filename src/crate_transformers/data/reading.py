@@ -1,4 +1,4 @@
-"""Tokenizers as readers of data: every character of a text is text, and one reader is told from another.
+"""Tokenizers made ready to read data: none takes a part of a text for a special token, and each has a fingerprint.
 
 A text may spell a special token (a page on tokenizers, a log of a chat). Taken for the token itself it would lose its
 characters, end a document that goes on, or hide a word that nobody masked.
@@ -56,8 +56,11 @@ def _tokens_of_pieces(tokenize: Callable[..., list[str]], whole: list[str], text
 
 
 def fingerprint(reader: PreTrainedTokenizerBase) -> str:
-    """A number that changes with whatever changes the tokens of a text: vocabulary, merges, normalizer, pre-tokenizer,
-    added tokens, the end of a text, the class; not with the length of the context."""
+    """32 hexadecimal digits that differ where two tokenizers may give one text different tokens.
+
+    They depend on vocabulary, merges, normalizer, pre-tokenizer, added tokens, the token that ends a text and the
+    class; they do not depend on the length of the context.
+    """
     hashed = hashlib.blake2b(digest_size=16)
     about = [type(reader).__qualname__, reader.eos_token_id, reader.split_special_tokens]
     if reader.is_fast:

@@ -15,7 +15,7 @@ def once(text: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class TextPart:
-    """Documents of one part of a source; documents() may be called again and gives the same."""
+    """Documents of one part of a source. documents() gives the same documents each time that it is called."""
 
     documents: Callable[[], Iterator[Document]]
 
@@ -30,11 +30,11 @@ class TextPart:
             yield from document()
 
     def read(self) -> str:
-        """All text at once, for parts that are known to be small."""
+        """All text in one string; only for a part that is known to be small."""
         return "".join(self.pieces())
 
     def digest(self) -> str:
-        """A number that tells this text from another; reads all of it."""
+        """32 hexadecimal digits that differ for another text; all of the text is read for them."""
         hashed = hashlib.blake2b(digest_size=16)
         for document in self.documents():
             for piece in document():
@@ -47,8 +47,8 @@ class TextPart:
 class TextSplits:
     """Training, validation and test text of a source.
 
-    state: what changes when the text does (size and time of its files, the fingerprints of a data set), as JSON; None
-    where only the text itself tells. notes: what was decided, to be said to the user.
+    state: JSON data that differ when the text has changed: size and time of its files, or the fingerprints of a data
+    set; None where only the text itself shows it. notes: sentences for the user about what was decided.
     """
 
     name: str

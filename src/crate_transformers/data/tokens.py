@@ -73,13 +73,13 @@ def train_tokenizer(
 
 
 def pack_tokens(text: TextPart, tokenizer: PreTrainedTokenizerBase, folder: Path, key: dict[str, Any]) -> "TokenFile":
-    """Tokenise a part once, one end-of-text token after each document, into a file of the folder.
+    """Tokenise a part once into a file of the folder, with one end-of-text token after each document.
 
-    What spells a special token is text: the only special tokens in the file are those ends.
+    A text that spells a special token is read as text, so those ends are the only special tokens in the file.
 
     Args:
-        key: what the text depends on (source, split, seed, ...); a whole file with the same key, of a tokenizer that
-            reads alike, is used again.
+        key: what the text depends on (source, split, seed, ...). A whole file with the same key, made with a tokenizer
+            of the same fingerprint, is used again.
     """
     reader = as_text(tokenizer)
     about = json.dumps([_FORMAT, key, fingerprint(reader)], sort_keys=True)
@@ -88,7 +88,7 @@ def pack_tokens(text: TextPart, tokenizer: PreTrainedTokenizerBase, folder: Path
 
 
 def _kept(path: Path) -> "TokenFile | None":
-    """The tokens of a file that is whole, with as many bytes as the .json beside it says."""
+    """The tokens of a file that is as long as the .json beside it says; None where it is not, or either is missing."""
     try:
         content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         tokens = TokenFile(path, int(content["tokens"]), int(content["bytes"]))
@@ -106,7 +106,7 @@ def _written(text: TextPart, reader: PreTrainedTokenizerBase, path: Path) -> "To
             file.write(ids.tobytes())
             num_tokens += len(ids)
             num_bytes += size
-    with staged(path.with_suffix(".json")) as file:  # last: it says that the other is whole
+    with staged(path.with_suffix(".json")) as file:  # written last, because it says that the other file is whole
         file.write(json.dumps({"tokens": num_tokens, "bytes": num_bytes}).encode())
     return TokenFile(path, num_tokens, num_bytes)
 
@@ -123,7 +123,11 @@ def _encode(text: TextPart, reader: PreTrainedTokenizerBase) -> Iterator[tuple[n
 
 
 class TokenFile:
-    """Tokens of a part, on disk. path: uint32. num_tokens: n. num_bytes: of the text that they encode, in UTF-8."""
+    """Tokens of a part, on disk.
+
+    Args:
+        path: a file of n numbers of type uint32. num_tokens: n. num_bytes: of the text that they encode, in UTF-8.
+    """
 
     def __init__(self, path: Path, num_tokens: int, num_bytes: int):
         self.path, self.num_tokens, self.num_bytes = path, num_tokens, num_bytes
@@ -134,7 +138,7 @@ class TokenFile:
         return self.num_bytes / max(self.num_tokens, 1)
 
     def open(self) -> np.ndarray:
-        """(n,) uint32, mapped, not read."""
+        """The tokens, (n,) uint32; the file is mapped, so that only what is used is read."""
         return np.memmap(self.path, dtype=np.uint32, mode="r", shape=(self.num_tokens,))
 
 
@@ -193,7 +197,7 @@ class PackedStream(IterableDataset):
 
 
 class CausalCollator:
-    """Chunks to {"input_ids", "labels"} (B, T)."""
+    """Items of PackedTokens to {"input_ids", "labels"}, (B, T) each; the model shifts the labels itself."""
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
         input_ids = torch.stack([item["input_ids"] for item in items])

@@ -1,4 +1,4 @@
-"""Rows of csv and json files as they stand there: text stays text, and only an empty cell is missing."""
+"""Rows of csv and json files with the values that are written there: only an empty cell counts as missing."""
 
 import csv
 import io
