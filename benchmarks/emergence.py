@@ -72,7 +72,7 @@ def train_model(name: str, seed: int, data: Path, runs: Path, settings: dict[str
     """(model, image processor, metrics, recipe as run); a finished run is read."""
     settings = {"data.source": f"imagefolder:{data}/images", "train.seed": seed, **settings}
     recipe = load_recipe(str(RECIPE), {"model.family": FAMILIES[name], **settings})
-    run = train(recipe, runs / f"{name.lower()}-{seed}", resume=True, say=print)
+    run = train(recipe, runs / f"{name.lower()}-{seed}", resume=True, on_note=print)
     model = AutoModelForImageClassification.from_pretrained(run.output).eval()
     return model, AutoImageProcessor.from_pretrained(run.output), run.metrics, recipe.to_dict()
 

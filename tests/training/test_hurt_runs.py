@@ -79,7 +79,7 @@ def killed(killed_once, tmp_path):
 
 def continued(folder):
     lines = []
-    train(recipe(), folder, resume=True, say=lines.append)
+    train(recipe(), folder, resume=True, on_note=lines.append)
     return lines
 
 
@@ -276,7 +276,7 @@ def test_a_report_that_fails_is_told_and_fails_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("crate_transformers.training.run_report.curves_figure", fails)
     lines = []
-    result = train(small_recipe(train__max_steps=4), tmp_path / "run", say=lines.append)
+    result = train(small_recipe(train__max_steps=4), tmp_path / "run", on_note=lines.append)
     assert result.status == "finished"
     assert any("the report could not be drawn (RuntimeError: no ink)" in line for line in lines)
     assert "no ink" in (tmp_path / "run" / "report.html").read_text()
@@ -289,6 +289,6 @@ def test_class_names_are_drawn_as_they_are(tmp_path):
             Image.new("RGB", (8, 8), (level + i,) * 3).save(tmp_path / "data" / name / f"{i}.png")
     lines = []
     settings = {"data__source": f"imagefolder:{tmp_path / 'data'}", "train__max_steps": 4}
-    train(small_recipe(**settings, train__per_device_train_batch_size=8), tmp_path / "run", say=lines.append)
+    train(small_recipe(**settings, train__per_device_train_batch_size=8), tmp_path / "run", on_note=lines.append)
     assert not any("could not be drawn" in line for line in lines)
     assert "Confusion matrix" in (tmp_path / "run" / "report.html").read_text()

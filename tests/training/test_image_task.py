@@ -40,7 +40,7 @@ def test_a_normalised_patch_of_one_value_is_refused():
 def test_a_short_run_says_its_length_and_its_warm_up(tmp_path):
     said = []
     recipe = small_recipe(train__max_steps=2, train__warmup_epochs=3)
-    result = train(recipe, tmp_path / "run", say=said.append)
+    result = train(recipe, tmp_path / "run", on_note=said.append)
     assert "the run is train.max_steps = 2 steps long (0.2 epochs), and not train.num_train_epochs = 2" in said
     assert any(line.startswith("train.warmup_epochs = 3 is 30 steps and the run is 2") for line in said)
     assert "train.warmup_epochs = 3 is 30 steps" in (result.output / "report.html").read_text()

@@ -59,7 +59,7 @@ def own(tmp_path, monkeypatch):
 
 def test_it_trains(own, tmp_path):
     recipe, said = load_recipe(own, {"data.few": 256, "data.crop": "pad"}), []
-    result = train(recipe, tmp_path / "run", say=said.append)
+    result = train(recipe, tmp_path / "run", on_note=said.append)
     assert (result.status, result.metrics["train"]["steps"]) == ("finished", 2)
     assert "2 steps, 2 an epoch" in said
     written = (tmp_path / "run" / "recipe.yaml").read_text()

@@ -146,7 +146,7 @@ def test_fine_tuning_replaces_the_head_and_says_so(finished, tmp_path):
             "train.dataloader_persistent_workers": False,
         },
     )
-    result = train(recipe, tmp_path / "run", say=said.append)
+    result = train(recipe, tmp_path / "run", on_note=said.append)
     assert any("10 classes, the data have 2: a new head" in line for line in said)
     model = AutoModelForImageClassification.from_pretrained(result.output)
     assert model.config.id2label == {0: "ant", 1: "bee"}

@@ -40,7 +40,7 @@ def train(
         values["data.source"] = data
     loaded = training.load_recipe(recipe, values)
     folder = output if output is not None else Path("runs") / loaded.name
-    result = training.train(loaded, folder, resume, overwrite, say=typer.echo)
+    result = training.train(loaded, folder, resume, overwrite, on_note=typer.echo)
     if result.status == "interrupted":
         typer.echo(f"stopped at step {result.step} and saved; continue with the same command and --resume", err=True)
         raise typer.Exit(130)

@@ -1,4 +1,7 @@
-"""What Hugging Face's Trainer lacks: tasks, exact resume, EMA, reports. The recipes' names are found here too."""
+"""Training with what Hugging Face's Trainer lacks: tasks, exact resume, EMA, reports.
+
+The names that open a recipe are importable from here too.
+"""
 
 from ..recipes.loading import load_recipe, recipe_of
 from ..recipes.schema import Recipe

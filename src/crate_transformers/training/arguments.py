@@ -1,15 +1,16 @@
 """From the `train` section of a recipe to transformers' TrainingArguments and an optimizer.
 
-The warm-up, in one rule. `warmup_epochs`, which a recipe writes for a run of its own length, counts epochs of the
-loader's batches; where it would last as long as the run or longer, the rate would never get high, so it is shortened to
-a tenth of the run. `warmup_steps` (a number of steps, or below 1 a share of the run) goes before it, and is refused
-where it is longer than the run. Either is said.
+One rule decides the warm-up. `warmup_epochs`, which a recipe writes for a run of its own length, counts epochs of the
+loader's batches; a warm-up that would last as long as the run or longer is shortened to a tenth of the run, because the
+learning rate would never get high. `warmup_steps` (a number of steps, or below 1 a share of the run) goes before it,
+and is refused where it is longer than the run. A note tells the user of either.
 """
 
 import math
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import SchedulerType, TrainingArguments, get_scheduler
@@ -36,15 +37,15 @@ _DEFAULTS: dict[str, Any] = {
     "ddp_find_unused_parameters": False,  # every parameter has a gradient in every step
     "average_tokens_across_devices": False,
     "disable_tqdm": True,
-    "log_level": "error",  # what a user should know is said by us
+    "log_level": "error",  # our own notes tell the user what is worth knowing
     "log_level_replica": "error",
-    "use_cpu": not torch.accelerator.is_available(),  # processes on CPUs find each other only when told
+    "use_cpu": not torch.accelerator.is_available(),  # else processes on CPUs do not find each other
     "logging_nan_inf_filter": False,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
 _NO_WARM_UP = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules that read no warm-up
-_SHARE_OF_WARM_UP = 0.1  # of a run that the recipe's warm-up does not fit into
-# what a tool of train.report_to needs, any of it, where it is not a package of the same name
+_SHARE_OF_WARM_UP = 0.1  # the warm-up's share of a run that the recipe's warm-up does not fit into
+# tool of train.report_to -> packages of which it needs one; a tool that is not here needs the package of its name
 _PACKAGES: dict[str, tuple[str, ...]] = {
     "azure_ml": ("azureml",),
     "flyte": ("flytekit",),
@@ -57,15 +58,16 @@ def steps_per_epoch(samples: int | None, batch: int, accumulation: int, drop_las
     """Optimizer steps of an epoch, as the Trainer counts them.
 
     Args:
-        samples: of the training part; None for a stream, which has no length.
-        batch: samples that all processes take together. accumulation: batches a step. drop_last: whether a last batch
-            that is not full is left out.
+        samples: number of training samples; None for a stream, which has no length.
+        batch: samples that all processes take together.
+        accumulation: batches of one step.
+        drop_last: whether the last batch is left out where it is not full.
 
     Returns:
         at least 1; None for a stream.
 
     Raises:
-        UserError: no batch is full, and those that are not are to be left out.
+        UserError: `drop_last` leaves no batch.
 
     Example:
         >>> steps_per_epoch(100, 32, 1, drop_last=True), steps_per_epoch(100, 32, 1, drop_last=False)
@@ -93,9 +95,10 @@ def training_arguments(
     """The arguments of a run.
 
     Args:
-        steps_per_epoch: optimizer steps, to turn epochs into steps; None for a stream.
-        metric: of the validation part, which picks the best model; None where there is no validation part.
-        notes: receives a line for everything that is decided otherwise than the recipe says.
+        steps_per_epoch: optimizer steps of an epoch, which turn epochs into steps; None for a stream.
+        metric: the metric of the validation part that picks the best model; None where there is no validation part.
+        greater_is_better: whether the best model has the highest metric.
+        notes: receives a line for every value that differs from what the recipe says.
 
     Raises:
         UserError: values that TrainingArguments refuses, or that do not fit the length of the run.
@@ -110,7 +113,7 @@ def training_arguments(
         notes.extend(task_declaration(recipe.task).too_long(recipe.train, steps, steps_per_epoch))
     if metric is None:
         values.update(eval_strategy="no", load_best_model_at_end=False, eval_on_start=False)
-        _say_what_needs_validation(given, notes)
+        _note_what_needs_validation(given, notes)
     elif values.setdefault("metric_for_best_model", metric).removeprefix("eval_") == metric.removeprefix("eval_"):
         values.setdefault("greater_is_better", greater_is_better)  # of another metric transformers goes by its name
     if "eval_steps" in given and "eval_strategy" not in given and metric is not None:
@@ -137,7 +140,7 @@ def training_arguments(
 
 
 def _steps_of_run(recipe: Recipe, steps_per_epoch: int | None, notes: list[str]) -> int:
-    """Optimizer steps of the whole run, as the Trainer counts them."""
+    """The number of optimizer steps of the whole run, as the Trainer counts them."""
     steps, epochs = recipe.arguments.get("max_steps", -1), recipe.arguments.get("num_train_epochs")
     if steps > 0:
         if epochs is not None:
@@ -150,11 +153,11 @@ def _steps_of_run(recipe: Recipe, steps_per_epoch: int | None, notes: list[str])
         raise UserError(
             "a stream has no epochs: set train.max_steps, the length of the run, instead of train.num_train_epochs"
         )
-    return math.ceil((3.0 if epochs is None else epochs) * steps_per_epoch)  # 3: what transformers takes
+    return math.ceil((3.0 if epochs is None else epochs) * steps_per_epoch)  # 3 is the default of transformers
 
 
 def _warm_up(recipe: Recipe, schedule: str, steps: int, steps_per_epoch: int | None, notes: list[str]) -> int:
-    """Steps of the warm-up, see the top of this file."""
+    """The number of steps of the warm-up; the top of this file has the rule."""
     epochs, asked = recipe.train.warmup_epochs, recipe.arguments.get("warmup_steps")
     if (epochs or asked) and schedule in _NO_WARM_UP:
         notes.append(f"train.lr_scheduler_type = {schedule} has no warm-up: that of the recipe is not used")
@@ -194,15 +197,16 @@ def _warm_up_of_epochs(epochs: float, steps: int, steps_per_epoch: int | None, n
     return shortened
 
 
-def _say_what_needs_validation(given: dict[str, Any], notes: list[str]) -> None:
+def _note_what_needs_validation(given: Mapping[str, object], notes: list[str]) -> None:
+    """Note which arguments go unused because there is no validation part."""
     names = ("eval_strategy", "eval_steps", "eval_on_start", "load_best_model_at_end", "metric_for_best_model")
     asked = [f"train.{name}" for name in names if given.get(name) not in (None, False, "no")]
     if asked:
         notes.append(f"there is no validation part: {', '.join(asked)} not used, and the last model is kept")
 
 
-def _check_reporters(names: Any) -> None:
-    """Refuse a tool that transformers does not know, or that is not installed, before anything runs."""
+def _check_reporters(names: str | list[str] | None) -> None:
+    """Refuse, before anything runs, a tool that transformers does not know or that is not installed."""
     for name in names if isinstance(names, list) else [names]:
         if name in (None, "none", "all"):
             continue
@@ -219,10 +223,10 @@ def _check_reporters(names: Any) -> None:
 
 
 def _check_schedule(arguments: TrainingArguments, steps: int) -> None:
-    """Make the schedule once, for an optimizer of nothing, and ask it for its first and last rate."""
+    """Make the schedule once, for an optimizer of one number, and compute its first and its last rate."""
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=arguments.learning_rate)
     kind = SchedulerType(arguments.lr_scheduler_type)
-    keywords: Any = arguments.lr_scheduler_kwargs
+    keywords = cast(dict[str, Any] | None, arguments.lr_scheduler_kwargs)
     try:
         schedule = get_scheduler(kind, optimizer, arguments.get_warmup_steps(steps), steps, keywords)
         for rate in getattr(schedule, "lr_lambdas", ()):
@@ -234,7 +238,7 @@ def _check_schedule(arguments: TrainingArguments, steps: int) -> None:
 
 
 def optimizer_of(recipe: Recipe, arguments: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-    """Optimizer class and keywords; weight decay is set per parameter group by the Trainer."""
+    """The class of the optimizer and its keywords. The Trainer sets the weight decay of each parameter group."""
     betas = recipe.train.optimizer_betas
     keywords: dict[str, Any] = {"lr": arguments.learning_rate}
     if recipe.train.optimizer == "lion":

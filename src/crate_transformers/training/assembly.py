@@ -1,10 +1,12 @@
-"""What a run is put together from: the checkpoint that it goes on from, its batches, and the Trainer."""
+"""The parts of a run: the checkpoint that it continues from, the size of its batches, and the Trainer."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 from transformers import TrainingArguments
 
 from ..analysis import measure_layers
@@ -20,16 +22,19 @@ from .trainer import CrateTrainer
 _SAMPLES_TO_MEASURE = 64
 
 
-def checkpoint_to_continue(run_dir: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint in a folder of them, chosen by the main process for all; None where there is none.
+def checkpoint_to_continue(run_dir: Path, on_note: Callable[[str], None]) -> Checkpoint | None:
+    """The newest whole checkpoint of a run, which the main process chooses for all; None where there is none.
+
+    Args:
+        run_dir: the folder of checkpoints. on_note: receives a line for each checkpoint that is passed over.
 
     Raises:
-        UserError: none is whole.
+        UserError: there are checkpoints, and none is whole.
     """
     state, chosen = PartialState(), [None, None]
     if state.is_main_process:
         try:
-            found = latest_checkpoint(run_dir, say)
+            found = latest_checkpoint(run_dir, on_note)
             chosen = [found, None]
         except UserError as error:
             chosen = [None, str(error)]
@@ -39,12 +44,14 @@ def checkpoint_to_continue(run_dir: Path, say: Callable[[str], None]) -> Checkpo
     return checkpoint
 
 
-def _batch_size(recipe: Recipe, checkpoint: Checkpoint | None, say: Callable[[str], None]) -> int:
-    """Samples that a process takes at a time: the recipe's; in a run that another number of processes began, so many
-    that all take as many together as before, and so the same ones in every step.
+def _batch_size(recipe: Recipe, checkpoint: Checkpoint | None, on_note: Callable[[str], None]) -> int:
+    """The number of samples that a process takes at a time.
+
+    It is the recipe's. In a run that another number of processes began, all processes together take as many samples
+    as before, so that every step sees the same ones.
 
     Raises:
-        UserError: that number cannot be divided among the processes.
+        UserError: the samples of a step cannot be divided among the processes.
     """
     asked = int(recipe.arguments.get("per_device_train_batch_size", 8))
     state, before = PartialState(), checkpoint.progress if checkpoint else None
@@ -57,7 +64,7 @@ def _batch_size(recipe: Recipe, checkpoint: Checkpoint | None, say: Callable[[st
             f"{together} cannot be divided among {state.num_processes}; continue it with a number that divides it"
         )
     if state.is_main_process:
-        say(
+        on_note(
             f"the run was started with {before.processes} processes, now there are {state.num_processes}: each takes "
             f"{together // state.num_processes} samples, so that a step sees the same {together} (dropout, if there is "
             "any, draws other numbers)"
@@ -80,17 +87,18 @@ def _arguments(recipe: Recipe, task: Task, run_dir: Path, per_process: int) -> T
 
 
 def build_trainer(
-    recipe: Recipe, task: Task, run_dir: Path, checkpoint: Checkpoint | None, say: Callable[[str], None]
+    recipe: Recipe, task: Task, run_dir: Path, checkpoint: Checkpoint | None, on_note: Callable[[str], None]
 ) -> CrateTrainer:
-    """The Trainer of a run, with everything that looks on.
+    """Make the Trainer of a run, with all its callbacks.
 
     Args:
-        run_dir: where checkpoints go. checkpoint: the one that the run goes on from. say: receives lines for the user.
+        run_dir: the folder of checkpoints. checkpoint: the one that the run continues from.
+        on_note: receives lines for the user.
 
     Raises:
         UserError: values of the recipe that do not fit the data, the model or the number of processes.
     """
-    arguments = _arguments(recipe, task, run_dir, _batch_size(recipe, checkpoint, say))
+    arguments = _arguments(recipe, task, run_dir, _batch_size(recipe, checkpoint, on_note))
     trainer = CrateTrainer(
         model=task.model,
         args=arguments,
@@ -99,22 +107,23 @@ def build_trainer(
         train_dataset=task.train_data,
         eval_dataset=task.validation_data,
         compute_metrics=task.compute_metrics,
-        preprocess_logits_for_metrics=task.reduce_outputs,
+        # transformers' annotation leaves out that outputs and labels may be tuples
+        preprocess_logits_for_metrics=cast(Callable[[Tensor, Tensor], Tensor], task.reduce_outputs),
         optimizer_cls_and_kwargs=optimizer_of(recipe, arguments),
         keyed=task.keyed,
         ema=Ema(task.model, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None,
         count_items=task.count_items,
         progress=checkpoint.progress if checkpoint else None,
     )
-    _add_callbacks(trainer, recipe, task, say)
+    _add_callbacks(trainer, recipe, task, on_note)
     return trainer
 
 
-def _add_callbacks(trainer: CrateTrainer, recipe: Recipe, task: Task, say: Callable[[str], None]) -> None:
+def _add_callbacks(trainer: CrateTrainer, recipe: Recipe, task: Task, on_note: Callable[[str], None]) -> None:
     trainer.remove_callback(PrinterCallback)
-    crowding = NoticeCrowding(lambda: trainer.data_seconds, say)
+    crowding = NoticeCrowding(lambda: trainer.data_seconds, on_note)
     averaging = [trainer.ema] if trainer.ema else []
-    for callback in (SetEpoch(), ProgressLine(say), crowding, *averaging, *task.callbacks()):
+    for callback in (SetEpoch(), ProgressLine(on_note), crowding, *averaging, *task.callbacks()):
         trainer.add_callback(callback)
     if recipe.train.measure_every:
         samples = task.sample_inputs(_SAMPLES_TO_MEASURE)

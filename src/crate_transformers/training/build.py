@@ -1,7 +1,7 @@
 """From the `model` section of a recipe to a model, new or from a checkpoint."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -15,15 +15,24 @@ from ..models.opening import few, misfits, open_config, open_weights
 from ..recipes.schema import Recipe
 
 
+class AutoClass(Protocol):
+    """One of transformers' Auto classes, as AutoModelForImageClassification."""
+
+    def from_config(self, config: PreTrainedConfig, **keywords: Any) -> PreTrainedModel:
+        """A new model of a configuration."""
+        ...
+
+
 def build_model(
-    recipe: Recipe, auto_class: Any, data_fields: dict[str, Any] | None = None, notes: list[str] | None = None
+    recipe: Recipe, auto_class: AutoClass, data_fields: dict[str, Any] | None = None, notes: list[str] | None = None
 ) -> PreTrainedModel:
-    """The model of a recipe.
+    """Build the model of a recipe.
 
     Args:
-        auto_class: transformers' Auto class of the task (AutoModelForImageClassification, ...).
-        data_fields: configuration fields that the data decide (id2label, vocab_size, ...); the recipe's own win.
-        notes: receives a line for everything that was decided silently otherwise.
+        auto_class: transformers' Auto class of the task.
+        data_fields: configuration fields that the data decide (id2label, vocab_size, ...); the recipe's fields go
+            before them.
+        notes: receives a line for every part of a checkpoint that is not used, and for every new part.
 
     Raises:
         ValueError: fields that do not fit, or a checkpoint that is not one, is damaged or of another family.
@@ -44,7 +53,9 @@ def build_model(
         raise UserError(f"model.from: {error}") from error
 
 
-def _new_model(recipe: Recipe, auto_class: Any, config: PreTrainedConfig, extra: dict[str, Any]) -> PreTrainedModel:
+def _new_model(
+    recipe: Recipe, auto_class: AutoClass, config: PreTrainedConfig, extra: dict[str, Any]
+) -> PreTrainedModel:
     try:
         return auto_class.from_config(config, **extra)
     except ImportError as error:  # of an attention that a package brings
@@ -57,7 +68,7 @@ def _new_model(recipe: Recipe, auto_class: Any, config: PreTrainedConfig, extra:
 
 
 def _from_checkpoint(
-    source: str, auto_class: Any, recipe: Recipe, fields: dict[str, Any], extra: dict[str, Any], notes: list[str]
+    source: str, auto_class: AutoClass, recipe: Recipe, fields: dict[str, Any], extra: dict[str, Any], notes: list[str]
 ) -> PreTrainedModel:
     config = open_config(source)
     if config.model_type != recipe.family.name and not _is_encoder_for(config, recipe):
@@ -73,24 +84,24 @@ def _from_checkpoint(
     if "id2label" in fields and len(new) != len(old):
         notes.append(f"the head of {source} has {len(old)} classes, the data have {len(new)}: a new head")
     elif "id2label" in fields and new != old and not all(name.startswith("LABEL_") for name in old.values()):
-        notes.append(f"the head of {source} knows {_few(old)}, the data {_few(new)}: a new head")
+        notes.append(f"the head of {source} knows {_first_names(old)}, the data {_first_names(new)}: a new head")
         _renew_head(model, len(new))
     return model
 
 
 def _names_by_class(config: PreTrainedConfig) -> dict[int, str]:
-    """The name of each class by its number, whatever order they were written in."""
+    """The name of each class by its number, whatever the order in the file."""
     return {int(number): str(name) for number, name in (config.id2label or {}).items()}
 
 
-def _few(names: Mapping[int, str]) -> str:
-    """The names of the first classes that set two heads apart, with their numbers."""
+def _first_names(names: Mapping[int, str]) -> str:
+    """The names of the first three classes, with their numbers."""
     shown = [f"{names[number]} ({number})" for number in sorted(names)[:3]]
     return ", ".join(shown) + (", ..." if len(names) > 3 else "")
 
 
 def _set_fields(config: PreTrainedConfig, fields: Mapping[str, Any]) -> None:
-    """Set fields of a configuration, and check the whole again."""
+    """Set fields of a configuration, and check the whole configuration again."""
     try:
         for name, value in fields.items():
             setattr(config, name, value)
@@ -100,7 +111,7 @@ def _set_fields(config: PreTrainedConfig, fields: Mapping[str, Any]) -> None:
 
 
 def _renew_head(model: PreTrainedModel, num_labels: int) -> None:
-    """Draw the last layer anew: of the parts that are not the backbone's, the linear maps to the classes."""
+    """Draw the linear maps to the classes anew. The backbone keeps its weights."""
     for name, module in model.named_modules():
         own = not name.startswith(f"{model.base_model_prefix}.")
         if own and isinstance(module, nn.Linear) and module.out_features == num_labels:
@@ -116,31 +127,31 @@ def _is_encoder_for(config: PreTrainedConfig, recipe: Recipe) -> bool:
 def _classifier_from_encoder(
     source: str,
     config: PreTrainedConfig,
-    auto_class: Any,
+    auto_class: AutoClass,
     recipe: Recipe,
     fields: dict[str, Any],
     extra: dict[str, Any],
     notes: list[str],
 ) -> PreTrainedModel:
-    """A classifier on the encoder of a masked autoencoder."""
+    """Build a classifier on the encoder of a masked autoencoder."""
     if config.model_type == "crate_mae":
         from ..interop.transfer import classifier_of_autoencoder  # only this path needs it
+        from ..models.modeling_crate_mae import CrateMAEModel
 
-        encoder: Any
         encoder, loading = open_weights(source, AutoModel, **extra)
         _explain_loading(source, encoder, loading, notes)
         check_finite(encoder, source)
         notes.append(f"a classifier on the encoder of the autoencoder {source}: its head is new")
-        return classifier_of_autoencoder(encoder, **fields)
+        return classifier_of_autoencoder(cast(CrateMAEModel, encoder), **fields)
     raise UserError(f"{source} is a vit_mae; transformers' ViT does not read it, use a vit checkpoint")
 
 
 def _explain_loading(source: str, model: PreTrainedModel, loading: Mapping[str, Any], notes: list[str]) -> None:
-    """Say which parts are new; refuse when the backbone is among them."""
+    """Note which parts are new; refuse a checkpoint that does not fit the backbone."""
     problems = misfits(model, loading, head_may_be_new=True)
     if problems:
-        told = "; ".join(f"{few(names)} {kind}" for kind, names in problems.items())
-        raise UserError(f"{source} does not fit the model: {told}")
+        reasons = "; ".join(f"{few(names)} {kind}" for kind, names in problems.items())
+        raise UserError(f"{source} does not fit the model: {reasons}")
     if loading["missing_keys"]:
         notes.append(f"new, not in {source}: {', '.join(sorted(loading['missing_keys']))}")
     misshapen = sorted(loading["mismatched_keys"])
@@ -149,4 +160,4 @@ def _explain_loading(source: str, model: PreTrainedModel, loading: Mapping[str, 
         notes.append(f"new, of another shape in {source}: {', '.join(shapes)}")
 
 
-__all__ = ["build_model"]
+__all__ = ["AutoClass", "build_model"]

@@ -1,38 +1,46 @@
-"""Callbacks: epochs for the sampler, EMA, a graceful stop, a progress line, layer-wise measures."""
+"""Callbacks of every run: epochs for the sampler, EMA, a graceful stop, a progress line, layer-wise measures."""
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Protocol
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data import EpochSampler
 
 EMA_FILE = "ema.safetensors"
-_CROWDED = 0.7  # of the threads' time: a run that has the machine for itself gets more
+_CROWDED = 0.7  # a run that has the machine for itself gets a larger share of its threads' time
 
 
 class SetEpoch(TrainerCallback):
-    """Tells the sampler which epoch it is, also in the middle of a resumed one."""
+    """Gives the sampler the number of the epoch, also where a run is resumed in the middle of it."""
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: object = None,
+        **kwargs: object,
+    ) -> None:
         sampler = find_sampler(train_dataloader)
         if sampler is not None:
             sampler.set_epoch(int(state.epoch or 0))
 
 
-def find_sampler(loader: Any) -> EpochSampler | None:
-    """The EpochSampler inside whatever accelerate wrapped around it."""
+def find_sampler(loader: object) -> EpochSampler | None:
+    """The EpochSampler inside a loader that accelerate may have wrapped; None where there is none."""
     waiting, seen = [loader], 0
     while waiting and seen < 32:
         item, seen = waiting.pop(), seen + 1
@@ -46,22 +54,32 @@ def find_sampler(loader: Any) -> EpochSampler | None:
 
 
 class Ema(TrainerCallback):
-    """An exponential moving average of the weights, evaluated and kept instead of them.
+    """An exponential moving average of the weights, which a run evaluates and keeps instead of them.
 
-    decay: of the average, per optimizer step. The average is saved with every checkpoint and restored on resume.
+    Every checkpoint holds the average, and a run that is resumed goes on with it.
+
+    Args:
+        decay: of the average, per optimizer step.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=False)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **kwargs: Any) -> None:
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: object,
+    ) -> None:
         assert model is not None
         self.average.update_parameters(model)
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[None]:
-        """Within, the model has the average; afterwards its own weights again."""
+        """Give the model the average within the context, and its own weights again afterwards."""
         own = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
         self.keep_in(model)
         try:
@@ -74,10 +92,12 @@ class Ema(TrainerCallback):
         self._copy(dict(self.average.module.named_parameters()), model)
 
     def save(self, folder: Path) -> None:
+        """Write the average into the folder of a checkpoint."""
         tensors = {name: tensor.contiguous() for name, tensor in self.average.module.named_parameters()}
         save_file({**tensors, "n_averaged": self.average.n_averaged.cpu()}, folder / EMA_FILE)
 
     def load(self, folder: Path) -> None:
+        """Read the average from the folder of a checkpoint."""
         tensors = load_file(folder / EMA_FILE)
         self.average.n_averaged.copy_(tensors.pop("n_averaged"))
         self._copy(tensors, self.average.module)
@@ -94,7 +114,7 @@ class GracefulStop(TrainerCallback):
 
     def __init__(self) -> None:
         self.stopped = False
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}  # handlers by signal
 
     def __enter__(self) -> "GracefulStop":
         if threading.current_thread() is threading.main_thread():
@@ -102,30 +122,33 @@ class GracefulStop(TrainerCallback):
                 self._previous[number] = signal.signal(number, self._ask)
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: Any) -> None:
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.stopped:
             raise KeyboardInterrupt
         self.stopped = True
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if self.stopped:
             control.should_save = True
             control.should_training_stop = True
 
 
 class ProgressLine(TrainerCallback):
-    """A progress bar with the loss and the validation metrics; lines of text, now and then, where it cannot be drawn.
+    """Shows a progress bar with the loss and the validation metrics, or lines of text where there is no terminal.
 
-    say: receives the lines. every: seconds between two of them, at least.
+    Args:
+        on_note: receives the lines. every: seconds between two lines, at least.
     """
 
-    def __init__(self, say: Callable[[str], None] = print, every: float = 10.0) -> None:
-        self.say, self.every = say, every
-        self.started = self.told = (0.0, 0)  # (time, step)
+    def __init__(self, on_note: Callable[[str], None] = print, every: float = 10.0) -> None:
+        self.on_note, self.every = on_note, every
+        self.started = self.last_line = (0.0, 0)  # (seconds, step) of the beginning, and of the last line
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -133,57 +156,75 @@ class ProgressLine(TrainerCallback):
             TimeRemainingColumn(),
             TextColumn("{task.fields[status]}"),
         )
-        self.task: Any = None
+        self.task: TaskID | None = None  # of the bar; None without a terminal
         self.status: dict[str, str] = {}
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started = self.told = (time.monotonic(), state.global_step)
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.started = self.last_line = (time.monotonic(), state.global_step)
         if state.is_world_process_zero and self.progress.console.is_terminal:
             self.progress.start()
             self.task = self.progress.add_task("train", total=state.max_steps, completed=state.global_step, status="")
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if self.task is not None:
             self.progress.update(self.task, completed=state.global_step)
         elif state.is_world_process_zero and self._is_due(state):
-            self.told = (time.monotonic(), state.global_step)
-            self.say(self.line(state))
+            self.last_line = (time.monotonic(), state.global_step)
+            self.on_note(self.line(state))
 
-    def _is_due(self, state: Any) -> bool:
-        long_ago = time.monotonic() - self.told[0] >= self.every
-        return (long_ago or state.global_step >= state.max_steps) and state.global_step > self.told[1]
+    def _is_due(self, state: TrainerState) -> bool:
+        long_ago = time.monotonic() - self.last_line[0] >= self.every
+        return (long_ago or state.global_step >= state.max_steps) and state.global_step > self.last_line[1]
 
-    def line(self, state: Any) -> str:
-        """Steps, losses and metrics, the time that is left at the speed so far."""
+    def line(self, state: TrainerState) -> str:
+        """A line with the steps, the losses and metrics, and the time that is left at the speed so far."""
         begun, first = self.started
         left = (time.monotonic() - begun) / max(state.global_step - first, 1) * (state.max_steps - state.global_step)
         parts = [f"step {state.global_step} of {state.max_steps}", *(f"{k} {v}" for k, v in self.status.items())]
         return ", ".join([*parts, f"{timedelta(seconds=round(left))} left"])
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, object] | None = None,
+        **kwargs: object,
+    ) -> None:
         for name in ("loss", "eval_loss", "eval_accuracy", "eval_bits_per_byte"):
             if logs and isinstance(logs.get(name), int | float):
                 self.status[name.replace("eval_", "validation ")] = f"{logs[name]:.4f}"
         if self.task is not None:
             self.progress.update(self.task, status=", ".join(f"{k} {v}" for k, v in self.status.items()))
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         self.close()
 
     def close(self) -> None:
+        """Take the bar off the terminal."""
         self.progress.stop()
 
 
 class NoticeCrowding(TrainerCallback):
-    """Says once when other work takes the processors of this machine, which slows threads that wait for each other.
+    """Notes once that other work takes the processors of this machine, which slows threads that wait for each other.
 
-    The share of its threads' time in which this process ran, waiting for data left out, says so: it is near 1 alone.
+    The sign is the share of its threads' time in which this process ran, where waiting for data does not count. It is
+    near 1 for a run that has the machine for itself.
 
-    waited: seconds that the run waited for data so far. say: receives the line. after: seconds that are looked at.
+    Args:
+        waited: gives the seconds that the run has waited for data so far.
+        on_note: receives the line.
+        after: seconds of training after which the share is judged.
     """
 
-    def __init__(self, waited: Callable[[], float], say: Callable[[str], None], after: float = 15.0):
-        self.waited, self.say, self.after = waited, say, after
+    def __init__(self, waited: Callable[[], float], on_note: Callable[[str], None], after: float = 15.0):
+        self.waited, self.on_note, self.after = waited, on_note, after
         self.threads = torch.get_num_threads()
         self.is_done = False
         self._begin()
@@ -191,31 +232,54 @@ class NoticeCrowding(TrainerCallback):
     def _begin(self) -> None:
         self.start = time.perf_counter() - self.waited(), time.process_time()
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         self.is_done = self.threads < 2 or args.device.type != "cpu" or not state.is_world_process_zero
         self._begin()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         seconds = time.perf_counter() - self.waited() - self.start[0]
         if self.is_done or seconds < self.after:
             return
         self.is_done = True
         share = (time.process_time() - self.start[1]) / (seconds * self.threads)
         if share < _CROWDED:
-            self.say(
+            self.on_note(
                 f"this run gets {share:.0%} of the time of its {self.threads} threads: other work takes the "
                 "processors, and threads that wait for each other slow a small model down many times over; with "
                 "OMP_NUM_THREADS=1 in the environment it does not wait (docs/reliability.md)"
             )
 
 
-class MeasureLayers(TrainerCallback):
-    """Logs layer-wise coding rate and non-zero fraction beside the loss, every `every` steps."""
+class LayerRecord(Protocol):
+    """What `MeasureLayers` logs of the layers: one number a layer."""
 
-    def __init__(self, measure: Callable[[nn.Module], Any], every: int):
+    @property
+    def coding_rate_mean(self) -> Sequence[float]:
+        """R^c, nats."""
+
+    @property
+    def nonzero_fraction_mean(self) -> Sequence[float]:
+        """Fraction of the code's entries that are not 0."""
+
+
+class MeasureLayers(TrainerCallback):
+    """Logs the coding rate and the non-zero fraction of every layer beside the loss, every `every` steps."""
+
+    def __init__(self, measure: Callable[[nn.Module], LayerRecord], every: int):
         self.measure, self.every = measure, every
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **kwargs: Any) -> None:
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: object,
+    ) -> None:
         if state.global_step % self.every or not state.is_world_process_zero or model is None:
             return
         was_training = model.training
@@ -223,7 +287,8 @@ class MeasureLayers(TrainerCallback):
         with torch.random.fork_rng():
             record = self.measure(model)
         model.train(was_training)
-        state.log_history.append(
+        history: list[dict[str, Any]] = state.log_history
+        history.append(
             {
                 "step": state.global_step,
                 "epoch": state.epoch,

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: what makes one whole, which one a run goes on from, what it remembers beside the weights.
+"""Checkpoints of a run: sealing and checking them, finding the one to continue from, and the progress that they hold.
 
-A checkpoint is written beside its place and renamed into it when it is complete; its last file, `checkpoint.json`,
-holds size and checksum of every other one. So a checkpoint that was cut off is never seen, and one that was damaged
-afterwards is never loaded.
+The Trainer writes a checkpoint into another folder and renames that when it is complete. The last file,
+`checkpoint.json`, holds size and checksum of every other one. So a checkpoint that was cut off is never seen, and one
+that was damaged afterwards is never loaded.
 """
 
 import hashlib
@@ -23,11 +23,12 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run remembers beside the Trainer's state.
+    """What a checkpoint holds of a run beside the Trainer's state.
 
-    processes, batch_size: of the run; a process takes batch_size samples at a time. loss_sum: of the losses of all
-        steps.
-    seconds, data_seconds: that training took, and of these waiting for data.
+    Attributes:
+        processes: the number of processes. batch_size: samples that each process takes at a time.
+        loss_sum: the sum of the losses of all steps.
+        seconds: the time that training took. data_seconds: the part of it that was spent waiting for data.
     """
 
     processes: int = 1
@@ -39,7 +40,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint. state: the Trainer's, as in its file."""
+    """A whole checkpoint.
+
+    Attributes:
+        state: the Trainer's state, as its file holds it.
+    """
 
     folder: Path
     state: dict[str, Any]
@@ -47,21 +52,23 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
+        """The number of steps that the run had made."""
         return int(self.state["global_step"])
 
     @property
     def best(self) -> Path | None:
-        """The best checkpoint so far, in the folder of the run; None where evaluations and saves do not meet."""
+        """The folder of the best checkpoint so far; None where no checkpoint was saved at the best evaluation."""
         name = self.state.get("best_model_checkpoint")
         return self.folder.parent / Path(name).name if name else None
 
     @property
     def is_last(self) -> bool:
+        """Whether the run had made all its steps."""
         return self.step >= int(self.state["max_steps"])
 
 
 def seal(folder: Path, progress: Progress) -> None:
-    """Write down size and checksum of every file of a finished checkpoint."""
+    """Write size and checksum of every file of a finished checkpoint into its last file."""
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(folder.rglob("*"))
@@ -72,10 +79,10 @@ def seal(folder: Path, progress: Progress) -> None:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """A checkpoint, every file of it checked.
+    """Read a checkpoint, and check every file of it.
 
     Raises:
-        UserError: what is missing or damaged, by name.
+        UserError: a file is missing or damaged; the message names it.
     """
     content = _json(folder / MANIFEST)
     digest = content.pop("sha256", None)
@@ -92,10 +99,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, _json(folder / TRAINER_STATE_NAME), Progress(**content["progress"]))
 
 
-def latest_checkpoint(run_dir: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint from which a run can go on to the same end: whole, and with its best one whole.
+def latest_checkpoint(run_dir: Path, on_note: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint from which a run reaches the same end: it is whole, and the best one so far is whole.
 
-    say: receives a line for each that is passed over.
+    Args:
+        run_dir: the folder of checkpoints. on_note: receives a line for each checkpoint that is passed over.
 
     Returns:
         None where there is no checkpoint at all.
@@ -111,7 +119,7 @@ def latest_checkpoint(run_dir: Path, say: Callable[[str], None]) -> Checkpoint |
                 _open_best(checkpoint.best)
             return checkpoint
         except UserError as error:
-            say(f"{folder.name} is not whole ({error}): the one before it is taken")
+            on_note(f"{folder.name} is not whole ({error}): the one before it is taken")
     if folders:
         raise UserError(
             f"no checkpoint in {run_dir} is whole: start the run again with --overwrite (what is damaged is said above)"

@@ -1,8 +1,8 @@
-"""The folder of a run: claimed before it is touched, emptied or continued as asked, never mixed with another run."""
+"""The folder of a run. A run claims it, empties or continues it as asked, and never mixes its files with others."""
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,15 @@ from .tasks import CACHE
 
 @contextmanager
 def claimed(output: Path, resume: bool, overwrite: bool, is_main_process: bool) -> Iterator[None]:
-    """Hold a run's folder (the main process does, for all), made or emptied as asked.
+    """Hold the folder of a run, which is made where it is missing. The main process holds it for all.
+
+    Args:
+        resume: continue the run in the folder. overwrite: empty the folder first.
+        is_main_process: whether this process is the one that holds the folder; the others do nothing.
 
     Raises:
-        UserError: a file in its place, files that are no run, a run that is going on, or one that neither resume nor
-            overwrite was asked for.
+        UserError: `output` is a file, holds files that are no run, holds a run that is going on, or holds a run and
+            neither resume nor overwrite was asked for.
     """
     if not is_main_process:
         yield
@@ -52,7 +56,7 @@ def _empty(output: Path) -> None:
 
 
 def _is_leftover(output: Path) -> bool:
-    """Only what a run that was cut off in its first moment leaves."""
+    """Whether a folder holds only what a run that was cut off at its very beginning leaves."""
     own = [
         output / LOCK_FILE,
         *output.glob(f".{RECIPE_FILE}*"),
@@ -63,10 +67,10 @@ def _is_leftover(output: Path) -> bool:
 
 
 def finished_metrics(output: Path) -> dict[str, Any] | None:
-    """What a finished run measured; None where it is not finished: model, metrics and report are not all there.
+    """The metrics of a finished run; None where metrics or report are missing, so that the run is not finished.
 
     Raises:
-        UserError: a metrics.json that cannot be read.
+        UserError: metrics.json cannot be read.
     """
     path = output / METRICS_FILE
     if not path.is_file() or not (output / REPORT_FILE).is_file():
@@ -81,10 +85,10 @@ def finished_metrics(output: Path) -> dict[str, Any] | None:
 
 
 def check_same(asked: Recipe, output: Path) -> None:
-    """Refuse to continue a run under another recipe.
+    """Refuse to continue a run with another recipe.
 
     Raises:
-        UserError: the first value that differs; a stored recipe that cannot be read.
+        UserError: a value differs (the message names the first one), or the stored recipe cannot be read.
     """
     path = output / RECIPE_FILE
     if not path.is_file():
@@ -98,8 +102,9 @@ def check_same(asked: Recipe, output: Path) -> None:
             )
 
 
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(content: Mapping[str, object]) -> dict[str, object]:
+    """Values by "section.name"; what stands in no section keeps its name."""
+    flat: dict[str, object] = {}
     for section, values in content.items():
         if isinstance(values, dict):
             flat.update({f"{section}.{name}": value for name, value in values.items()})

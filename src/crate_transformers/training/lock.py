@@ -1,8 +1,8 @@
-"""A run's folder belongs to one run while it lives, on this machine and on others that share the disk.
+"""A lock on the folder of a run: one run holds it, on this machine and on others that share the disk.
 
-The file `.lock` in the folder says who: host, process, a heart-beat every few seconds. The system's own lock on that
-file ends with the process, so that on one host a killed run can be resumed at once; between hosts, and where the system
-has no locks, the heart-beat decides.
+The file `.lock` in the folder names the host and the process that hold it, and is written anew every few seconds: the
+heart-beat. The system's own lock on that file ends with the process, so that on one host a killed run can be resumed at
+once; between hosts, and where the system has no locks, the heart-beat decides.
 """
 
 import errno
@@ -11,16 +11,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from ..errors import UserError
 
 LOCK_FILE = ".lock"
 _BEAT_S = 5.0
-_SILENCE_S = 90.0  # without a heart-beat, after which a run on another host counts as dead
+_SILENCE_S = 90.0  # after so long without a heart-beat, a run on another host counts as dead
 
 try:
     import fcntl
@@ -30,10 +29,10 @@ except ImportError:  # not on every system
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder.
+    """Hold the folder of a run.
 
     Raises:
-        UserError: another run holds it; with its host and process.
+        UserError: another run holds it; the message names its host and process.
     """
     path = folder / LOCK_FILE
     handle = _claim(path)
@@ -71,7 +70,7 @@ def _claim(path: Path) -> int:
 
 
 def _lock(handle: int) -> bool:
-    """Take the system's lock; False where another process has it. It is of this process alone, not of its children."""
+    """Take the system's lock; False where another process has it. Children of this process do not hold it."""
     if fcntl is None:
         return True
     try:
@@ -88,8 +87,8 @@ def _is_still(path: Path, handle: int) -> bool:
         return False
 
 
-def _lives_elsewhere(owner: dict[str, Any], handle: int) -> bool:
-    """Whether a run that is not under this system's lock still lives, as far as its heart-beat tells."""
+def _lives_elsewhere(owner: Mapping[str, object], handle: int) -> bool:
+    """Whether the heart-beat shows that a run outside the reach of this system's locks still lives."""
     silence = time.time() - os.fstat(handle).st_mtime
     if owner.get("host") != socket.gethostname():
         return silence < _SILENCE_S
@@ -107,7 +106,7 @@ def _write(handle: int) -> None:
     os.pwrite(handle, content.ljust(200).encode(), 0)
 
 
-def _read(handle: int) -> dict[str, Any]:
+def _read(handle: int) -> dict[str, object]:
     try:
         content = json.loads(os.pread(handle, 4096, 0).decode() or "{}")
     except ValueError:
@@ -115,7 +114,7 @@ def _read(handle: int) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _refusal(path: Path, owner: dict[str, Any]) -> UserError:
+def _refusal(path: Path, owner: Mapping[str, object]) -> UserError:
     who = f"process {owner.get('process', '?')} on {owner.get('host', 'an unknown host')}"
     return UserError(
         f"a run is going on in {path.parent} ({who}): wait for it, stop it, or name another --output (a run that died "

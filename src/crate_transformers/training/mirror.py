@@ -1,4 +1,4 @@
-"""Is the decoder the mirror image of the encoder? Coding rate and non-zero fraction, in and back out, as measured.
+"""Measures whether the decoder is the mirror image of the encoder: coding rate and non-zero fraction of every layer.
 
 By the theory every encoder layer compresses and sparsifies, and every decoder layer undoes one of them: R^c and the
 non-zero fraction fall on the way in and rise on the way out, along the same curve.
@@ -6,37 +6,38 @@ non-zero fraction fall on the way in and rise on the way out, along the same cur
 Source: arXiv 2404.02446, section 3 and its figure of layer-wise measures.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor, nn
 
-from ..analysis import measure_layers
+from ..analysis.measures import LayerMeasures, measure_layers
 from ..report.colors import BLUE, ORANGE
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """LayerMeasures of the encoder and of the decoder, on whole images."""
+    """The measures of the layers of an encoder and of its decoder, on whole images."""
 
-    encoder: Any
-    decoder: Any
+    encoder: LayerMeasures
+    decoder: LayerMeasures
 
     def sentence(self) -> str:
-        """What the two curves do, in one plain sentence."""
-        told = []
+        """One sentence about both measures: where each curve goes, and whether the decoder mirrors the encoder."""
+        parts = []
         for column, name, unit in (
             ("coding_rate_mean", "the coding rate R^c", "nats"),
             ("nonzero_fraction_mean", "the non-zero fraction", ""),
         ):
             inward, outward = (np.asarray(getattr(part, column), dtype=float) for part in (self.encoder, self.decoder))
             curves = _Curves(inward, outward, name, unit)
-            told.append(f"{curves.told()}: {curves.judged()}")
-        return f"{'; '.join(told)}."
+            parts.append(f"{curves.course()}: {curves.verdict()}")
+        return f"{'; '.join(parts)}."
 
     def figure(self) -> Figure:
-        """Both measures by layer, the decoder's after the encoder's, one standard deviation around."""
+        """Draw both measures by layer, the decoder's after the encoder's, with a band of one standard deviation."""
         figure = Figure(figsize=(10.4, 3.4), layout="constrained")
         panels = (("coding_rate", "coding rate R^c (nats)"), ("nonzero_fraction", "fraction of entries that are not 0"))
         depth = len(self.encoder)
@@ -57,8 +58,8 @@ class Mirror:
             axis.legend(frameon=False)
         return figure
 
-    def table(self) -> list[dict[str, Any]]:
-        """Rows for a report: part, layer, R^c, non-zero fraction."""
+    def table(self) -> list[dict[str, str | int]]:
+        """The rows of a report's table: part, layer (from 1), R^c in nats, non-zero fraction."""
         return [
             {
                 "part": name,
@@ -73,14 +74,15 @@ class Mirror:
 
 @dataclass(frozen=True)
 class _Curves:
-    """One measure through the encoder (inward) and the decoder (outward)."""
+    """One measure by layer, through the encoder (inward) and through the decoder (outward)."""
 
     inward: np.ndarray
     outward: np.ndarray
     name: str
     unit: str
 
-    def told(self) -> str:
+    def course(self) -> str:
+        """From where to where the measure goes in the two halves."""
         digits, unit = (1, f" {self.unit}") if self.unit else (2, "")
         (a, b), (c, d) = (self.inward[0], self.inward[-1]), (self.outward[0], self.outward[-1])
         return (
@@ -88,8 +90,12 @@ class _Curves:
             f"{c:.{digits}f} to {d:.{digits}f}{unit} through the decoder"
         )
 
-    def judged(self) -> str:
-        """Whether the decoder undoes the encoder (opposite ways, correlated above 0.5 when turned), and which way."""
+    def verdict(self) -> str:
+        """Whether the decoder undoes the encoder, and in which direction.
+
+        It does where the two curves go opposite ways and the encoder's curve, turned around, correlates with the
+        decoder's above 0.5.
+        """
         ways = _way(self.inward), _way(self.outward)
         alike = _correlation(self.inward, self.outward[::-1])
         if ways[0] * ways[1] < 0 and (alike is None or alike > 0.5):
@@ -104,13 +110,13 @@ class _Curves:
 
 
 def _way(curve: np.ndarray) -> int:
-    """1 where a curve ends more than 1 % of its largest value above its start, -1 below, 0 between."""
+    """1 for a curve whose end is above its start by more than 1 % of its largest value, -1 for below, else 0."""
     change, scale = curve[-1] - curve[0], max(float(np.abs(curve).max()), 1e-12)
     return int(np.sign(change)) if abs(change) > 0.01 * scale else 0
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Pearson's, of two curves over the same depth from 0 to 1; None where one of them is flat or has two points."""
+    """Pearson's correlation of two curves over depths from 0 to 1; None where one is flat or has below 3 points."""
     count = max(len(a), len(b))
     if min(len(a), len(b)) < 3 or a.std() < 1e-6 or b.std() < 1e-6:
         return None
@@ -119,11 +125,14 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(np.corrcoef(*stretched)[0, 1])
 
 
-def measure_mirror(model: Any, inputs: Any) -> Mirror:
+def measure_mirror(model: nn.Module, inputs: Mapping[str, Tensor]) -> Mirror:
     """Measure both halves of CrateMAEForPreTraining on whole images.
 
+    Args:
+        inputs: pixel_values (B, C, H, W).
+
     Raises:
-        ValueError: a model without a decoder of ours.
+        ValueError: the model has no CRATE decoder.
     """
     return Mirror(measure_layers(model, inputs), measure_layers(model, inputs, part="decoder"))
 

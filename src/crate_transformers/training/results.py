@@ -1,10 +1,12 @@
-"""What a run ends with: its metrics, and the model saved."""
+"""The end of a run: measure its metrics, and save its model."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
@@ -12,14 +14,14 @@ from ..files import give_usual_modes
 from .tasks import Task
 from .trainer import CrateTrainer
 
-_OF_THE_TRAINER = ("runtime", "per_second", "preparation_time")  # endings of what it measures of itself
+_OF_THE_TRAINER = ("runtime", "per_second", "preparation_time")  # endings of the times that the Trainer measures
 
 
 def measure_run(task: Task, trainer: CrateTrainer, seconds: float) -> dict[str, Any]:
-    """What metrics.json holds: of training, of every held-out part, and of the model.
+    """The content of metrics.json: the metrics of training, of every held-out part, and of the model.
 
     Args:
-        seconds: that training took.
+        seconds: the time that training took.
     """
     metrics = {"train": _measure_training(trainer, seconds)}
     for part, data in (("validation", task.validation_data), ("test", task.test_data)):
@@ -47,8 +49,8 @@ def _measure_training(trainer: CrateTrainer, seconds: float) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def count_flops(model: PreTrainedModel, inputs: dict[str, Any]) -> int:
-    """Floating-point operations of one forward pass, two a multiply-add, as torch counts them."""
+def count_flops(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> int:
+    """The floating-point operations of one forward pass, as torch counts them: a multiply-add is two."""
     was_training = model.training
     model.eval()
     with FlopCounterMode(display=False) as counter:
@@ -58,7 +60,7 @@ def count_flops(model: PreTrainedModel, inputs: dict[str, Any]) -> int:
 
 
 def save_model(task: Task, output: Path) -> None:
-    """Save the model beside its place, then move it file by file."""
+    """Save the model into a folder of its own, then move it into the folder of the run file by file."""
     staging = output / ".model"
     shutil.rmtree(staging, ignore_errors=True)
     task.finished_model().save_pretrained(staging)

@@ -26,7 +26,13 @@ from .trainer import CrateTrainer
 
 @dataclass(frozen=True)
 class RunResult:
-    """status: "finished", "interrupted", or "was finished" (nothing was done). metrics: what metrics.json holds."""
+    """How a run ended.
+
+    Attributes:
+        output: the folder of the run. step: the last step.
+        status: "finished", "interrupted", or "was finished" where there was nothing to do.
+        metrics: the content of metrics.json; empty for a run that was interrupted.
+    """
 
     output: Path
     status: str
@@ -39,20 +45,20 @@ def train(
     output: str | Path,
     resume: bool = False,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
     """Train a recipe.
 
     Args:
-        output: the run's folder: the model in Hugging Face's layout, metrics.json, recipe.yaml, report.html and the
-            checkpoints. Nothing is written elsewhere.
+        output: the folder of the run. It gets the model in Hugging Face's layout, metrics.json, recipe.yaml,
+            report.html and the checkpoints; nothing is written elsewhere.
         resume: continue the run in the folder; start it where the folder is empty; do nothing where it is finished.
         overwrite: delete the run in the folder first.
-        say: receives a line for everything worth knowing before the end.
+        on_note: receives lines for the user during the run.
 
     Raises:
-        ValueError: a recipe, data or model that do not fit; a folder that already holds a run; a loss that is not
-            finite (the last checkpoint is kept).
+        ValueError: recipe, data and model do not fit; the folder already holds a run; the loss is not finite (the
+            last checkpoint is kept).
     """
     output = Path(output)
     state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs do not find each other
@@ -63,15 +69,15 @@ def train(
         if metrics is not None:
             return RunResult(output, "was finished", 0, metrics)
         with quiet_transformers():
-            return _run(recipe, task_of(recipe, output), output, say)
+            return _run(recipe, task_of(recipe, output), output, on_note)
 
 
-def _run(recipe: Recipe, task: Task, output: Path, say: Callable[[str], None]) -> RunResult:
-    """The story of a run."""
-    checkpoint = checkpoint_to_continue(output / CHECKPOINTS, say)
-    trainer = build_trainer(recipe, task, output / CHECKPOINTS, checkpoint, say)
+def _run(recipe: Recipe, task: Task, output: Path, on_note: Callable[[str], None]) -> RunResult:
+    """Run a task from its checkpoint, or its beginning, to its results."""
+    checkpoint = checkpoint_to_continue(output / CHECKPOINTS, on_note)
+    trainer = build_trainer(recipe, task, output / CHECKPOINTS, checkpoint, on_note)
     if trainer.is_world_process_zero():
-        _announce(recipe, task, output, checkpoint, say)
+        _announce(recipe, task, output, checkpoint, on_note)
     trainer.accelerator.wait_for_everyone()
     if not _train_to_the_end(trainer, checkpoint):
         return RunResult(output, "interrupted", trainer.state.global_step, {})
@@ -79,24 +85,28 @@ def _run(recipe: Recipe, task: Task, output: Path, say: Callable[[str], None]) -
     _keep_average(trainer)
     metrics = measure_run(task, trainer, seconds)
     if trainer.is_world_process_zero():
-        _leave_results(recipe, task, output, trainer.state.log_history, metrics, say)
+        _leave_results(recipe, task, output, trainer.state.log_history, metrics, on_note)
     trainer.accelerator.wait_for_everyone()
     return RunResult(output, "finished", trainer.state.global_step, metrics)
 
 
 def _announce(
-    recipe: Recipe, task: Task, output: Path, checkpoint: Checkpoint | None, say: Callable[[str], None]
+    recipe: Recipe, task: Task, output: Path, checkpoint: Checkpoint | None, on_note: Callable[[str], None]
 ) -> None:
-    """Write the recipe, now that all fits: from here on the folder holds a run; and say what is to be known before."""
+    """Write the recipe, with which the folder holds a run, and pass on the notes for the user."""
     write_bytes(output / RECIPE_FILE, recipe.to_yaml().encode())
     for note in task.notes:
-        say(note)
+        on_note(note)
     if checkpoint is not None:
-        say(f"continuing from {checkpoint.folder.name}")
+        on_note(f"continuing from {checkpoint.folder.name}")
 
 
 def _train_to_the_end(trainer: CrateTrainer, checkpoint: Checkpoint | None) -> bool:
-    """Train until the last step, or until a signal asks to stop; whether the last step was reached."""
+    """Train until the last step, or until a signal asks to stop.
+
+    Returns:
+        whether the last step was reached.
+    """
     if checkpoint is not None and trainer.ema is not None:
         trainer.ema.load(checkpoint.folder)
     with GracefulStop() as stop:
@@ -111,7 +121,10 @@ def _train_to_the_end(trainer: CrateTrainer, checkpoint: Checkpoint | None) -> b
 
 
 def _train(trainer: CrateTrainer, checkpoint: Checkpoint | None) -> None:
-    """Train, from a checkpoint where there is one; at the last step only load, for the Trainer would take one more."""
+    """Train, from a checkpoint where there is one.
+
+    A checkpoint of the last step is only loaded, because the Trainer would make one more step.
+    """
     if checkpoint is None or not checkpoint.is_last:
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         return
@@ -123,7 +136,7 @@ def _train(trainer: CrateTrainer, checkpoint: Checkpoint | None) -> None:
 
 
 def _keep_average(trainer: CrateTrainer) -> None:
-    """Put the average of the weights, where there is one, of the best checkpoint into the model."""
+    """Give the model the average of the weights, that of the best checkpoint, where the run has an average."""
     if trainer.ema is None:
         return
     best = trainer.state.best_model_checkpoint
@@ -139,15 +152,15 @@ def _leave_results(
     output: Path,
     history: list[dict[str, Any]],
     metrics: dict[str, Any],
-    say: Callable[[str], None],
+    on_note: Callable[[str], None],
 ) -> None:
-    """Write model, metrics and report; the report last, for its presence says that the run is whole."""
+    """Write the model, the metrics and the report. The report comes last: its presence marks the run as finished."""
     for line in task.verdict(metrics):
         task.notes.append(line)
-        say(line)
+        on_note(line)
     save_model(task, output)
     write_json(output / METRICS_FILE, metrics)
-    report_run(output / REPORT_FILE, recipe, task, history, metrics, say)
+    report_run(output / REPORT_FILE, recipe, task, history, metrics, on_note)
 
 
 __all__ = ["METRICS_FILE", "RECIPE_FILE", "REPORT_FILE", "RunResult", "count_flops", "train"]

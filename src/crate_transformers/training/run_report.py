@@ -1,4 +1,4 @@
-"""The report of a run: result, curves, what its task draws, and what its layers do."""
+"""The report of a run: its result, its curves, the sections of its task, and the measures of its layers."""
 
 import logging
 from collections.abc import Callable
@@ -26,13 +26,15 @@ def report_run(
     task: Task,
     history: list[dict[str, Any]],
     metrics: dict[str, Any],
-    say: Callable[[str], None],
+    on_note: Callable[[str], None],
 ) -> None:
-    """Draw the report; one that cannot be drawn is told, in its place too, and does not fail a run that is done.
+    """Write the report of a finished run.
+
+    A report that cannot be drawn does not fail the run: its page then holds the result and the reason.
 
     Args:
-        path: the page to write. history: the Trainer's log. metrics: what metrics.json holds.
-        say: receives a line where the report cannot be drawn.
+        path: the page to write. history: the Trainer's log. metrics: the content of metrics.json.
+        on_note: receives a line where the report cannot be drawn.
     """
     model = task.finished_model().eval()
     rows = [
@@ -51,12 +53,12 @@ def report_run(
         write_report(path, title, sections, recipe.to_dict())
     except Exception as error:  # whatever it is: model and metrics are there
         reason = f"{type(error).__name__}: {one_line(error)}"
-        say(f"the report could not be drawn ({reason}); model and metrics.json are complete")
+        on_note(f"the report could not be drawn ({reason}); model and metrics.json are complete")
         logger.debug("the report could not be drawn", exc_info=True)
         write_report(path, title, [result, Section("Not drawn", reason)], recipe.to_dict())
 
 
-def _layer_sections(recipe: Recipe, task: Task, model: PreTrainedModel, history: list[Any]) -> list[Section]:
+def _layer_sections(recipe: Recipe, task: Task, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
     samples = task.sample_inputs(_SAMPLES_TO_MEASURE)
     record = measure_layers(model, samples)
     count = len(next(iter(samples.values())))
@@ -75,7 +77,7 @@ def _layer_sections(recipe: Recipe, task: Task, model: PreTrainedModel, history:
     return sections
 
 
-def _readable(value: Any) -> str:
+def _readable(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

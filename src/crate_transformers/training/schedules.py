@@ -1,10 +1,10 @@
-"""Schedules that are functions of how much of the run is over."""
+"""Schedules as functions of the share of the run that is over."""
 
 import math
 
 
 def cosine_between(start: float, end: float, share: float) -> float:
-    """From start (share 0) to end (share 1) along half a cosine; constant outside.
+    """The value on half a cosine from `start` (at share 0) to `end` (at share 1); constant outside of [0, 1].
 
     Example:
         >>> [cosine_between(0.0, 2.0, share) for share in (-1, 0, 1, 2)]

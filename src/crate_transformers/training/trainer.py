@@ -1,9 +1,9 @@
-"""transformers' Trainer with what it lacks.
+"""transformers' Trainer, with these additions.
 
 * the order of samples is a function of (seed, epoch), see data/datasets.py
 * a checkpoint is written beside its place, sealed with checksums and renamed into it (checkpoints.py)
-* what is measured of a run is of the whole run, however often it was cut off
-* a step is the mean over everything that its accumulated batches hold in all processes, be they unequal
+* loss and times are measured over the whole run, however often it was interrupted
+* the loss of a step is the mean over all items of its accumulated batches in all processes, which may be unequal
 * soft labels (MixUp, CutMix) meet a soft cross-entropy
 * a loss that is not finite stops the run before it reaches the weights
 * weight decay leaves every scale alone
@@ -13,16 +13,17 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Trainer, TrainerCallback
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data import EpochSampler
 from ..errors import UserError, one_line
@@ -31,6 +32,7 @@ from ..files import give_usual_modes
 from ..upstream import TRAINER_STATE_NAME
 from .callbacks import Ema
 from .checkpoints import Progress, seal
+from .tasks.base import Collator
 
 _STAGING = ".saving"
 _MAGNITUDES = (".weight_g", ".parametrizations.weight.original0")  # of torch's older and newer weight norm
@@ -41,23 +43,24 @@ class DivergenceError(UserError):
 
 
 class CrateTrainer(Trainer):
-    """See the top of this file.
+    """transformers' Trainer with the additions that the top of this file lists.
 
     Args:
         keyed: whether the training set takes keys (epoch, sample); then the order is a function of (seed, epoch).
-        evaluation_collator: items to a batch in evaluation, where it is not that of training.
-        ema: an average of the weights, evaluated instead of them and saved with every checkpoint.
-        count_items: batch -> how many terms the mean is over that is its loss; None: as many as it has rows.
-        progress: of the run that is continued.
+        evaluation_collator: makes a batch of items in evaluation; None takes that of training.
+        ema: an average of the weights, which is evaluated instead of them and saved with every checkpoint.
+        count_items: gives the number of terms that the loss of a batch is the mean of; None counts its rows.
+        progress: that of the run that is continued.
+        args, kwargs: of transformers' Trainer.
     """
 
     def __init__(
         self,
         *args: Any,
         keyed: bool = True,
-        evaluation_collator: Any = None,
+        evaluation_collator: Collator | None = None,
         ema: Ema | None = None,
-        count_items: Callable[[Any], int] | None = None,
+        count_items: Callable[[Mapping[str, Tensor]], int] | None = None,
         progress: Progress | None = None,
         **kwargs: Any,
     ):
@@ -77,31 +80,31 @@ class CrateTrainer(Trainer):
 
     @property
     def seconds(self) -> float:
-        """That training took so far, in all its parts."""
+        """The time that training took so far, before every interruption too."""
         now = time.perf_counter()
         return self.before.seconds + (0.0 if self.loop_started is None else now - self.loop_started)
 
     @property
     def mean_loss(self) -> float | None:
-        """Of all steps so far, the mean over processes."""
+        """The mean loss of all steps so far and of all processes; None before the first step."""
         steps = self.state.global_step
         return self._over_processes(self.loss_sum) / self.accelerator.num_processes / steps if steps else None
 
     def _over_processes(self, value: float) -> float:
-        """The sum over processes."""
+        """The sum of a value over all processes."""
         if self.accelerator.num_processes == 1:
             return value
         return float(self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.args.device), "sum"))
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if not self.keyed:
             return super()._get_train_sampler(train_dataset)
-        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
-        return EpochSampler(len(dataset), self.args.seed)
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return EpochSampler(len(cast(Sized, dataset)), self.args.seed)
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], None]:
         started = time.perf_counter()
         if self.loop_started is None:
             self.loop_started = started
@@ -111,7 +114,7 @@ class CrateTrainer(Trainer):
         self._items_of_step = round(self._over_processes(float(sum(map(self.count_items, batches)))))
         return batches, None
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         # the Trainer knows one collator and one drop_last for both loaders; every held-out sample counts
         kept = self.data_collator, self.args.dataloader_drop_last
         self.data_collator = self.evaluation_collator or self.data_collator
@@ -141,8 +144,8 @@ class CrateTrainer(Trainer):
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
         labels = inputs.get("labels")
         smoothing = self.args.label_smoothing_factor if model.training else 0.0
         is_class = "pixel_values" in inputs
@@ -157,14 +160,14 @@ class CrateTrainer(Trainer):
             loss = self._weighed(loss, inputs if labels is None else {**inputs, "labels": labels}, outputs)
         return (loss, outputs) if return_outputs else loss
 
-    def _weighed(self, loss: Tensor, inputs: dict[str, Any], outputs: Any) -> Tensor:
-        """A batch's mean loss, so weighed that the mean over batches and processes is that over all their items."""
+    def _weighed(self, loss: Tensor, inputs: Mapping[str, Tensor], outputs: Mapping[str, object]) -> Tensor:
+        """Weigh a batch's mean loss, so that the mean over batches and processes is the mean over all their items."""
         items, parts = self.count_items(inputs), self._parts_of_step * self.accelerator.num_processes
         if items * parts == self._items_of_step:
             return loss  # equal parts, as most are
         if items == 0:  # the mean of nothing is not a number
             others = [value for name, value in outputs.items() if name != "loss" and _is_differentiable(value)]
-            return 0.0 * sum(value.float().sum() for value in others)
+            return 0.0 * cast(Tensor, sum(value.float().sum() for value in others))
         return loss * (items * parts / self._items_of_step)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -182,7 +185,7 @@ class CrateTrainer(Trainer):
         with self.ema.swapped_into(self.accelerator.unwrap_model(self.model)) if self.ema else nullcontext():
             return super().evaluate(*args, **kwargs)
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+    def _determine_best_metric(self, metrics: dict[str, float], trial: object) -> bool:
         """As the Trainer does; of two equal metrics (accuracies on a small part) the one with the lower loss wins."""
         before = self.state.best_global_step
         if super()._determine_best_metric(metrics, trial):
@@ -200,10 +203,10 @@ class CrateTrainer(Trainer):
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def _get_output_dir(self, trial: Any) -> str:
+    def _get_output_dir(self, trial: object) -> str:
         return str(self._saving_to) if self._saving_to is not None else super()._get_output_dir(trial)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         run_dir = Path(super()._get_output_dir(trial))
         staging = run_dir / _STAGING
         name = folder_of_step(run_dir, self.state.global_step).name
@@ -219,7 +222,7 @@ class CrateTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         self._saving_to = staging
         try:
-            with _told_when_full(run_dir, self.state.global_step, staging):
+            with _explain_failed_write(run_dir, self.state.global_step, staging):
                 super()._save_checkpoint(model, trial)
                 self.state.best_model_checkpoint = self._best_checkpoint(run_dir)
                 self.accelerator.wait_for_everyone()
@@ -233,7 +236,7 @@ class CrateTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _best_checkpoint(self, run_dir: Path) -> str | None:
-        """The checkpoint of the best evaluation, if there is one: evaluations and saves need not meet."""
+        """The checkpoint of the best evaluation; None where none was saved at that step."""
         best = self.state.best_global_step
         if not best or not (best == self.state.global_step or folder_of_step(run_dir, best).is_dir()):
             return None
@@ -270,19 +273,21 @@ class CrateTrainer(Trainer):
 
 
 class _FindBest(TrainerCallback):
-    """Finds the best checkpoint of a run where the run's folder is now."""
+    """Finds the best checkpoint of a run again where the folder of the run was moved."""
 
     def __init__(self, run_dir: Path):
         self.run_dir = run_dir
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if state.best_global_step and folder_of_step(self.run_dir, state.best_global_step).is_dir():
             state.best_model_checkpoint = str(folder_of_step(self.run_dir, state.best_global_step))
 
 
 @contextmanager
-def _told_when_full(run_dir: Path, step: int, staging: Path) -> Iterator[None]:
-    """A checkpoint that cannot be written (a full disk, above all) is told in a line, and leaves nothing behind."""
+def _explain_failed_write(run_dir: Path, step: int, staging: Path) -> Iterator[None]:
+    """Turn a failure to write a checkpoint, as on a full disk, into a UserError, and remove what was written."""
     try:
         yield
     except Exception as error:
@@ -300,12 +305,12 @@ def _told_when_full(run_dir: Path, step: int, staging: Path) -> Iterator[None]:
         ) from error
 
 
-def _rows(batch: Any) -> int:
-    """Rows of a batch: the length of its first tensor."""
+def _rows(batch: Mapping[str, object]) -> int:
+    """The number of rows of a batch: the length of its first tensor."""
     return len(next(value for value in batch.values() if isinstance(value, Tensor)))
 
 
-def _is_differentiable(value: Any) -> bool:
+def _is_differentiable(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.requires_grad
 
 

@@ -1,6 +1,6 @@
-"""What a run trains for: each task brings its data, model, batches, metrics and pages of the report.
+"""The tasks that a run can train for: each brings its data, model, batches, metrics and sections of the report.
 
-What a recipe may say to a task, and the table of their names, is in recipes/tasks/.
+recipes/tasks/ holds the table of their names, and declares what a recipe may say to each.
 """
 
 from pathlib import Path
@@ -12,7 +12,10 @@ from .base import CACHE, Task
 
 
 def task_of(recipe: Recipe, output: Path) -> Task:
-    """The task of a recipe, with its data opened and its model built; what it caches goes to `output`.
+    """Make the task of a recipe: open its data and build its model.
+
+    Args:
+        output: the folder of the run, where the task keeps its cache.
 
     Raises:
         ValueError: data or a model that does not fit the recipe.

@@ -1,28 +1,50 @@
-"""The face that every task shows to a run. What a recipe may say to the task is declared in recipes/tasks/."""
+"""What every task offers to a run. recipes/tasks/ declares what a recipe may say to the task."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
 from ...recipes.schema import Recipe
 from ...report.sections import Section
 
 CACHE = "cache"  # the folder of a run that holds what can be made again
 
+Collator = Callable[[list[Any]], dict[str, Tensor]]  # items of a data set -> a batch
+Outputs = Tensor | tuple[Tensor, ...]  # of a model, or its labels; the Trainer passes a tuple where there are several
+
+
+def first_output(outputs: Outputs) -> Tensor:
+    """The first of a model's outputs, which are its logits."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def predictions_and_labels(evaluation: EvalPrediction) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and labels of a task that has one of each a sample."""
+    predictions, labels = evaluation.predictions, evaluation.label_ids
+    assert isinstance(predictions, np.ndarray)
+    assert isinstance(labels, np.ndarray)
+    return predictions, labels
+
 
 class Task(ABC):
     """Data, model and metrics of one recipe.
 
     Attributes:
-        recipe, output: what is run, and the folder of the run.
-        model: what is trained. train_data, validation_data, test_data: data sets (None where there is no such part).
-        collator, evaluation_collator: items to a batch, in training and in evaluation.
-        label_names: the inputs that a loss needs. metric, greater_is_better: of the validation part, picks the best
-            model. keyed: whether train_data takes keys (epoch, sample).
+        recipe: what the user asked for.
+        output: the folder of the run.
+        model: the model that the run trains.
+        train_data, validation_data, test_data: data sets; None where there is no such part.
+        collator, evaluation_collator: make a batch of items, in training and in evaluation.
+        label_names: the inputs that the loss needs.
+        metric: the metric of the validation part that picks the best model.
+        greater_is_better: whether the best model has the highest metric (else the lowest).
+        keyed: whether train_data takes keys (epoch, sample).
         notes: lines that the user should see before the run.
     """
 
@@ -35,56 +57,64 @@ class Task(ABC):
         self.recipe, self.output = recipe, output
         self.notes: list[str] = []
 
-    model: PreTrainedModel
+    model: nn.Module
     train_data: Dataset
     validation_data: Dataset | None
     test_data: Dataset | None
-    collator: Any
-    evaluation_collator: Any
+    collator: Collator
+    evaluation_collator: Collator
 
-    def compute_metrics(self, evaluation: Any) -> dict[str, float]:
-        """Metrics beside the loss, of transformers' EvalPrediction."""
+    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
+        """The metrics beside the loss, computed from what `reduce_outputs` kept and from the labels."""
         return {}
 
-    def reduce_outputs(self, logits: Any, labels: Any) -> Any:
-        """What is kept of a batch's outputs for `compute_metrics`, e.g. the best class instead of all logits."""
-        return logits[0] if isinstance(logits, tuple) else logits
+    def reduce_outputs(self, logits: Outputs, labels: Outputs) -> Outputs:
+        """The part of a batch's outputs that `compute_metrics` needs, e.g. the best class instead of all logits."""
+        return first_output(logits)
 
-    def count_items(self, batch: Any) -> int:
-        """How many terms the mean is over that is the loss of a batch: its rows, where each has one."""
+    def count_items(self, batch: Mapping[str, Tensor]) -> int:
+        """The number of terms that the loss of a batch is the mean of: its rows, unless the task counts otherwise."""
         return len(next(iter(batch.values())))
 
     def callbacks(self) -> list[TrainerCallback]:
-        """Callbacks of this task alone."""
+        """The callbacks that only this task needs."""
         return []
 
     def finished_model(self) -> PreTrainedModel:
-        """What is saved at the end."""
+        """The model that the run saves at its end."""
+        assert isinstance(self.model, PreTrainedModel)
         return self.model
 
     def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
-        """Metrics of one part ("validation" or "test") for metrics.json; may add some (perplexity of a loss)."""
+        """The metrics of one part ("validation" or "test") as metrics.json holds them.
+
+        A task may add metrics that follow from the given ones, as a perplexity follows from a loss.
+        """
         return metrics
 
     def verdict(self, metrics: dict[str, Any]) -> list[str]:
-        """Lines that the user should see after the run, of everything in metrics.json."""
+        """Lines about everything in metrics.json that the user should see after the run."""
         return []
 
     @abstractmethod
     def save_beside(self, folder: Path) -> None:
-        """Save what belongs to the model: image processor, tokenizer."""
+        """Save the image processor or the tokenizer of the model into the model's folder."""
 
     @abstractmethod
-    def sample_inputs(self, count: int) -> Any:
-        """Inputs of the backbone, for measures: a few samples of the test (or validation, or training) part."""
+    def sample_inputs(self, count: int) -> dict[str, Tensor]:
+        """Inputs of the backbone: at most `count` samples of the test (or validation, or training) part."""
 
-    def flop_inputs(self) -> dict[str, Any]:
-        """Inputs of the model for one sample."""
+    def flop_inputs(self) -> dict[str, Tensor]:
+        """Inputs of the whole model for one sample, for which its operations are counted."""
         return self.sample_inputs(1)
 
-    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
-        """Pages of the report that only this task can draw."""
+    def report(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
+        """Sections of the report that only this task can draw.
+
+        Args:
+            model: the finished model. history: the Trainer's log, one entry a dictionary.
+        """
         return []
 
 
-__all__ = ["CACHE", "Task"]
+__all__ = ["CACHE", "Collator", "Outputs", "Task", "first_output", "predictions_and_labels"]

@@ -1,12 +1,12 @@
-"""Image classification: a class for a picture."""
+"""Image classification: the model finds the class of a picture."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import AutoModelForImageClassification
+from torch import Tensor
+from transformers import AutoModelForImageClassification, EvalPrediction, PreTrainedModel
 
 from ...data import ImageCollator, KeyedImages
 from ...errors import UserError
@@ -16,14 +16,20 @@ from ...report.confusion import confusion_matrix_figure
 from ...report.pictures import picture_grid_figure
 from ...report.sections import Section
 from ..build import build_model
+from .base import Outputs, first_output, predictions_and_labels
 from .image_task import ImageTask, spread
 
 
 class ImageClassification(ImageTask):
-    """The task of the vision models and of ViT."""
+    """The task of CRATE's vision models and of ViT.
+
+    Attributes:
+        classes: the name of each class, in the order of their numbers.
+    """
 
     metric = "eval_accuracy"
     greater_is_better = True
+    model: PreTrainedModel
 
     def __init__(self, recipe: Recipe, output: Path):
         super().__init__(recipe, output)
@@ -46,12 +52,12 @@ class ImageClassification(ImageTask):
         self.collator = ImageCollator(len(self.classes), train.mixup_alpha, train.cutmix_alpha, recipe.seed)
         self.evaluation_collator = ImageCollator()
 
-    def reduce_outputs(self, logits: Any, labels: Tensor) -> Tensor:
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        return logits.argmax(dim=-1)
+    def reduce_outputs(self, logits: Outputs, labels: Outputs) -> Tensor:
+        return first_output(logits).argmax(dim=-1)
 
-    def compute_metrics(self, evaluation: Any) -> dict[str, float]:
-        return {"accuracy": float((evaluation.predictions == evaluation.label_ids).mean())}
+    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
+        predicted, truth = predictions_and_labels(evaluation)
+        return {"accuracy": float((predicted == truth).mean())}
 
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
         shown = self.shown()
@@ -59,7 +65,7 @@ class ImageClassification(ImageTask):
         return {"pixel_values": torch.stack([item["pixel_values"] for item in items])}
 
     @torch.no_grad()
-    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
+    def report(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
         shown = self.shown()
         truth, predicted, score = _predict(model, shown)
         order = np.random.default_rng(0).permutation(len(truth))[:24]
@@ -81,8 +87,8 @@ class ImageClassification(ImageTask):
 
 
 @torch.no_grad()
-def _predict(model: nn.Module, images: KeyedImages) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(true class, predicted class, its probability) of every picture."""
+def _predict(model: PreTrainedModel, images: KeyedImages) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(true class, predicted class, probability of the predicted class) of every picture."""
     predicted, scores = [], []
     device = next(model.parameters()).device
     for start in range(0, len(images), 256):

@@ -1,7 +1,8 @@
-"""What the tasks on pictures share: where pictures come from, how they are prepared, which of them are shown."""
+"""What the tasks on pictures share: opening the pictures, preparing them, and choosing which ones a report shows."""
 
 from pathlib import Path
-from typing import Any
+
+from transformers import CLIPImageProcessor, PreTrainedConfig
 
 from ...configuration.validation import as_pair
 from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source
@@ -10,22 +11,27 @@ from ...recipes.schema import Recipe
 from ...recipes.tasks.images import CroppedImageData, ImageData, check_channels
 from .base import Task
 
-_FEW_VALUES = 16  # of a patch, below which a LayerNorm over them leaves too little
+_FEW_VALUES = 16  # a LayerNorm over a patch of fewer values leaves too little of them
 
 
 def spread(length: int, count: int) -> list[int]:
-    """At most `count` places of `length`, evenly apart: of folders sorted by class, some of every class."""
+    """At most `count` of `length` places, evenly apart.
+
+    Where pictures are sorted by class, as in folders, some of every class are among them.
+    """
     return [i * length // count for i in range(count)] if count < length else list(range(length))
 
 
 class ImageTask(Task):
-    """A task on labelled pictures (the labels may go unread).
+    """A task on labelled pictures. A task may ignore the labels.
 
     Attributes:
-        splits: the pictures. processor: the image processor that is saved with the model; `prepare` sets it.
+        splits: the pictures of the three parts.
+        processor: the image processor that is saved with the model; `prepare` sets it.
+        num_channels: channels of the pictures; `prepare` sets it.
     """
 
-    processor: Any
+    processor: CLIPImageProcessor
 
     def __init__(self, recipe: Recipe, output: Path):
         super().__init__(recipe, output)
@@ -40,8 +46,8 @@ class ImageTask(Task):
             self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
         self.notes.extend(self.splits.notes)
 
-    def prepare(self, config: Any) -> None:
-        """Take image size and channels from the model's configuration, and say what its patches lose."""
+    def prepare(self, config: PreTrainedConfig) -> None:
+        """Take image size and channels from the model's configuration, and note what its patches lose."""
         data = self.data
         height, width = as_pair(config.patch_size)
         values = height * width * config.num_channels
@@ -57,7 +63,7 @@ class ImageTask(Task):
         self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
 
     def augmented(self) -> KeyedImages:
-        """The training pictures, cropped and flipped as the recipe says."""
+        """The training pictures, augmented as the recipe says."""
         data = self.data
         assert isinstance(data, CroppedImageData)
         transform = TrainingTransform(
@@ -71,11 +77,11 @@ class ImageTask(Task):
         return KeyedImages(self.splits.train, transform, self.num_channels, self.recipe.seed)
 
     def plain(self, images: LabelledImages) -> KeyedImages:
-        """Pictures as an evaluation sees them."""
+        """Pictures as an evaluation sees them, without augmentation."""
         return KeyedImages(images, EvaluationTransform(self.processor), self.num_channels)
 
     def shown(self) -> KeyedImages:
-        """The pictures that reports and measures look at: of the test part, else validation, else training."""
+        """The pictures that reports and measures use: those of the test part, else of validation, else of training."""
         splits = self.splits
         return self.plain(next(part for part in (splits.test, splits.validation, splits.train) if len(part)))
 

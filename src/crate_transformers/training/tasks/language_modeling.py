@@ -1,15 +1,20 @@
-"""Language modelling, masked and causal, with text measured in bits per byte."""
+"""Masked and causal language modelling; the report measures the text in bits per byte."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
 
 from ...data.masking import MaskingCollator
@@ -23,11 +28,20 @@ from ...recipes.schema import Recipe
 from ...recipes.tasks.language_modeling import CausalLanguageTrain, LanguageData, MaskedLanguageData
 from ...report.sections import Section
 from ..build import build_model
-from .base import CACHE, Task
+from .base import CACHE, Outputs, Task, first_output
 
 
 class LanguageModeling(Task):
-    """Masked or causal, as the recipe's task says."""
+    """Masked or causal language modelling, as the recipe's task says.
+
+    Attributes:
+        is_causal: whether the model predicts the next token (else masked ones).
+        splits: the texts of the three parts. held_out: part -> the tokens of "validation" and "test".
+        context_length: tokens of a sample.
+        shown: the samples that reports and measures use.
+    """
+
+    model: PreTrainedModel
 
     def __init__(self, recipe: Recipe, output: Path):
         super().__init__(recipe, output)
@@ -69,7 +83,7 @@ class LanguageModeling(Task):
         return train_tokenizer(self.splits.train, self.data.vocab_size, self.is_causal, length)
 
     def _fields_of_data(self) -> dict[str, Any]:
-        """What the tokenizer decides of a new model."""
+        """The fields of a new model's configuration that the tokenizer and the context decide."""
         if self.recipe.model.get("from"):
             return {}
         fields: dict[str, Any] = {
@@ -104,14 +118,14 @@ class LanguageModeling(Task):
         }
         return pack_tokens(text, self.tokenizer, self.cache, key)
 
-    def count_items(self, batch: Any) -> int:
+    def count_items(self, batch: Mapping[str, Tensor]) -> int:
         labels = batch["labels"][:, 1:] if self.is_causal else batch["labels"]
         return int((labels != -100).sum())
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
-    def reduce_outputs(self, logits: Any, labels: Tensor) -> Tensor:
-        return torch.zeros(labels.shape[0])  # the loss says it all; logits over a vocabulary would fill the memory
+    def reduce_outputs(self, logits: Outputs, labels: Outputs) -> Tensor:
+        return torch.zeros(len(first_output(labels)))  # the loss is enough; logits over a vocabulary fill the memory
 
     def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
         return {**metrics, **text_metrics(metrics["loss"], self.held_out[part], self.is_causal)}
@@ -130,7 +144,7 @@ class LanguageModeling(Task):
         every = train.sample_every if isinstance(train, CausalLanguageTrain) else 0
         return [WriteSamples(self, every)] if every else []
 
-    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
+    def report(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
         sections = [self._compression(model, history)]
         samples = [entry for entry in history if "sample" in entry]
         if samples:
@@ -140,7 +154,7 @@ class LanguageModeling(Task):
             )
         return sections
 
-    def _compression(self, model: nn.Module, history: list[dict[str, Any]]) -> Section:
+    def _compression(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> Section:
         test = self.held_out["test"]
         rows: list[dict[str, Any]] = []
         losses = [entry["test_loss"] for entry in history if "test_loss" in entry]
@@ -154,12 +168,19 @@ class LanguageModeling(Task):
 
 
 class WriteSamples(TrainerCallback):
-    """Keeps a sample of the model's text in the log, every `every` steps."""
+    """Writes a sample of the model's text into the log, every `every` steps."""
 
     def __init__(self, task: LanguageModeling, every: int):
         self.task, self.every = task, every
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,  # one that generates
+        **kwargs: object,
+    ) -> None:
         if state.global_step % self.every or not state.is_world_process_zero:
             return
         was_training = model.training
@@ -176,7 +197,8 @@ class WriteSamples(TrainerCallback):
                 attention_mask=torch.ones_like(prompt),
             )
         model.train(was_training)
-        state.log_history.append(
+        history: list[dict[str, Any]] = state.log_history
+        history.append(
             {"step": state.global_step, "epoch": state.epoch, "sample": self.task.tokenizer.decode(tokens[0])}
         )
 

@@ -1,16 +1,23 @@
-"""Masked image modelling: hide most patches of a picture, rebuild them from the rest."""
+"""Masked image modelling: the model rebuilds a picture from few of its patches; the others are hidden."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoModelForPreTraining, TrainerCallback
+from transformers import (
+    AutoModelForPreTraining,
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ...configuration.validation import as_pair
 from ...data import KeyedImages, MaskedImages, stack_items
@@ -21,6 +28,7 @@ from ...recipes.schema import Recipe
 from ...report.sections import Section
 from ..build import build_model
 from ..mirror import measure_mirror
+from .base import Outputs
 from .image_task import ImageTask, spread
 
 PICTURES = "reconstructions"
@@ -32,6 +40,7 @@ _FOR_LAYERS = 64
 class MaskedImageModeling(ImageTask):
     """The task of the CRATE autoencoder and of ViT-MAE."""
 
+    model: PreTrainedModel
     label_names = ("noise",)  # so that an evaluation knows that there is a loss
     metric = "eval_loss"
     greater_is_better = False
@@ -39,7 +48,7 @@ class MaskedImageModeling(ImageTask):
     def __init__(self, recipe: Recipe, output: Path):
         super().__init__(recipe, output)
         self.model = build_model(recipe, AutoModelForPreTraining, notes=self.notes)
-        config: Any = self.model.config
+        config = self.model.config
         (height, width), (h, w) = as_pair(config.image_size), as_pair(config.patch_size)
         self.num_patches = (height // h) * (width // w)
         if config.model_type == "vit_mae" and int(self.num_patches * (1 - config.mask_ratio)) == self.num_patches:
@@ -58,11 +67,11 @@ class MaskedImageModeling(ImageTask):
     def _masked(self, images: KeyedImages) -> MaskedImages:
         return MaskedImages(images, self.num_patches, self.recipe.seed)
 
-    def reduce_outputs(self, logits: Any, labels: Any) -> Any:
-        return logits[0][:, 0, 0]  # the loss says it all: nothing is kept of the predicted patches
+    def reduce_outputs(self, logits: Outputs, labels: Outputs) -> Tensor:
+        return logits[0][:, 0, 0]  # the loss is enough: one number a picture stands for the predicted patches
 
     def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
-        """Beside the loss: what guesses cost that do not look at the picture, on the same hidden patches."""
+        """Add the losses, on the same hidden patches, of two guesses that do not look at the picture."""
         held_out = self._masked(self.plain(self.splits.validation if part == "validation" else self.splits.test))
         if self._guess is None:
             train = self._masked(self.plain(self.splits.train))
@@ -100,8 +109,8 @@ class MaskedImageModeling(ImageTask):
         shown = self._masked(self.shown())
         return stack_items([shown[i] for i in spread(len(shown), count)])
 
-    def draw(self, model: Any) -> Image.Image:
-        """The first held-out pictures, hidden in the same places every time, as the model rebuilds them."""
+    def draw(self, model: PreTrainedModel) -> Image.Image:
+        """Draw how the model rebuilds a few held-out pictures; the same patches are hidden every time."""
         batch = {name: tensor.to(model.device) for name, tensor in self._sample(_SHOWN).items()}
         was_training = model.training
         model.eval()
@@ -113,8 +122,8 @@ class MaskedImageModeling(ImageTask):
         model.train(was_training)
         return picture
 
-    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
-        config: Any = self.model.config
+    def report(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
+        config = self.model.config
         how = f"{config.mask_ratio:.0%} of the {self.num_patches} patches hidden; held-out pictures."
         if config.norm_pix_loss:
             how += " The model predicts normalised patches: mean and deviation shown are the true patch's."
@@ -127,7 +136,7 @@ class MaskedImageModeling(ImageTask):
             sections.append(Section("Reconstructions over training", text, [_sheets_figure(titled)]))
         return [*sections, self._mirror_section(model)]
 
-    def _mirror_section(self, model: nn.Module) -> Section:
+    def _mirror_section(self, model: PreTrainedModel) -> Section:
         title = "In through the encoder, back through the decoder"
         if not hasattr(model, "crate"):
             return Section(title, "Not measured: the theory speaks of CRATE's decoder, this is a baseline.")
@@ -145,7 +154,7 @@ class MaskedImageModeling(ImageTask):
         )
 
 
-def _batches(data: MaskedImages, places: Any, size: int = 256) -> Iterator[dict[str, Tensor]]:
+def _batches(data: MaskedImages, places: Iterable[int], size: int = 256) -> Iterator[dict[str, Tensor]]:
     places = list(places)
     for start in range(0, len(places), size):
         yield stack_items([data[int(i)] for i in places[start : start + size]])
@@ -167,12 +176,19 @@ class _DrawReconstructions(TrainerCallback):
     def __init__(self, task: MaskedImageModeling):
         self.task = task
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: object,
+    ) -> None:
         if not state.is_world_process_zero or model is None:
             return
         buffer = io.BytesIO()
         with torch.no_grad():
-            self.task.draw(getattr(model, "module", model)).save(buffer, "png")
+            self.task.draw(cast(PreTrainedModel, getattr(model, "module", model))).save(buffer, "png")
         write_bytes(self.task.output / PICTURES / f"step-{state.global_step:08d}.png", buffer.getvalue())
 
 

@@ -1,15 +1,16 @@
-"""Multiple choice: which of some answers belongs to a question."""
+"""Multiple choice: the model finds the answer that belongs to a question."""
 
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoModelForMultipleChoice
+from transformers import AutoModelForMultipleChoice, EvalPrediction
 
+from .base import predictions_and_labels
 from .text_head import TextHead
 
 
 class MultipleChoice(TextHead):
-    """Each answer is read after the question, as a sequence of its own."""
+    """The model reads the question before each answer, as a sequence of its own."""
 
     auto_class = AutoModelForMultipleChoice
     metric = "eval_accuracy"
@@ -19,12 +20,15 @@ class MultipleChoice(TextHead):
         encoded = self.reader(questions, row["choices"], truncation=True, max_length=self.limit)
         return {**encoded, "labels": row["label"]}
 
-    def compute_metrics(self, evaluation: Any) -> dict[str, float]:
-        return {"accuracy": float((evaluation.predictions == evaluation.label_ids).mean())}
+    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
+        predicted, truth = predictions_and_labels(evaluation)
+        return {"accuracy": float((predicted == truth).mean())}
 
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
         inputs = super().sample_inputs(count)
-        return {name: value.flatten(0, 1) for name, value in inputs.items()}  # the backbone sees so many sequences
+        return {
+            name: value.flatten(0, 1) for name, value in inputs.items()
+        }  # the backbone sees each answer as a sequence
 
     def flop_inputs(self) -> dict[str, Tensor]:
         return {name: value[None] for name, value in self.sample_inputs(1).items()}

@@ -1,18 +1,20 @@
-"""Question answering: the span of a context that answers a question."""
+"""Question answering: the model finds the span of a context that answers a question."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForQuestionAnswering
+from torch import Tensor
+from transformers import AutoModelForQuestionAnswering, EvalPrediction
 
 from ...errors import UserError
 from ...evaluation.text_metrics import exact_match, token_f1
+from .base import Outputs
 from .text_head import TextHead
 
 
 class QuestionAnswering(TextHead):
-    """Labels are the first and the last token of the answer; both are the first token where there is none."""
+    """The labels are the first and the last token of the answer; both are the first token where there is no answer."""
 
     auto_class = AutoModelForQuestionAnswering
     needs_places = True
@@ -43,12 +45,12 @@ class QuestionAnswering(TextHead):
                 start, end = inside[0], inside[-1]
         return {**encoded, "start_positions": start, "end_positions": end}
 
-    def reduce_outputs(self, logits: Any, labels: Any) -> Any:
+    def reduce_outputs(self, logits: Outputs, labels: Outputs) -> Tensor:
         start, end = logits[:2]
         return torch.stack([start.argmax(dim=-1), end.argmax(dim=-1)], dim=-1)
 
-    def compute_metrics(self, evaluation: Any) -> dict[str, float]:
-        predicted, spans = evaluation.predictions, np.stack(evaluation.label_ids, axis=-1)
+    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
+        predicted, spans = np.asarray(evaluation.predictions), np.stack(tuple(evaluation.label_ids), axis=-1)
         return {"exact_match": exact_match(predicted, spans), "f1": token_f1(predicted, spans)}
 
 

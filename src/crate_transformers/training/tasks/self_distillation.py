@@ -1,14 +1,26 @@
-"""Self-distillation (DINO, and its white-box form): a student follows its own moving average over crops."""
+"""Self-distillation (DINO, and its white-box form): a student learns to agree with its own moving average on crops."""
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel, TrainerCallback
+from transformers import (
+    AutoModel,
+    CLIPImageProcessor,
+    EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ...configuration.validation import as_pair
 from ...data import CropTransform, EvaluationTransform, LabelledImages, MultiCropImages, stack_items
@@ -21,18 +33,21 @@ from ...report.pictures import picture_grid_figure, to_pictures
 from ...report.sections import Section
 from ..build import build_model
 from ..schedules import cosine_between
+from .base import Outputs
 from .image_task import ImageTask, spread
 
 logger = logging.getLogger(__name__)
 
-COLLAPSED = 0.05  # information of the teacher's output, as a share of what a batch allows, below which it says nothing
+COLLAPSED = 0.05  # a run has collapsed where the teacher's output has less of the information that a batch allows
 _BANK = 10_000  # training images whose features the neighbours come from, at most
 _NEIGHBORS = 20
 
 
 class SelfDistillationTask(ImageTask):
-    """The task of CRATE and ViT without labels; labels only measure it (k-nn accuracy on the validation part)."""
+    """Trains CRATE or ViT without labels; labels only measure the features (k-nn accuracy on the validation part)."""
 
+    model: SelfDistillation
+    train_data: MultiCropImages
     label_names = ("labels",)
     metric = "eval_knn_accuracy"
     greater_is_better = True
@@ -45,9 +60,9 @@ class SelfDistillationTask(ImageTask):
         assert isinstance(train, SelfDistillationTrain)
         self.data, self.train = data, train
         backbone = build_model(recipe, AutoModel, notes=self.notes)
-        self.config: Any = backbone.config
+        self.config = backbone.config
         self.prepare(self.config)
-        self.model: Any = SelfDistillation(
+        self.model = SelfDistillation(
             backbone,
             train.self_distillation_loss,  # type: ignore[arg-type]
             train.prototypes,
@@ -88,14 +103,15 @@ class SelfDistillationTask(ImageTask):
 
     # -- what an evaluation measures ----------------------------------------------------------------------------------
 
-    def reduce_outputs(self, logits: Any, labels: Any) -> Any:
+    def reduce_outputs(self, logits: Outputs, labels: Outputs) -> Outputs:
         return logits
 
-    def compute_metrics(self, evaluation: Any) -> dict[str, float]:
-        features, entropy, information = evaluation.predictions
+    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
+        features, entropy, information = tuple(evaluation.predictions)
+        labels = np.asarray(evaluation.label_ids)
         bank, bank_labels = self._bank()
         return {
-            "knn_accuracy": knn_accuracy(bank, bank_labels, features, evaluation.label_ids, _NEIGHBORS),
+            "knn_accuracy": knn_accuracy(bank, bank_labels, features, labels, _NEIGHBORS),
             "teacher_entropy": float(np.mean(entropy)),
             "teacher_information": float(np.mean(information)),
         }
@@ -145,7 +161,7 @@ class SelfDistillationTask(ImageTask):
         shown = self.shown()
         return {"pixel_values": torch.stack([shown[i]["pixel_values"] for i in spread(len(shown), count)])}
 
-    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
+    def report(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
         return [self._teacher_section(history), self._crops_section()]
 
     def _teacher_section(self, history: list[dict[str, Any]]) -> Section:
@@ -177,8 +193,8 @@ class SelfDistillationTask(ImageTask):
         return Section("Crops", text, [picture_grid_figure(pictures, captions)])
 
 
-def local_size(config: Any, data: SelfDistillationData) -> tuple[int, int]:
-    """(height, width) of a local crop: as asked, else 3/7 of the image's (96 of 224), in whole patches.
+def local_size(config: PreTrainedConfig, data: SelfDistillationData) -> tuple[int, int]:
+    """(height, width) in pixels of a local crop: as asked, else 3/7 of the image's (96 of 224), in whole patches.
 
     Raises:
         ValueError: a size that the patches do not divide.
@@ -198,16 +214,16 @@ def local_size(config: Any, data: SelfDistillationData) -> tuple[int, int]:
     return height, width
 
 
-def _picture(crop: Tensor, processor: Any) -> Any:
-    return to_pictures(crop[None], processor.image_mean, processor.image_std)[0]
+def _picture(crop: Tensor, processor: CLIPImageProcessor) -> Image.Image:
+    return Image.fromarray(to_pictures(crop[None], processor.image_mean, processor.image_std)[0])
 
 
-def _steps_per_epoch(state: Any) -> float:
+def _steps_per_epoch(state: TrainerState) -> float:
     return state.max_steps / max(state.num_train_epochs, 1e-9)
 
 
 class _Schedules(TrainerCallback):
-    """Momentum, weight decay and temperature, each a function of the step alone, so a resumed run goes on exactly.
+    """Sets momentum, weight decay and temperature, each a function of the step alone, so a resumed run goes on exactly.
 
     momentum: cosine from `teacher_momentum` to 1. weight decay: cosine from `weight_decay` to `weight_decay_end`.
     temperature: cosine from `warmup_teacher_temperature` to `teacher_temperature` over its warm-up epochs.
@@ -217,45 +233,82 @@ class _Schedules(TrainerCallback):
         self.options = options
         self.weight_decay = float(arguments.get("weight_decay", 0.0))
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        **kwargs: object,
+    ) -> None:
         options = self.options
         warm_up = options.warmup_teacher_temperature_epochs * _steps_per_epoch(state)
         share = state.global_step / warm_up if warm_up else 1.0
         distillation(model).teacher_temperature = cosine_between(
             options.warmup_teacher_temperature, options.teacher_temperature, share
         )
-        optimizer = kwargs.get("optimizer")
         if options.weight_decay_end is not None and optimizer is not None:  # group 0 decays, group 1 never
             share = state.global_step / max(state.max_steps - 1, 1)
             optimizer.param_groups[0]["weight_decay"] = cosine_between(
                 self.weight_decay, options.weight_decay_end, share
             )
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: object,
+    ) -> None:
         if state.global_step < math.ceil(self.options.freeze_last_layer_epochs * _steps_per_epoch(state)):
             distillation(model).freeze_last_layer()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: object,
+    ) -> None:
         share = (state.global_step - 1) / max(state.max_steps - 1, 1)
         distillation(model).update_teacher(cosine_between(self.options.teacher_momentum, 1.0, share))
 
 
 class _LogTeacher(TrainerCallback):
-    """Writes the teacher's entropy beside the loss, and says so when an evaluation finds a collapse."""
+    """Writes the teacher's entropy into the log beside the loss, and warns once when an evaluation finds a collapse."""
 
     def __init__(self) -> None:
-        self.said = False
+        self.has_warned = False
 
-    def on_log(self, args: Any, state: Any, control: Any, model: Any = None, logs: Any = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         if state.log_history and "loss" in (logs or {}) and model is not None:
             state.log_history[-1].update(distillation(model).latest)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         share = (metrics or {}).get("eval_teacher_information")
-        if share is None or not state.is_world_process_zero or self.said or state.global_step * 4 < state.max_steps:
+        is_early = state.global_step * 4 < state.max_steps
+        if share is None or not state.is_world_process_zero or self.has_warned or is_early:
             return
         if share < COLLAPSED:
-            self.said = True
+            self.has_warned = True
             logger.warning(
                 "step %d: the run has collapsed, the teacher's output hardly depends on the picture (%.1f %% of the "
                 "information that a batch allows)",
@@ -264,9 +317,9 @@ class _LogTeacher(TrainerCallback):
             )
 
 
-def distillation(model: Any) -> SelfDistillation:
-    """The module inside what distributed training wraps around it."""
-    return getattr(model, "module", model)
+def distillation(model: nn.Module | None) -> SelfDistillation:
+    """The module itself, without what distributed training wraps around it."""
+    return cast(SelfDistillation, getattr(model, "module", model))
 
 
 __all__ = ["COLLAPSED", "SelfDistillationTask", "local_size"]

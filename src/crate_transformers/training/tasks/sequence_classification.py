@@ -1,19 +1,24 @@
-"""Sequence classification: a class, several classes, or a number for a text or a pair of texts."""
+"""Sequence classification: the model gives a text, or a pair of texts, a class, several classes or a number."""
 
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoModelForSequenceClassification
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, EvalPrediction
 
 from ...evaluation.text_metrics import macro_f1, matthews
 from ...recipes.schema import Recipe
+from .base import Outputs, first_output, predictions_and_labels
 from .text_head import TextHead
 
 
 class SequenceClassification(TextHead):
-    """The labels decide: names are classes, lists of names are several at once, numbers are a regression."""
+    """The labels decide what the model gives.
+
+    Names are classes, lists of names are several classes at once, and numbers are a regression.
+    """
 
     auto_class = AutoModelForSequenceClassification
 
@@ -48,14 +53,14 @@ class SequenceClassification(TextHead):
             label = [float(index in label) for index in range(len(self.rows.labels or []))]
         return {**encoded, "labels": label}
 
-    def reduce_outputs(self, logits: Any, labels: Any) -> Any:
-        logits = logits[0] if isinstance(logits, tuple) else logits
+    def reduce_outputs(self, logits: Outputs, labels: Outputs) -> Tensor:
+        logits = first_output(logits)
         if self._is_regression:
             return logits.squeeze(-1)
         return (logits > 0).long() if self._is_multi_label else logits.argmax(dim=-1)
 
-    def compute_metrics(self, evaluation: Any) -> dict[str, float]:
-        predicted, truth = evaluation.predictions, evaluation.label_ids
+    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
+        predicted, truth = predictions_and_labels(evaluation)
         if self._is_regression:
             return {"mean_squared_error": float(np.mean((predicted - truth) ** 2))}
         metrics = {"accuracy": float((predicted == truth).mean()), "f1": macro_f1(predicted, truth)}

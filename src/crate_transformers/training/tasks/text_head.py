@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data.labelled_text import EncodedRows, load_labelled_text
 from ...data.reading import as_text
@@ -18,19 +18,23 @@ from ...evaluation.language_models import load_tokenizer
 from ...recipes.schema import Recipe
 from ...recipes.tasks.text_heads import TextHeadData
 from ...report.sections import Section
-from ..build import build_model
-from .base import Task
+from ..build import AutoClass, build_model
+from .base import Outputs, Task, first_output
 
 
 class TextHead(Task):
-    """A head on a pretrained model (`model.from`), or on one from scratch with a tokenizer of its own.
+    """A head on a pretrained model (`model.from`), or on a new model with a tokenizer that is trained on the data.
 
     Attributes:
         auto_class: transformers' Auto class of the task.
-        needs_places: whether an answer is a place in the text, which only a fast tokenizer finds again.
+        needs_places: whether the labels are places in the text, which only a fast tokenizer maps to tokens.
+        rows: the data, as `load_labelled_text` reads them.
+        reader: the tokenizer, which takes every character as text. limit: tokens of a sample, at most.
+        shown: the samples that measures use.
     """
 
-    auto_class: Any
+    auto_class: AutoClass
+    model: PreTrainedModel
     needs_places: bool = False
     greater_is_better = True
 
@@ -68,14 +72,14 @@ class TextHead(Task):
         self.shown = parts.get("test") or parts.get("validation") or parts["train"]
         self.collator = self.evaluation_collator = _PadBatch(self.tokenizer, config)
 
-    # -- what a task says of itself -----------------------------------------------------------------------------------
+    # -- what each task decides ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def encode(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row of the data to the inputs of the model, labels included."""
+        """Turn a row of the data into the inputs of the model, labels included."""
 
     def fields_of_labels(self) -> dict[str, Any]:
-        """What the labels decide of the model's configuration."""
+        """The fields of the model's configuration that the labels decide."""
         if self.rows.labels is None:
             return {}
         return {
@@ -84,7 +88,7 @@ class TextHead(Task):
         }
 
     def rows_by_label(self) -> Counter[str]:
-        """How many training rows have each label, where that is worth a line in the report."""
+        """The number of training rows of each label, for the report; empty where a row has more than a label."""
         return Counter()
 
     # -- model and tokenizer ------------------------------------------------------------------------------------------
@@ -98,7 +102,7 @@ class TextHead(Task):
         return train_tokenizer(part, self.data.vocab_size, is_decoder, self.data.context_length or 510)
 
     def _fields_of_tokenizer(self) -> dict[str, Any]:
-        """What the tokenizer decides of a new model."""
+        """The fields of a new model's configuration that the tokenizer decides."""
         if self.recipe.model.get("from"):
             return {}
         names = ("bos", "eos", "pad")
@@ -127,9 +131,8 @@ class TextHead(Task):
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
-    def reduce_outputs(self, logits: Any, labels: Any) -> Any:
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        return logits.argmax(dim=-1)
+    def reduce_outputs(self, logits: Outputs, labels: Outputs) -> Tensor:
+        return first_output(logits).argmax(dim=-1)
 
     def save_beside(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
@@ -139,7 +142,7 @@ class TextHead(Task):
         batch = self.collator([shown[i] for i in range(min(count, 32, len(shown)))])
         return {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask")}
 
-    def report(self, model: nn.Module, history: list[dict[str, Any]]) -> list[Section]:
+    def report(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
         rows = [{"part": name, "rows": len(part)} for name, part in self.rows.parts.items()]
         counts = self.rows_by_label()
         return [
@@ -148,9 +151,12 @@ class TextHead(Task):
 
 
 class _PadBatch:
-    """Items of any of the four tasks to padded tensors."""
+    """Makes padded tensors of the items of any of the four tasks.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Any):
+    A batch has input_ids and attention_mask, (B, T), or (B, choices, T) for multiple choice, and the labels.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig):
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (config.pad_token_id or 0)
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
