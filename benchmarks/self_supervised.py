@@ -21,7 +21,7 @@ import torch
 from transformers import AutoImageProcessor, AutoModel
 
 from crate_transformers.data import EvaluationTransform, KeyedImages, load_image_source
-from crate_transformers.evaluation.probes import layer_features, probe_features, summary
+from crate_transformers.evaluation.probes import LabelledFeatures, layer_features, probe_features, summary
 from crate_transformers.files import write_bytes
 from crate_transformers.report.writing import write_json
 from crate_transformers.training import load_recipe, train
@@ -51,20 +51,20 @@ def models(settings: dict[str, Any], steps: int) -> dict[str, Any]:
     }
 
 
-def features(model: Any, processor: Any, splits: Any, limit: int) -> tuple[Any, ...]:
-    found: list[Any] = []
+def features(model: Any, processor: Any, splits: Any, limit: int) -> list[LabelledFeatures]:
+    found = []
     for part in (splits.train, splits.test):
         chosen = np.unique(np.linspace(0, len(part) - 1, min(len(part), limit)).astype(int))
         plain = KeyedImages(part, EvaluationTransform(processor), model.config.num_channels)
         pixels = torch.stack([plain[int(i)]["pixel_values"] for i in chosen])
-        found += [layer_features(model, {"pixel_values": pixels}, "mean"), part.labels[chosen]]
-    return tuple(found)
+        found.append(LabelledFeatures(layer_features(model, {"pixel_values": pixels}, "mean"), part.labels[chosen]))
+    return found
 
 
 def probed(model: Any, processor: Any, splits: Any, limit: int) -> list[dict[str, Any]]:
-    known, labels, held_out, truth = features(model.eval(), processor, splits, limit)
+    known, held_out = features(model.eval(), processor, splits, limit)
     last = [model.config.num_hidden_layers - 1]
-    return summary(probe_features(known, labels, held_out, truth, shots=SHOTS, seeds=SEEDS, layers=last, pool="mean"))
+    return summary(probe_features(known, held_out, shots=SHOTS, seeds=SEEDS, layers=last, pool="mean"))
 
 
 def main() -> None:

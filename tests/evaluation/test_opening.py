@@ -34,7 +34,7 @@ def test_a_folder_by_its_class_or_by_another(folder):
 
 def test_a_checkpoint_file_and_what_was_assumed_of_it(checkpoint):
     told = []
-    model = open_model(str(checkpoint), heads=3, say=told.append)
+    model = open_model(str(checkpoint), heads=3, on_note=told.append)
     assert model.config.num_attention_heads == 3
     assert not model.training
     assert any("layout" in line for line in told)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crate_transformers.data.labelled_text import load_labelled_text
-from crate_transformers.evaluation.generation import generate_text
+from crate_transformers.evaluation.generation import GenerationSettings, generate_text
 from crate_transformers.training import load_recipe, train
 
 SMALL = {
@@ -39,7 +39,7 @@ def test_language_models_learn_and_say_their_bits_per_byte(text, tmp_path, name,
     page = (tmp_path / "run" / "report.html").read_text()
     assert "xz -9" in page
     if name == "clm":
-        assert generate_text(tmp_path / "run", "the cat", max_new_tokens=4, temperature=0)
+        assert generate_text(tmp_path / "run", "the cat", GenerationSettings(max_new_tokens=4, temperature=0))
 
 
 def test_fine_tuning_from_a_csv_file(tmp_path):

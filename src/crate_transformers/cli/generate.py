@@ -19,14 +19,15 @@ def generate(
     slide: Annotated[bool, typer.Option("--slide", help="Past the context, forget its first half.")] = False,
 ) -> None:
     """Continue a prompt, printing the text as it comes."""
-    from ..evaluation.generation import generate_text
+    from ..evaluation.generation import GenerationSettings, generate_text
 
     unwritten = iter([prompt])  # it waits for the first token: an error stands alone
 
     def write(text: str) -> None:
         typer.echo(next(unwritten, "") + text, nl=False)
 
-    generate_text(model, prompt, max_new_tokens, temperature, top_k, beams, seed, slide, write, tokenizer)
+    settings = GenerationSettings(max_new_tokens, temperature, top_k, beams, seed, slide)
+    generate_text(model, prompt, settings, write=write, tokenizer_source=tokenizer)
     write("\n")
 
 

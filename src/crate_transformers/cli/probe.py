@@ -29,7 +29,7 @@ def probe(
 ) -> None:
     """Freeze a model; accuracy of nearest neighbours and of a linear classifier on its features."""
     from ..evaluation.opening import open_model, processor_of
-    from ..evaluation.probing import probe_model
+    from ..evaluation.probing import ProbeRequest, probe_model
 
     opened = open_model(model, heads, on_note=note)
     processor = processor_of(opened, model)
@@ -37,14 +37,16 @@ def probe(
         opened,
         processor,
         output_folder(output),
-        folder=model,
-        source=data,
-        settings=parse_settings(settings),
-        every_layer=layers,
-        shots=shots,
-        seeds=seeds,
-        pool=pool,
-        limit=limit,
+        ProbeRequest(
+            folder=model,
+            source=data,
+            settings=parse_settings(settings),
+            every_layer=layers,
+            pool=pool,
+            shots=shots,
+            seeds=seeds,
+            limit=limit,
+        ),
         progress=one_by_one,
     )
     for row in result.rows:

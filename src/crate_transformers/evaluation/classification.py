@@ -19,10 +19,14 @@ def evaluate_classifier(
     """Accuracy and mean loss of a classifier on one part of a source of labelled images.
 
     Args:
-        source, options: as `load_image_source` takes them. split: train, validation or test.
+        source, options: as `load_image_source` takes them.
+        split: "train", "validation" or "test".
+
+    Returns:
+        split, images (their number), accuracy in [0, 1], loss in nats.
 
     Raises:
-        ValueError: classes that are not the model's; an empty part; whatever the source or the model raise.
+        ValueError: the classes are not the model's, the part is empty, or the source or the model cannot be opened.
     """
     splits = load_image_source(source, **options)
     if split not in ("train", "validation", "test"):

@@ -1,4 +1,4 @@
-"""Language models as compressors: bits per byte of the text, beside those of `xz -9` on the same bytes."""
+"""Measures of language models as compressors: bits per byte of the text, and those of `xz -9` on the same bytes."""
 
 import lzma
 import math
@@ -10,18 +10,18 @@ _XZ_LIMIT = 64 << 20  # bytes of a part that are compressed for comparison
 
 
 def bits_per_byte(loss: float, tokens: TokenFile) -> float:
-    """Nats a token to bits a byte of the text that the tokens encode."""
+    """Turn a loss in nats a token into bits a byte of the text that the tokens encode."""
     return loss / math.log(2) / tokens.bytes_per_token
 
 
 def text_metrics(loss: float, tokens: TokenFile, is_causal: bool) -> dict[str, float]:
-    """Perplexity and bits per byte of a mean loss in nats a token."""
+    """The perplexity and the bits per byte that a mean loss in nats a token amounts to."""
     name = "bits_per_byte" if is_causal else "masked_bits_per_byte"
     return {"perplexity": math.exp(min(loss, 700.0)), name: bits_per_byte(loss, tokens)}
 
 
 def xz_bits_per_byte(part: TextPart) -> float:
-    """Bits per byte of `xz -9` on (at most the first 64 MB of) a part."""
+    """Bits per byte of `xz -9` on a part, of which at most the first 64 MiB are compressed."""
     compressor = lzma.LZMACompressor(preset=9)
     size = written = 0
     for piece in part.pieces():

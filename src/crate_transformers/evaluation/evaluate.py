@@ -25,11 +25,12 @@ def evaluate_model(
     """Metrics of a model on one part of a data source.
 
     Args:
-        source: None takes what the model was trained on, as its recipe.yaml says, split in the same way.
-        settings: data.NAME values that override the recipe's.
+        source: None takes the data that the model was trained on, as its recipe.yaml says, split in the same way.
+        split: "train", "validation" or "test".
+        settings: values by "data.NAME" that override the recipe's.
 
     Raises:
-        ValueError: no source and no recipe beside the model, a setting that is none, data that do not fit.
+        ValueError: there is neither a source nor a recipe beside the model, a setting is unknown, or data do not fit.
     """
     settings = settings or {}
     is_text = _is_text(folder)
@@ -51,13 +52,13 @@ def evaluate_model(
 
 
 def data_options(kind: type[Data], recipe: Recipe | None, source: str | None, settings: Mapping[str, Any]) -> Data:
-    """The data options of an evaluation: the recipe's, where it has them, then the settings, then the source.
+    """The data options of an evaluation: those of the recipe, overridden by the settings and by the source.
 
     Args:
-        kind: the options that the evaluation reads. Settings of others are checked, and not used.
+        kind: the options that the evaluation reads. Settings of other options are checked and not used.
 
     Raises:
-        UserError: a setting that is no data option, a value that does not fit, no source.
+        UserError: a setting is no data option, a value does not fit, or there is no source.
     """
     known = known_options("data")
     for key in settings:

@@ -22,7 +22,7 @@ def export_source(
         source, heads, on_note: as in `open_model`. output: the file.
 
     Returns:
-        what the file takes and gives: "pixel_values -> logits".
+        the inputs and outputs of the file, as "pixel_values -> logits".
 
     Raises:
         UserError: as in `open_model` and `export_model`.

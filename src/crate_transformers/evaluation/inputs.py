@@ -1,4 +1,4 @@
-"""What a model is shown, as a stream of batches: images, text, or the exact tensors of a file.
+"""The inputs of a model as a stream of batches: images, text, or the exact tensors of a file.
 
 Shapes: B batch, C channels, H x W pixels, T tokens.
 """
@@ -6,7 +6,6 @@ Shapes: B batch, C channels, H x W pixels, T tokens.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -18,7 +17,7 @@ from ..data import find_images, load_image, load_image_source
 from ..data.reading import as_text
 from ..errors import UserError
 from ..files import user_path
-from .opening import processor_of
+from .opening import ImageProcessor, processor_of
 
 _TENSORS = ("pixel_values", "input_ids", "attention_mask", "token_type_ids", "noise")
 
@@ -28,9 +27,9 @@ class Inputs:
     """Inputs of a model as a stream of batches.
 
     Attributes:
-        batches: tensors by name: one batch, or an iterable of them that may be gone through again.
-        name: what to call the data. count: how many samples, where it is known.
-        normalisation: (mean, standard deviation) of images.
+        batches: tensors by name: one batch, or an iterable of batches that may be read again.
+        name: a short name of the data. count: number of samples, where it is known.
+        normalisation: (mean, standard deviation) by which images were normalised; None where they were not.
     """
 
     batches: Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
@@ -40,9 +39,9 @@ class Inputs:
 
 
 class _Images:
-    """Pictures, read and processed when asked for, batch by batch; may be gone through again."""
+    """Pictures that are read and processed batch by batch, when a batch is asked for; they may be read again."""
 
-    def __init__(self, read: Callable[[int], Image.Image], count: int, processor: Any, batch_size: int):
+    def __init__(self, read: Callable[[int], Image.Image], count: int, processor: ImageProcessor, batch_size: int):
         self.read, self.count, self.processor, self.batch_size = read, count, processor, batch_size
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -62,14 +61,14 @@ def image_inputs(
     """Images of a data source, of files and folders, or tensors of a file, as a stream of model-sized batches.
 
     Args:
-        source: where the model is from (its image processor lies there).
+        source: the folder, file or hub name of the model, where its image processor lies.
         data: "digits", "imagefolder:PATH", "torchvision:NAME", "hub:NAME"; PATH of an image or a folder of images;
             "tensors:FILE.safetensors" with model inputs by name.
-        split: of a data source: "train", "validation" or "test".
-        limit: at most so many images.
+        split: the part of a data source: "train", "validation" or "test".
+        limit: number of images, at most.
 
     Raises:
-        UserError: no such data, none of the split, a limit below 1.
+        UserError: there are no such data, the split is empty, or the limit is below 1.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, got {limit}")
@@ -83,7 +82,7 @@ def image_inputs(
 
 
 def _pictures(data: str, split: str, channels: int) -> tuple[str, int, Callable[[int], Image.Image]]:
-    """(what to call them, how many, picture of a number) of files and folders, or of a part of a data source."""
+    """(name, number of pictures, function from place to picture) of files, folders or a part of a data source."""
     if user_path(data).exists():
         paths = find_images([user_path(data)])
         return Path(data).name, len(paths), lambda i: load_image(paths[i], channels)
@@ -98,10 +97,10 @@ def _pictures(data: str, split: str, channels: int) -> tuple[str, int, Callable[
 
 
 def tensor_inputs(file: str, limit: int | None = None) -> Inputs:
-    """Exact inputs: the tensors of a safetensors file that are named like a model's inputs.
+    """The tensors of a safetensors file that are named like a model's inputs, as they are.
 
     Raises:
-        UserError: no such file, or none of these tensors in it.
+        UserError: there is no such file, or it holds none of these tensors.
     """
     if not Path(file).is_file():
         raise UserError(f"no file at {file}")
@@ -113,10 +112,13 @@ def tensor_inputs(file: str, limit: int | None = None) -> Inputs:
 
 
 def read_text(text: str) -> tuple[str, str]:
-    """(what to call it, text) of a file's name, or of the words themselves.
+    """(name, text) of a file, or of the words themselves.
+
+    Args:
+        text: the name of a file, or words.
 
     Raises:
-        ValueError: nothing in it.
+        ValueError: the text is empty.
     """
     try:
         is_file = user_path(text).is_file()
@@ -132,7 +134,7 @@ def read_text(text: str) -> tuple[str, str]:
 
 
 class _Tokens:
-    """Token ids in stretches of equal length; may be gone through again."""
+    """Token ids in stretches of equal length, which may be read again. The last stretch may be shorter."""
 
     def __init__(self, ids: list[int], length: int, batch_size: int):
         self.stretches = [ids[start : start + length] for start in range(0, len(ids), length)]
@@ -157,13 +159,13 @@ def text_inputs(
     length: int = 128,
     batch_size: int = 16,
 ) -> Inputs:
-    """Text cut into stretches of at most `length` tokens (a model's context where that is shorter).
+    """A text, cut into stretches of at most `length` tokens, or of the model's context where that is shorter.
 
     Args:
-        text: a file's name, or words. limit: at most so many stretches.
+        text: the name of a file, or words. limit: number of stretches, at most.
 
     Raises:
-        UserError: no text, or none that the tokenizer makes tokens of.
+        UserError: there is no text, or the tokenizer makes no token of it.
     """
     name, content = read_text(text)
     config = model.config

@@ -1,4 +1,4 @@
-"""Look inside a model that a user names, on data that a user names: `crate inspect`.
+"""Study a model that a user names, on data that a user names: `crate inspect`.
 
 open the model -> its inputs as a stream -> study it (and a baseline) -> write the study
 """
@@ -20,7 +20,7 @@ Progress = Callable[[Any, int | None, str], Iterable[Any]]  # (batches, number o
 
 @dataclass(frozen=True)
 class Subject:
-    """What to look at, as a user names it.
+    """The model and the data to study, as a user names them.
 
     Attributes:
         model, heads: as in `open_model`. baseline, baseline_heads: a second model of the same kind of inputs.
@@ -39,7 +39,7 @@ class Subject:
     limit: int | None = None
 
 
-def _unchanged(batches: Any, count: int | None, what: str) -> Iterable[Any]:
+def _unchanged(batches: Iterable[Any], count: int | None, what: str) -> Iterable[Any]:
     return batches
 
 
@@ -53,12 +53,12 @@ def study_source(
     """Study a model; nothing is drawn or written.
 
     Args:
-        options: mode, part, batch_size, layer, num_pictures, patch, num_neurons are taken; the model and its inputs
+        options: mode, part, batch_size, layer, num_pictures, patch and num_neurons are used; the model and its inputs
             give the others.
-        progress: passes batches on, to show how far it is. on_note: as in `open_model`.
+        progress: passes the batches on, and may show how many were read. on_note: as in `open_model`.
 
     Raises:
-        UserError: a model, data or options that do not fit.
+        UserError: the model, the data or the options do not fit.
     """
     model = open_model(subject.model, subject.heads, on_note=on_note)
     return _study(model, subject, options or StudyOptions(), progress, on_note)
@@ -78,7 +78,7 @@ def inspect_source(
         UserError: as in `study_source`.
     """
     model = open_model(subject.model, subject.heads, on_note=on_note)
-    output.mkdir(parents=True, exist_ok=True)  # one that cannot be made is told before the work
+    output.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made fails before the work
     study = _study(model, subject, options or StudyOptions(), progress, on_note)
     study.write(output)
     return study
@@ -111,7 +111,7 @@ def _reads_images(model: PreTrainedModel) -> bool:
 
 
 def _with_text(subject: Subject) -> Subject:
-    """The same, where data that are called "text:FILE" are the text."""
+    """The same subject, in which data that are called "text:FILE" are the text."""
     if subject.data is None or not subject.data.startswith("text:"):
         return subject
     return replace(subject, text=subject.text or subject.data.removeprefix("text:"), data=None)

@@ -1,4 +1,4 @@
-"""What is asked of a saved language model before it is used: which kind it is, and whether a tokenizer fits."""
+"""Questions about a saved language model before it is used: its kind, and whether a tokenizer fits it."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def is_causal(folder: str | Path) -> bool:
     """Whether the language model in a folder continues text (else it fills gaps).
 
     Raises:
-        ValueError: a model of another kind.
+        ValueError: the model is no language model.
     """
     config = open_config(folder)
     names = config.architectures or [] if hasattr(config, "vocab_size") else []
@@ -27,10 +27,10 @@ def is_causal(folder: str | Path) -> bool:
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer of a folder or hub name.
+    """Open the tokenizer of a folder or hub name.
 
     Raises:
-        ValueError: none there.
+        ValueError: there is no tokenizer.
     """
     try:
         return open_tokenizer(source)
@@ -39,7 +39,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
-    """A model must have a row for every token.
+    """Check that a model has an embedding for every token.
 
     Raises:
         UserError: the tokenizer has more tokens than `vocab_size`.

@@ -1,4 +1,4 @@
-"""Show what makes neurons fire, and what a model writes when they are set: `crate neurons`."""
+"""Show which tokens neurons fire on, and what a model writes when neurons are set to values: `crate neurons`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ..report.writing import write_csv
 from .inputs import read_text, text_inputs
 from .opening import open_model, tokenizer_of
 
-_PROMPT = 60  # characters of the text that start what is written, where there is no prompt
+_PROMPT = 60  # characters of the text that stand for a prompt where none is given
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,10 @@ class NeuronRequest:
     """Which neurons to show, as a user names them.
 
     Attributes:
-        model, heads: as in `open_model`. text: a file, or words. limit: of stretches of 128 tokens.
-        layer: from 0, negative from the end. neurons: which; empty is the `count` most selective.
+        model, heads: as in `open_model`.
+        text: the name of a file, or words. limit: number of stretches of 128 tokens to read, at most.
+        layer: from 0; a negative one counts from the end.
+        neurons: numbers of the neurons; where there are none, the `count` most selective ones are shown.
     """
 
     model: str
@@ -41,10 +43,10 @@ class NeuronRequest:
 
 @dataclass(frozen=True)
 class Steering:
-    """Set the neurons to a value on every token, and let the model write after a prompt.
+    """Settings for writing after a prompt with the neurons set to a value on every token.
 
     Attributes:
-        value: any finite number. prompt: None is the beginning of the text. tokens: how many to write.
+        value: any finite number. prompt: None takes the beginning of the text. tokens: number of tokens to write.
     """
 
     value: float
@@ -54,7 +56,7 @@ class Steering:
 
 @dataclass(frozen=True)
 class Steered:
-    """What the model wrote after a prompt: as it is, and with neurons set to values."""
+    """What the model wrote after a prompt: as it is (plain), and with neurons set to values (steered)."""
 
     prompt: str
     plain: str
@@ -67,8 +69,9 @@ class NeuronLook:
     """Neurons of one layer on a text.
 
     Attributes:
-        model, text: what they are called. neurons: all of the layer. shown: some, with the tokens that they fire on.
-        steered: what was written with neurons set; or None.
+        model, text: their names. neurons: all neurons of the layer.
+        shown: some of the neurons, with the tokens that they fire on.
+        steered: what the model wrote with neurons set; None where that was not asked for.
     """
 
     model: str
@@ -82,13 +85,13 @@ class NeuronLook:
         layer, count = self.neurons.layer, self.neurons.num_tokens
         sections = [(f"Neurons of layer {layer}", firing_html(self.shown, count))]
         if self.steered is not None:
-            told = self.steered
-            sections.insert(0, ("Steering", steering_html(told.prompt, told.plain, told.steered, layer, told.values)))
+            text = self.steered
+            sections.insert(0, ("Steering", steering_html(text.prompt, text.plain, text.steered, layer, text.values)))
         facts = {"model": self.model, "text": self.text, "tokens": count, "neurons": len(self.neurons)}
         return page_html(f"Neurons of layer {layer}", facts, sections)
 
     def write(self, folder: Path) -> list[Path]:
-        """neurons.csv, of all neurons, and neurons.html."""
+        """Write neurons.csv, which has all neurons, and neurons.html; the files written are returned."""
         table = write_csv(folder / "neurons.csv", self.neurons.rows())
         return [table, write_bytes(folder / "neurons.html", self.to_html().encode())]
 
@@ -105,12 +108,13 @@ def look_at_neurons(
 
     Args:
         output: the folder to write, made where it is missing.
-        progress: passes (batches, number of samples, what is done) on, to show how far it is.
+        progress: gets (batches, number of samples, what is done), passes the batches on, and may show how many were
+            read.
         on_note: as in `open_model`.
 
     Raises:
-        UserError: a model that reads no text, or is to be steered and does not generate; a layer or neuron that does
-            not exist; no text.
+        UserError: the model reads no text, or is to be steered and does not generate; a layer or neuron does not
+            exist; there is no text.
     """
     model = open_model(request.model, request.heads, on_note=on_note)
     name = Path(request.model).name

@@ -1,10 +1,12 @@
-"""The one way to open a model for every door, and what lies beside it: its image processor, its tokenizer."""
+"""How every command opens a model, its image processor and its tokenizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
+from PIL import Image
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import UserError
@@ -16,25 +18,50 @@ from ..models.inputs import has_processor, open_processor, open_tokenizer
 from ..models.places import CHECKPOINTS, locate
 
 
+class ImageProcessor(Protocol):
+    """An image processor of transformers, of whatever class."""
+
+    @property
+    def do_normalize(self) -> bool | None:
+        """Whether pictures are normalised by image_mean and image_std."""
+
+    @property
+    def image_mean(self) -> Sequence[float]:
+        """The mean of each channel, or one for all."""
+
+    @property
+    def image_std(self) -> Sequence[float]:
+        """The standard deviation of each channel, or one for all."""
+
+    def __call__(
+        self, images: Image.Image | list[Image.Image], *, return_tensors: str, **options: Any
+    ) -> Mapping[str, Tensor]:
+        """Pictures to {"pixel_values": (B, C, H, W)} for return_tensors="pt"."""
+        ...
+
+
 def open_model(
     source: str | Path,
     heads: int | None = None,
     *,
-    kind: Any = None,
+    kind: type | None = None,
     option: str = "--heads",
     on_note: Callable[[str], None] = lambda line: None,
 ) -> PreTrainedModel:
-    """A whole model of a folder or hub name, or of a public checkpoint file; in evaluation mode, on the best device.
+    """Open a whole model of a folder or hub name, or of a public checkpoint file.
 
     Args:
-        heads: how many heads a checkpoint file has, which it does not hold; the configuration of a folder does.
+        heads: the number of heads of a checkpoint file, which does not hold it; the configuration of a folder does.
         kind: a model class, or one of transformers' Auto classes; None is the class that the model was saved with. A
             checkpoint file names no class: where a kind is asked for, the user is told to convert it first.
-        option: what the user calls `heads`.
+        option: the name of the command line's option for `heads`, for messages.
         on_note: receives a line for everything that was assumed of a checkpoint file.
 
+    Returns:
+        the model in evaluation mode, on a GPU where there is one.
+
     Raises:
-        UserError: nothing there, nothing that can be read, or `heads` of a folder.
+        UserError: there is no model, it cannot be read, or `heads` was given for a folder.
     """
     place = locate(source)
     if isinstance(place, Path) and place.is_file() and kind is None:
@@ -50,19 +77,23 @@ def open_model(
 
 
 def _on_device(model: PreTrainedModel) -> PreTrainedModel:
-    """On a GPU where there is one."""
+    """Move a model to a GPU where there is one."""
     return model.to("cuda") if torch.cuda.is_available() else model  # type: ignore[arg-type]
 
 
-def processor_of(model: PreTrainedModel, source: str | Path) -> Any:
+def processor_of(model: PreTrainedModel, source: str | Path) -> ImageProcessor:
     """The image processor saved beside a model, or the one that the configuration asks for."""
-    return (
-        open_processor(source, model.config.num_channels) if has_processor(source) else image_processor_of(model.config)
-    )
+    if has_processor(source):
+        return open_processor(source, model.config.num_channels)
+    return cast(ImageProcessor, image_processor_of(model.config))  # mypy cannot compare its TypedDict of keywords
 
 
 def tokenizer_of(source: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer saved beside a model: in its folder, or in that of its checkpoint file."""
+    """The tokenizer saved beside a model: in its folder, or in that of its checkpoint file.
+
+    Raises:
+        UserError: there is none.
+    """
     place = user_path(source)
     try:
         return open_tokenizer(place.absolute().parent if place.is_file() else source)

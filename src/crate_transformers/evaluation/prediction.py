@@ -1,4 +1,4 @@
-"""Using a trained image classifier: predictions for files."""
+"""Predictions of a trained image classifier for files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,11 @@ from .opening import open_model
 
 @dataclass(frozen=True)
 class Prediction:
-    """file; label, the best class's name; score, its probability in [0, 1]."""
+    """The prediction for one file.
+
+    Attributes:
+        label: the name of the likeliest class. score: its probability, in [0, 1].
+    """
 
     file: str
     label: str
@@ -24,10 +28,10 @@ class Prediction:
 
 
 def load_classifier(folder: str | Path) -> tuple[PreTrainedModel, Any]:
-    """(model in evaluation mode on the best device, image processor) of a folder or hub name.
+    """Open the image classifier of a folder or hub name, as `open_model` does, and its image processor.
 
     Raises:
-        ValueError: no image classifier there, or one that is damaged.
+        ValueError: there is no image classifier, or it is damaged.
     """
     model = open_model(folder, kind=AutoModelForImageClassification)
     return model, open_processor(folder, model.config.num_channels)
@@ -37,7 +41,7 @@ def class_names(model: PreTrainedModel) -> list[str]:
     """The name of every class, in the order of the logits.
 
     Raises:
-        ValueError: a configuration whose id2label names other classes than the model has.
+        ValueError: id2label of the configuration names other classes than the model has.
     """
     names: dict[int, str] = model.config.id2label  # type: ignore[assignment]  # the config turns JSON's keys to int
     lost = next((i for i in range(len(names)) if i not in names), None)
@@ -51,10 +55,10 @@ def class_names(model: PreTrainedModel) -> list[str]:
 
 @torch.no_grad()
 def predict_images(folder: str | Path, places: Sequence[str | Path], batch_size: int = 32) -> Iterator[Prediction]:
-    """Classify image files and folders of them, in order, as they are read.
+    """Classify image files and folders of them in their order; each batch is read when it is asked for.
 
     Raises:
-        ValueError: a model or an image that cannot be used; named.
+        ValueError: the model or an image cannot be used; the message names it.
     """
     files = find_images(places)
     model, processor = load_classifier(folder)

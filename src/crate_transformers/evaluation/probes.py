@@ -1,4 +1,4 @@
-"""Probes: what a frozen model's features know, by nearest neighbours and by a linear classifier.
+"""Probes: how well nearest neighbours and a linear classifier tell classes from a frozen model's features.
 
 Features are computed once; the probes (scikit-learn's) are cheap. Both see features scaled to zero mean and unit
 variance on the labelled pictures, so that models whose features differ in scale are comparable.
@@ -6,15 +6,16 @@ variance on the labelled pictures, so that models whose features differ in scale
 Shapes: n pictures, d width of a feature, L layers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from ..analysis import trace_batches
+from ..analysis.tracing import ModelInputs, trace_batches
 from ..errors import UserError
 
 POOLS = ("cls", "mean")
@@ -23,11 +24,14 @@ EMBEDDING = "embedding"  # the name of what comes before layer 0
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """accuracy in [0, 1] on `held_out` pictures, of a probe ("knn" or "linear") on one layer.
+    """The accuracy of one probe on the features of one layer.
 
-    layer: counted from 0, as everywhere; "embedding" is what layer 0 reads.
-
-    seed picks the labelled pictures where `shots` a class are drawn; without shots all are used, and seed is 0.
+    Attributes:
+        layer: counted from 0; "embedding" is the input of layer 0.
+        pool: as in `layer_features`. probe: "knn" or "linear".
+        shots: labelled pictures of each class, drawn with the seed; None uses all of them, and seed is 0.
+        labelled: number of pictures that the probe was fitted on. held_out: number of those that it was tried on.
+        accuracy: in [0, 1], on the held-out pictures.
     """
 
     layer: int | str
@@ -40,27 +44,39 @@ class ProbeScore:
     accuracy: float
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by name: a row of probes.csv."""
         return asdict(self)
 
 
-def default_pool(model: nn.Module) -> str:
+@dataclass(frozen=True, eq=False)
+class LabelledFeatures:
+    """Features (L, n, d) of `layer_features`, and the labels (n,) of the pictures."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+def default_pool(model: PreTrainedModel) -> str:
     """ "mean" for autoencoders, whose class token no loss reads; else what the model's own classifier reads."""
-    config: Any = model.config
+    config = model.config
     return "mean" if config.model_type in ("crate_mae", "vit_mae") else getattr(config, "pool", "cls")
 
 
-def layer_features(model: Any, batches: Any, pool: str, every_layer: bool = False) -> np.ndarray:
+def layer_features(model: PreTrainedModel, batches: ModelInputs, pool: str, every_layer: bool = False) -> np.ndarray:
     """Features of pictures, by layer.
 
     Args:
         model: CRATE of any image family, ViT, ViT-MAE, with or without a head; an autoencoder sees whole pictures.
         batches: dictionaries with pixel_values (B, C, H, W); read once.
         pool: "cls", the class token, or "mean", the mean of the patch tokens.
-        every_layer: all of the embedding and the layers, (L + 1, n, d); else the last layer alone, (1, n, d). The
-            last layer is read after the model's final norm, where it has one.
+        every_layer: whether to read the embedding and every layer, or the last layer alone.
+
+    Returns:
+        (L + 1, n, d) with `every_layer`, else (1, n, d). The last layer is read after the model's final norm, where
+        it has one.
 
     Raises:
-        ValueError: an unknown pool, a model that reads no images.
+        ValueError: the pool is unknown, or the model reads no images.
     """
     if pool not in POOLS:
         raise UserError(f"pool must be cls or mean, got {pool!r}")
@@ -71,7 +87,8 @@ def layer_features(model: Any, batches: Any, pool: str, every_layer: bool = Fals
     parts: list[Tensor] = []
     for trace in trace_batches(model, batches, ("tokens",), batch_size=256):
         first = [trace.layers[0].tokens_in] if every_layer else []
-        states = [*first, *(layer.tokens_out for layer in (trace.layers if every_layer else trace.layers[-1:]))]
+        last = [layer.tokens_out for layer in (trace.layers if every_layer else trace.layers[-1:])]
+        states = cast(list[Tensor], [*first, *last])  # the trace has them, as asked above
         with torch.no_grad():
             states[-1] = norm(states[-1])
         pooled = [state[:, 0] if pool == "cls" else state[:, 1:].mean(dim=1) for state in states]
@@ -80,10 +97,10 @@ def layer_features(model: Any, batches: Any, pool: str, every_layer: bool = Fals
 
 
 def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
-    """Places of `shots` pictures of every class, drawn with the seed.
+    """The places of `shots` pictures of every class, drawn with the seed.
 
     Raises:
-        ValueError: fewer than one, or a class that has not so many.
+        ValueError: `shots` is below 1, or a class has fewer pictures.
     """
     if shots < 1:
         raise UserError(f"--shots must be at least 1, got {shots}")
@@ -100,7 +117,7 @@ def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
 def knn_accuracy(
     train: np.ndarray, train_labels: np.ndarray, held_out: np.ndarray, labels: np.ndarray, neighbors: int = 5
 ) -> float:
-    """Accuracy of the nearest neighbours by cosine, weighted by closeness; features (n, d)."""
+    """Accuracy in [0, 1] of the nearest neighbours by cosine, weighted by closeness; features (n, d), labels (n,)."""
     from sklearn.neighbors import KNeighborsClassifier  # heavy
 
     count = min(neighbors, len(train))
@@ -111,7 +128,7 @@ def knn_accuracy(
 def linear_accuracy(
     train: np.ndarray, train_labels: np.ndarray, held_out: np.ndarray, labels: np.ndarray, inverse_penalty: float = 1.0
 ) -> float:
-    """Accuracy of logistic regression with an L2 penalty; features (n, d)."""
+    """Accuracy in [0, 1] of logistic regression with an L2 penalty; features (n, d), labels (n,)."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning  # heavy
@@ -127,40 +144,42 @@ _PROBES = {"knn": knn_accuracy, "linear": linear_accuracy}
 
 
 def probe_features(
-    train: np.ndarray,
-    train_labels: np.ndarray,
-    held_out: np.ndarray,
-    labels: np.ndarray,
+    train: LabelledFeatures,
+    held_out: LabelledFeatures,
     *,
+    layers: Sequence[int | str],
     shots: int | None = None,
     seeds: Sequence[int] = (0,),
-    layers: Sequence[int | str],
     pool: str = "",
-    progress: Any = iter,
+    progress: Callable[[list[tuple[int, int]]], Iterable[tuple[int, int]]] = iter,
 ) -> list[ProbeScore]:
-    """Both probes on every layer's features.
+    """Fit both probes to every layer's features, and score them.
 
     Args:
-        train, held_out: (L, n, d) of `layer_features`, with labels (n,). shots: labelled pictures a class, drawn anew
-            with each seed; None uses all, once. layers: the number of each layer given, or "embedding".
-        progress: wraps the (layer, seed) pairs as they are gone through.
+        train, held_out: what the probes are fitted to and scored on.
+        layers: the number of each layer of the features, or "embedding".
+        shots: labelled pictures of each class, drawn anew with each seed; None uses all of them, once.
+        pool: how the features were pooled; the scores hold it.
+        progress: passes the (place of the layer, seed) pairs on, and may show how many are done.
     """
     scores = []
-    tries = [(layer, seed) for layer in range(len(train)) for seed in (seeds if shots is not None else (0,))]
+    count = len(train.labels)
+    tries = [(layer, seed) for layer in range(len(train.features)) for seed in (seeds if shots is not None else (0,))]
     for layer, seed in progress(tries):
-        chosen = np.arange(len(train_labels)) if shots is None else draw_shots(train_labels, shots, seed)
-        known = train[layer, chosen].astype(np.float64)
+        chosen = np.arange(count) if shots is None else draw_shots(train.labels, shots, seed)
+        known = train.features[layer, chosen].astype(np.float64)
         mean, deviation = known.mean(axis=0), known.std(axis=0)
         scale = np.where(deviation > 1e-8, deviation, 1.0)
-        known, unknown = (known - mean) / scale, (held_out[layer] - mean) / scale
+        known, unknown = (known - mean) / scale, (held_out.features[layer] - mean) / scale
         for name, probe in _PROBES.items():
-            accuracy = probe(known, train_labels[chosen], unknown, labels)
-            scores.append(ProbeScore(layers[layer], pool, name, shots, seed, len(chosen), len(labels), accuracy))
+            accuracy = probe(known, train.labels[chosen], unknown, held_out.labels)
+            tried = len(held_out.labels)
+            scores.append(ProbeScore(layers[layer], pool, name, shots, seed, len(chosen), tried, accuracy))
     return scores
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """(mean, half the width of the 95 % interval of the mean by Student's t; 0 for one value)."""
+    """(mean, half the width of its 95 % interval by Student's t); the half width is 0 for a single value."""
     from scipy import stats  # heavy
 
     numbers = np.asarray(values, dtype=float)
@@ -171,7 +190,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def summary(scores: Sequence[ProbeScore]) -> list[dict[str, Any]]:
-    """One row a layer and probe: mean accuracy over seeds and half the width of its 95 % interval."""
+    """One row for each layer and probe: the mean accuracy over seeds, and half the width of its 95 % interval."""
     rows = []
     for layer, probe in dict.fromkeys((score.layer, score.probe) for score in scores):
         own = [score for score in scores if (score.layer, score.probe) == (layer, probe)]
@@ -194,6 +213,7 @@ def summary(scores: Sequence[ProbeScore]) -> list[dict[str, Any]]:
 __all__ = [
     "EMBEDDING",
     "POOLS",
+    "LabelledFeatures",
     "ProbeScore",
     "default_pool",
     "draw_shots",

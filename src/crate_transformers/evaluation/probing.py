@@ -1,15 +1,16 @@
-"""`crate probe`: a saved model, a source of labelled images, a folder of tables and a figure."""
+"""Probe a frozen model on labelled images, and write tables and a figure: `crate probe`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..data import EvaluationTransform, ImageSplits, KeyedImages, LabelledImages, load_image_source
 from ..errors import UserError
@@ -18,15 +19,64 @@ from ..report.colors import BLUE, ORANGE
 from ..report.plates import Plate
 from ..report.writing import write_csv, write_json
 from .evaluate import data_options
-from .probes import EMBEDDING, default_pool, layer_features, probe_features, summary
+from .probes import EMBEDDING, LabelledFeatures, default_pool, layer_features, probe_features, summary
 from .run_folder import recipe_beside
 
 _BATCH = 64
 
+Item = TypeVar("Item")
+
+
+class Progress(Protocol):
+    """Passes items on, and may show how many of them are done."""
+
+    def __call__(self, items: Iterable[Item], count: int, what: str) -> Iterator[Item]:
+        """`count` items, of which `what` is done."""
+        ...
+
+
+def _unchanged(items: Iterable[Item], count: int, what: str) -> Iterator[Item]:
+    return iter(items)
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What to probe a model on, and how.
+
+    Attributes:
+        folder: where the model is from; a recipe.yaml there gives the data, split as in the training, so that the test
+            images are new to the model.
+        source, settings: override the recipe's data, as in `evaluate_model`.
+        every_layer, pool: as in `layer_features`; None is the pool of `default_pool`.
+        shots: labelled images of each class; None uses all of them. seeds: number of draws of labelled images.
+        limit: number of images of each part, at most, evenly spread.
+
+    Raises:
+        UserError: `seeds` or `limit` is below 1.
+    """
+
+    folder: str | Path | None = None
+    source: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    every_layer: bool = False
+    pool: str | None = None
+    shots: int | None = None
+    seeds: int = 5
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or (self.limit is not None and self.limit < 1):
+            raise UserError(f"--seeds and --limit must be at least 1, got {self.seeds} and {self.limit}")
+
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """rows: a summary line a layer and probe; labelled, held_out: pictures; data: the source's name."""
+    """What the probes found.
+
+    Attributes:
+        rows: a row for each layer and probe, as `summary` makes them.
+        labelled, held_out: numbers of images. data: the name of the source.
+    """
 
     rows: list[dict[str, Any]]
     labelled: int
@@ -35,55 +85,50 @@ class ProbeResult:
 
 
 def probe_model(
-    model: Any,
-    processor: Any,
+    model: PreTrainedModel,
+    processor: Any,  # an image processor of transformers, of whatever class
     output: Path,
+    request: ProbeRequest | None = None,
     *,
-    folder: str | Path | None = None,
-    source: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    every_layer: bool = False,
-    shots: int | None = None,
-    seeds: int = 5,
-    pool: str | None = None,
-    limit: int | None = None,
-    progress: Callable[[Any, int, str], Any] = lambda items, count, what: iter(items),
+    progress: Progress = _unchanged,
 ) -> ProbeResult:
-    """Probe a frozen model: labelled images of the training part, accuracy on the test part.
+    """Probe a frozen model: fit to labelled images of the training part, score on the test part.
 
     Args:
-        folder: where the model is from; a recipe.yaml there gives the data, split as in pretraining, so that the test
-            images are new to the model. source, settings: override it, as in `crate evaluate`.
-        every_layer, shots, pool: as in `layer_features` and `probe_features`. seeds: draws with shots. limit: of
-            images of each part, evenly spread.
-        progress: (items, count, what) -> items, for a progress bar.
+        output: the folder to write: probes.csv, probes.json and the figure "depth".
+        progress: passes items on, and may show how many of them are done.
 
     Raises:
-        ValueError: no data, an empty part, a model that reads no images, options out of range.
+        ValueError: there are no data, a part is empty, the model reads no images, or the request does not fit.
     """
-    if seeds < 1 or (limit is not None and limit < 1):
-        raise UserError(f"--seeds and --limit must be at least 1, got {seeds} and {limit}")
-    splits = _open_data(folder, source, settings or {})
-    pool = pool or default_pool(model)
-    features, labels = [], []
+    request = request or ProbeRequest()
+    splits = _open_data(request)
+    pool = request.pool or default_pool(model)
+    parts = []
     for name in ("train", "test"):
         images = getattr(splits, name)
         if not len(images):
             raise UserError(f"{splits.name} has no {name} images")
-        chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), limit or len(images))).astype(int))
+        count = min(len(images), request.limit or len(images))
+        chosen = np.unique(np.linspace(0, len(images) - 1, count).astype(int))
         batches = progress(_batches(images, chosen, model, processor), -(-len(chosen) // _BATCH), f"{name} features")
-        features.append(layer_features(model, batches, pool, every_layer))
-        labels.append(images.labels[chosen])
+        features = layer_features(model, batches, pool, request.every_layer)
+        parts.append(LabelledFeatures(features, images.labels[chosen]))
     depth = int(model.config.num_hidden_layers)
-    layers = [EMBEDDING, *range(depth)] if every_layer else [depth - 1]
     scores = probe_features(
-        features[0], labels[0], features[1], labels[1], shots=shots, seeds=range(seeds), layers=layers, pool=pool,
+        *parts,
+        layers=[EMBEDDING, *range(depth)] if request.every_layer else [depth - 1],
+        shots=request.shots,
+        seeds=range(request.seeds),
+        pool=pool,
         progress=lambda tries: progress(tries, len(tries), "probing"),
-    )  # fmt: skip
+    )
     rows = summary(scores)
     write_csv(output / "probes.csv", [score.to_dict() for score in scores])
-    write_json(output / "probes.json", {"data": splits.name, "model": str(folder), "pool": pool, "summary": rows})
-    drawn = f" ({shots} a class, {seeds} draws)" if shots else ""
+    write_json(
+        output / "probes.json", {"data": splits.name, "model": str(request.folder), "pool": pool, "summary": rows}
+    )
+    drawn = f" ({request.shots} a class, {request.seeds} draws)" if request.shots else ""
     caption = (
         f"k-nearest-neighbour and linear probes on frozen features of {type(model).__name__} "
         f"({'mean of the patch tokens' if pool == 'mean' else 'class token'}), {splits.name}: "
@@ -94,10 +139,10 @@ def probe_model(
     return ProbeResult(rows, rows[0]["labelled"], rows[0]["held_out"], splits.name)
 
 
-def _open_data(folder: str | Path | None, source: str | None, settings: Mapping[str, Any]) -> ImageSplits:
+def _open_data(request: ProbeRequest) -> ImageSplits:
     """The pictures of the run that made a model, or of a source, split in the same way."""
-    recipe = recipe_beside(folder) if folder is not None else None
-    data = data_options(ImageData, recipe, source, settings)
+    recipe = recipe_beside(request.folder) if request.folder is not None else None
+    data = data_options(ImageData, recipe, request.source, request.settings)
     return load_image_source(
         data.source,
         data.root,
@@ -108,7 +153,9 @@ def _open_data(folder: str | Path | None, source: str | None, settings: Mapping[
     )
 
 
-def _batches(images: LabelledImages, chosen: np.ndarray, model: Any, processor: Any) -> Iterator[dict[str, Tensor]]:
+def _batches(
+    images: LabelledImages, chosen: np.ndarray, model: PreTrainedModel, processor: Any
+) -> Iterator[dict[str, Tensor]]:
     plain = KeyedImages(images, EvaluationTransform(processor), model.config.num_channels)
     for start in range(0, len(chosen), _BATCH):
         items = [plain[int(i)]["pixel_values"] for i in chosen[start : start + _BATCH]]
@@ -116,7 +163,11 @@ def _batches(images: LabelledImages, chosen: np.ndarray, model: Any, processor: 
 
 
 def depth_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy of both probes over depth, with 95 % intervals."""
+    """Draw the accuracy of both probes over depth, with 95 % intervals.
+
+    Args:
+        rows: as `summary` makes them.
+    """
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axis = figure.subplots()
     for probe, name, color, marker in (("knn", "k-nn", BLUE, "o"), ("linear", "linear", ORANGE, "s")):
@@ -139,4 +190,4 @@ def depth_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-__all__ = ["ProbeResult", "depth_figure", "probe_model"]
+__all__ = ["ProbeRequest", "ProbeResult", "depth_figure", "probe_model"]

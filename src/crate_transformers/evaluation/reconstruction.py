@@ -1,4 +1,4 @@
-"""What a masked autoencoder rebuilds: original, masked, reconstruction, composite; and what a constant guess costs.
+"""Reconstructions of a masked autoencoder: pictures of them, and the losses of constant guesses to compare with.
 
 Shapes: B batch, C channels, H x W pixels, h x w patch, N patches.
 """
@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration.validation import as_pair
 from ..data import find_images, load_image
@@ -21,6 +21,7 @@ from ..files import write_bytes
 from ..layers import patchify, unpatchify
 from ..models.modeling_crate_mae import mask_of_noise
 from ..report.pictures import to_pictures
+from .opening import ImageProcessor
 
 COLUMNS = ("original", "masked", "reconstruction", "composite")
 GREY = 0.5  # of a hidden patch, between black and white
@@ -29,11 +30,15 @@ _HEADING = 14  # pixels
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Images (B, C, H, W), normalised as the model reads them; mask (B, N), 1 = hidden.
+    """Images (B, C, H, W), normalised as the model reads them.
 
-    masked: hidden patches NaN. reconstruction: what the model predicts, visible patches included. composite: the
-    original with predictions in the hidden patches. With `norm_pix_loss` the model predicts normalised patches; they
-    are shown with the mean and deviation of the true patch.
+    With `norm_pix_loss` the model predicts normalised patches; here they have the mean and deviation of the true patch.
+
+    Attributes:
+        masked: the original with NaN in the hidden patches.
+        reconstruction: the model's prediction, visible patches included.
+        composite: the original with the prediction in the hidden patches.
+        mask: (B, N), 1 for a hidden patch.
     """
 
     original: Tensor
@@ -43,8 +48,8 @@ class Reconstruction:
     mask: Tensor
 
 
-def target_patches(pixel_values: Tensor, config: Any) -> Tensor:
-    """What the autoencoder is asked for: patches (B, N, h * w * C), normalised each where `norm_pix_loss` says so."""
+def target_patches(pixel_values: Tensor, config: PreTrainedConfig) -> Tensor:
+    """The targets of the autoencoder: patches (B, N, h * w * C), each normalised where `norm_pix_loss` is set."""
     patches = patchify(pixel_values, as_pair(config.patch_size))
     if config.norm_pix_loss:
         mean, variance = patches.mean(dim=-1, keepdim=True), patches.var(dim=-1, keepdim=True)
@@ -53,7 +58,11 @@ def target_patches(pixel_values: Tensor, config: Any) -> Tensor:
 
 
 def check_decoder(model: nn.Module) -> None:
-    """Raise ValueError for a model that cannot rebuild an image."""
+    """Refuse a model that cannot rebuild an image.
+
+    Raises:
+        UserError: it has no decoder.
+    """
     if not hasattr(model, "decoder") or not hasattr(model, "patchify"):
         raise UserError(
             f"{type(model).__name__} has no decoder, so it cannot rebuild an image: use a whole autoencoder "
@@ -62,17 +71,18 @@ def check_decoder(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def reconstruct(model: nn.Module, pixel_values: Tensor, noise: Tensor) -> Reconstruction:
-    """Mask images, run the autoencoder, put the patches together.
+def reconstruct(model: PreTrainedModel, pixel_values: Tensor, noise: Tensor) -> Reconstruction:
+    """Mask images, run the autoencoder, and put the patches together.
 
     Args:
         model: CrateMAEForPreTraining or transformers' ViTMAEForPreTraining; its configuration gives the mask ratio.
-        pixel_values: (B, C, H, W), of any size that the patches divide. noise: (B, N), the lowest are kept.
+        pixel_values: (B, C, H, W), of any size that the patches divide.
+        noise: (B, N), the patches of the lowest are kept.
 
     Raises:
-        ValueError: a model without a decoder, or images that do not fit.
+        ValueError: the model has no decoder, or the images do not fit.
     """
-    config: Any = model.config
+    config = model.config
     check_decoder(model)
     patch = as_pair(config.patch_size)
     height, width = pixel_values.shape[-2:]
@@ -97,11 +107,14 @@ def reconstruct(model: nn.Module, pixel_values: Tensor, noise: Tensor) -> Recons
     )
 
 
-def sheet(rebuilt: Reconstruction, mean: Any, std: Any, cell: int = 96) -> Image.Image:
-    """One row an image, one column of `COLUMNS`, headings above; pixels stay sharp.
+def sheet(
+    rebuilt: Reconstruction, mean: Sequence[float] | None, std: Sequence[float] | None, cell: int = 96
+) -> Image.Image:
+    """Draw one row for each image, with `COLUMNS` as columns and headings above; pixels stay sharp.
 
     Args:
-        cell: pixels of a picture, at least; small ones are enlarged by a whole number.
+        mean, std: by which the images were normalised.
+        cell: the longer side of a picture in pixels, at least; small pictures are enlarged by a whole number.
     """
     grey = [GREY * 255] * 3
     columns = [to_pictures(torch.nan_to_num(getattr(rebuilt, name)), mean, std) for name in COLUMNS]
@@ -122,14 +135,18 @@ def sheet(rebuilt: Reconstruction, mean: Any, std: Any, cell: int = 96) -> Image
 
 @dataclass(frozen=True)
 class ConstantGuess:
-    """Guesses that do not look at the image: patch (h * w * C,), the mean over all patches; image (N, h * w * C)."""
+    """Guesses that do not look at the image.
+
+    Attributes:
+        patch: (h * w * C,), the mean of all patches. image: (N, h * w * C), the mean of the patches at each place.
+    """
 
     patch: Tensor
     image: Tensor
 
     @classmethod
-    def of(cls, batches: Iterable[dict[str, Tensor]], config: Any) -> "ConstantGuess":
-        """The means over batches of training images."""
+    def of(cls, batches: Iterable[dict[str, Tensor]], config: PreTrainedConfig) -> "ConstantGuess":
+        """Take the means over batches of training images."""
         total, count = 0.0, 0
         for batch in batches:
             target = target_patches(batch["pixel_values"], config).double()
@@ -137,8 +154,8 @@ class ConstantGuess:
         image = torch.as_tensor(total) / count
         return cls(image.mean(dim=0), image)
 
-    def losses(self, batches: Iterable[dict[str, Tensor]], config: Any) -> tuple[float, float]:
-        """Mean squared error on the hidden patches of (the mean patch, the mean image), on the masks of the noise."""
+    def losses(self, batches: Iterable[dict[str, Tensor]], config: PreTrainedConfig) -> tuple[float, float]:
+        """Mean squared errors of (the mean patch, the mean image) on the patches that the noise hides."""
         errors, count = torch.zeros(2, dtype=torch.float64), 0.0
         for batch in batches:
             target = target_patches(batch["pixel_values"], config).double()
@@ -153,15 +170,15 @@ class ConstantGuess:
 
 @torch.no_grad()
 def rebuild_files(
-    model: Any,
-    processor: Any,
+    model: PreTrainedModel,
+    processor: ImageProcessor,
     places: Sequence[str | Path],
     folder: Path,
     mask_ratio: float | None = None,
     side: int | None = None,
     seed: int = 0,
 ) -> Iterator[tuple[str, float, int]]:
-    """Mask and rebuild image files; each becomes NAME.png in the folder.
+    """Mask and rebuild image files, and write a sheet NAME.png into the folder for each.
 
     Pictures keep their shape: the shorter side becomes the model's (or `side`), both sides are resized to the nearest
     multiple of the patch, and positions are resampled.
@@ -170,8 +187,8 @@ def rebuild_files(
         (file, mean squared error on the hidden patches in normalised pixels, number of hidden patches).
 
     Raises:
-        ValueError: a model without a decoder, a ratio outside [0, 1), a side below one patch, an image that cannot be
-            read.
+        ValueError: the model has no decoder, the ratio is outside [0, 1), the side is below one patch, or an image
+            cannot be read.
     """
     check_decoder(model)
     if mask_ratio is not None:

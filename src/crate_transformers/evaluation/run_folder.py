@@ -1,4 +1,4 @@
-"""The folder of a run: the names of what it holds, the recipe in it, and which of the run's models it keeps."""
+"""The folder of a run: the names of its files, the recipe in it, and which of the run's models it keeps."""
 
 import filecmp
 import re
@@ -17,27 +17,27 @@ RECIPE_FILE, METRICS_FILE, REPORT_FILE, CHECKPOINTS = "recipe.yaml", "metrics.js
 
 
 def step_of(folder: Path) -> int:
-    """The step of a checkpoint, of its folder's name."""
+    """The step of a checkpoint, from the name of its folder."""
     return int(folder.name.rpartition("-")[2])
 
 
 def folder_of_step(run_dir: Path, step: int) -> Path:
-    """Where the checkpoint of a step is, in the folder of checkpoints."""
+    """The folder of the checkpoint of a step, in the folder of checkpoints."""
     return run_dir / f"{PREFIX_CHECKPOINT_DIR}-{step}"
 
 
 def checkpoints_in(run_dir: Path) -> list[Path]:
-    """Folders of checkpoints, oldest first."""
+    """The folders of a run's checkpoints, oldest first."""
     pattern = re.compile(rf"{re.escape(PREFIX_CHECKPOINT_DIR)}-\d+")
     found = [path for path in run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if pattern.fullmatch(path.name)]
     return sorted((path for path in found if path.is_dir()), key=step_of)
 
 
 def recipe_beside(folder: str | Path) -> Recipe | None:
-    """The recipe of the run that made a model, where it lies in the same folder.
+    """The recipe of the run that made a model; None where it does not lie in the same folder.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the recipe is damaged.
     """
     path = Path(folder).expanduser() / RECIPE_FILE
     if not path.is_file():
@@ -52,7 +52,7 @@ def recipe_beside(folder: str | Path) -> Recipe | None:
 
 
 def describe_model(folder: str | Path) -> str:
-    """Which model a folder holds, as far as what lies beside it tells.
+    """A line about the model in a folder, from the files beside it: which checkpoint of its run it is.
 
     Example:
         "runs/digits: the best model of its run (step 15 of 20, accuracy 0.9371)"
@@ -72,7 +72,7 @@ def describe_model(folder: str | Path) -> str:
 
 
 def _place_in_run(checkpoint: str, state: Mapping[str, Any]) -> str:
-    """Best or last: what a run's last state says of the checkpoint that its model equals."""
+    """Whether the checkpoint that a run's model equals is the best or the last one, from the run's last state."""
     step, best = checkpoint.rpartition("-")[2], state.get("best_global_step")
     of = f"step {step} of {state.get('global_step')}"
     if best is None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +16,16 @@ from ..configuration.validation import as_pair
 from ..data import find_images, load_image
 from ..errors import UserError
 from ..report.writing import write_json
-from .opening import open_model, processor_of
+from .opening import ImageProcessor, open_model, processor_of
 
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """What to segment, as a user names it.
+    """The model and the images to segment, as a user names them.
 
     Attributes:
         model, heads: as in `open_model`. images: files, and folders of them.
-        side: shorter side in pixels that images are run at, keeping their shape; None is the model's size.
+        side: the shorter side in pixels to which images are resized, keeping their shape; None is the model's size.
         truths: a folder of label maps (png; 0 background, 255 left out), named like the images; None scores nothing.
     """
 
@@ -46,14 +45,15 @@ def segment_files(
     progress: Callable[[Iterable[Sample], int, str], Iterator[Sample]] = lambda samples, count, what: iter(samples),
     on_note: Callable[[str], None] = lambda line: None,
 ) -> Segmentation:
-    """Segment images and write masks and overlays, and scores.json where there is a truth.
+    """Segment images, and write masks and overlays, and scores.json where there are label maps.
 
     Args:
         output: the folder to write, made where it is missing. settings, num_figures: as in `segment`.
-        progress: passes (samples, how many, what is done) on, to show how far it is. on_note: as in `open_model`.
+        progress: gets (samples, their number, what is done), passes the samples on, and may show how many are done.
+        on_note: as in `open_model`.
 
     Raises:
-        UserError: a model that reads no images; images, label maps or settings that do not fit.
+        UserError: the model reads no images; images, label maps or settings do not fit.
     """
     settings = settings or SegmentationSettings()
     model = open_model(request.model, request.heads, on_note=on_note)
@@ -75,7 +75,7 @@ def segment_files(
 
 
 def _samples(model: PreTrainedModel, request: SegmentRequest, paths: list[Path]) -> Iterator[Sample]:
-    """The pictures, read when asked for; what does not fit is told now."""
+    """The pictures, each read when it is asked for. Names and label maps are checked at once."""
     names, truths = _names(paths), request.truths
     if truths is not None and names != [path.stem for path in paths]:
         raise UserError("--evaluate finds label maps by the images' names, and two images have the same")
@@ -108,9 +108,9 @@ def _truth(folder: Path, image: Path) -> Path:
 
 
 def _sample(
-    model: PreTrainedModel, processor: Any, path: Path, name: str, truth: Path | None, side: int | None
+    model: PreTrainedModel, processor: ImageProcessor, path: Path, name: str, truth: Path | None, side: int | None
 ) -> Sample:
-    """The whole picture, resized without a crop, so that masks fit it."""
+    """A sample of the whole picture, which is resized without a crop, so that masks fit it."""
     picture = load_image(path, getattr(model.config, "num_channels", 3))
     height, width = _size(model, picture, side)
     options = {"do_resize": True, "size": {"height": height, "width": width}, "do_center_crop": False}
@@ -120,7 +120,7 @@ def _sample(
 
 
 def _size(model: PreTrainedModel, picture: Image.Image, side: int | None) -> tuple[int, int]:
-    """(height, width) to run a picture at: the model's, or whole patches with `side` as the shorter side."""
+    """(height, width) in pixels to resize a picture to: the model's, or whole patches with `side` as the shorter."""
     if side is None:
         return as_pair(model.config.image_size)
     patch = as_pair(model.config.patch_size)
@@ -132,7 +132,7 @@ def _size(model: PreTrainedModel, picture: Image.Image, side: int | None) -> tup
 
 
 def _read_labels(file: Path) -> Tensor:
-    """(H, W) integers."""
+    """A label map, (H, W) integers."""
     with Image.open(file) as opened:
         if opened.mode not in ("L", "P", "I", "I;16", "1"):
             raise UserError(f"{file} is not a label map: expected one channel, got mode {opened.mode}")

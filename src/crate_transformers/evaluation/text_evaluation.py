@@ -28,14 +28,19 @@ def evaluate_language_model(
     batch_size: int = 16,
     tokenizer_source: str | None = None,
 ) -> dict[str, Any]:
-    """Loss (nats a token), perplexity and bits per byte on one part of a text source, with `xz -9` on the same bytes.
+    """Loss, perplexity and bits per byte of a language model on one part of a text source.
 
     Args:
+        data: where the text comes from. split: "train", "validation" or "test".
+        recipe: of the run that made the model; its seed splits the text.
         tokenizer_source: folder or hub name of a tokenizer; None is the one saved beside the model.
 
+    Returns:
+        split, bytes, tokens, loss (nats a token), perplexity, bits per byte, and those of `xz -9` on the same bytes.
+
     Raises:
-        ValueError: a split that is none, a model that is no language model, a tokenizer that does not fit, or whatever
-            the text source raises.
+        ValueError: the split is unknown, the model is no language model, the tokenizer does not fit, or the source
+            cannot be read.
     """
     if split not in ("train", "validation", "test"):
         raise UserError(f"split must be train, validation or test, got {split!r}")

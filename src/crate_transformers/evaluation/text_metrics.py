@@ -24,8 +24,10 @@ def macro_f1(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """(type, first, last) of the entities that BIO tags mark, as seqeval reads them: an I- that continues nothing of
-    its type begins an entity."""
+    """(type, first, last) of each entity that BIO tags mark, places included.
+
+    As in seqeval, an I- that continues no entity of its type begins one.
+    """
     found, start, kind = set(), None, ""
     for place, tag in enumerate([*tags, "O"]):
         prefix, _, name = tag.partition("-")
@@ -39,10 +41,11 @@ def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 
 
 def entity_f1(predicted: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> float:
-    """Micro-averaged F1 of entities; of tags, where the names are not BIO tags.
+    """Micro-averaged F1 of entities, in [0, 1]; the accuracy of the tags where the names are not BIO tags.
 
     Args:
-        predicted, truth: (sentences, tokens) of class numbers, truth -100 where there is no word.
+        predicted, truth: (sentences, tokens) of class numbers; truth is -100 where no word begins.
+        names: the tag of each class number.
     """
     if not any(name.startswith(("B-", "I-")) for name in names):
         real = truth != -100
@@ -57,12 +60,12 @@ def entity_f1(predicted: np.ndarray, truth: np.ndarray, names: Sequence[str]) ->
 
 
 def exact_match(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Fraction of spans (n, 2) whose first and last token are both right."""
+    """Fraction, in [0, 1], of spans (n, 2) whose first and last token are both right."""
     return float((predicted == truth).all(axis=-1).mean())
 
 
 def token_f1(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Mean F1 of the tokens in predicted and true spans (n, 2), both ends included."""
+    """Mean F1, in [0, 1], of the tokens in predicted and true spans (n, 2), both ends included."""
     scores = []
     for (first, last), (start, end) in zip(predicted, truth, strict=True):
         overlap = max(0, min(last, end) - max(first, start) + 1)
