@@ -1,7 +1,7 @@
-"""Recipes: what a run is asked for, as a YAML file of three sections, checked key by key before anything runs.
+"""Recipes: YAML files of three sections that describe a run, checked key by key before anything runs.
 
-Reading what a task declares, or listing the recipes, needs neither torch nor transformers: the parts that do are loaded
-when their names are first used.
+Reading what a task declares, or listing the recipes, needs neither torch nor transformers: the modules that need them
+are loaded when their names are first used.
 """
 
 import importlib

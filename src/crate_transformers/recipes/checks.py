@@ -1,13 +1,12 @@
-"""What the keys and values of a recipe may be, and the words in which one that does not fit is refused.
+"""Checks of the keys and values of a recipe, and the messages for those that do not fit.
 
-Every refusal is a `RecipeError`, which knows its key, so that whoever read the recipe from a file can say where it is.
+Every check raises a `RecipeError`, which holds its key, so that the reader of a file can add where the key stands.
 """
 
 import difflib
 import math
 import typing
 from collections.abc import Iterable
-from typing import Any
 
 from ..errors import UserError
 
@@ -16,7 +15,7 @@ class RecipeError(UserError):
     """A key of a recipe, or its value, does not fit.
 
     Attributes:
-        key: "section.name", or "section".
+        key: "section.name", or "section" where the whole section does not fit.
     """
 
     def __init__(self, key: str, message: str):
@@ -27,16 +26,24 @@ class RecipeError(UserError):
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def check_key(section: str, name: Any, known: Iterable[str]) -> None:
-    """A key of a section ("": the recipe itself) must be one of the known ones."""
+def check_key(section: str, name: object, known: Iterable[str]) -> None:
+    """Check that a key of a section ("": the recipe itself) is one of the known ones.
+
+    Raises:
+        RecipeError: with the nearest known key.
+    """
     known = list(known)
     if name not in known:
         key = f"{section}.{name}" if section else str(name)
         raise RecipeError(key, f"unknown key {key[:80]} in {section or 'the recipe'}{near(str(name)[:80], known)}")
 
 
-def check_choice(key: str, value: Any, known: Iterable[str]) -> None:
-    """A value must be one of the known ones."""
+def check_choice(key: str, value: object, known: Iterable[str]) -> None:
+    """Check that a value is one of the known ones.
+
+    Raises:
+        RecipeError: with the known values.
+    """
     known = list(known)
     if value not in known:
         raise RecipeError(
@@ -47,22 +54,26 @@ def check_choice(key: str, value: Any, known: Iterable[str]) -> None:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-def check_kind(key: str, value: Any, annotation: str) -> None:
-    """A value must be of the kind that its annotation ("int", "list[float] | None") names."""
+def check_kind(key: str, value: object, annotation: str) -> None:
+    """Check that a value is of the kind that its annotation ("int", "list[float] | None") names.
+
+    Raises:
+        RecipeError: with the annotation.
+    """
     if not _fits(value, annotation):
         raise RecipeError(key, f"{key} must be {annotation}, got {shown(value)}")
 
 
 def parts_of_kind(annotation: str) -> list[str]:
-    """ "int | None" -> ["int", "None"]."""
+    """The kinds that an annotation allows: ["int", "None"] for "int | None"."""
     return [part.strip() for part in annotation.split("|")]
 
 
-def _fits(value: Any, annotation: str) -> bool:
+def _fits(value: object, annotation: str) -> bool:
     return any(_fits_part(value, part) for part in parts_of_kind(annotation))
 
 
-def _fits_part(value: Any, kind: str) -> bool:
+def _fits_part(value: object, kind: str) -> bool:
     if kind.startswith("list["):
         return isinstance(value, list) and all(_fits_part(item, kind[5:-1]) for item in value)
     if kind.startswith("dict"):
@@ -71,12 +82,13 @@ def _fits_part(value: Any, kind: str) -> bool:
         return value is None or (kind == "bool" and isinstance(value, bool))
     if kind == "str":
         return isinstance(value, str)
-    is_number = isinstance(value, int) or (kind == "float" and isinstance(value, float))
-    return kind in ("int", "float") and is_number and is_finite(value)
+    if kind not in ("int", "float"):
+        return False
+    return (isinstance(value, int) or (kind == "float" and isinstance(value, float))) and is_finite(value)
 
 
 def is_finite(value: int | float) -> bool:
-    """Whether a number is finite, and an integer one that a float can hold."""
+    """Whether a number is finite; an integer beyond the range of floats is not."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -86,15 +98,15 @@ def is_finite(value: int | float) -> bool:
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
-def type_text(annotation: Any) -> str:
+def type_text(annotation: object) -> str:
     """A type as it is written: "int", "list[float] | None", "one of cls, mean"."""
     if typing.get_origin(annotation) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
-    return annotation.__name__ if type(annotation) is type else str(annotation)
+    return annotation.__name__ if isinstance(annotation, type) and type(annotation) is type else str(annotation)
 
 
-def shown(value: Any) -> str:
-    """A value as a message shows it: on one line, of bounded length."""
+def shown(value: object) -> str:
+    """The text of a value in a message: one line of bounded length."""
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"
     text = repr(value)
@@ -102,7 +114,7 @@ def shown(value: Any) -> str:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """The end of a message: the known word that is nearest, where one is near."""
+    """The end of a message: a question for the known word that is nearest, or nothing where none is near."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
 

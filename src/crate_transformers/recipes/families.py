@@ -1,9 +1,9 @@
-"""The model families a recipe can name: the library's and transformers' baselines, each by its configuration."""
+"""The model families that a recipe can name: the library's own, and transformers' models as baselines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.errors import StrictDataclassError
 
@@ -12,13 +12,22 @@ from ..errors import UserError
 from .checks import type_text
 from .model_fields import NOT_SET_HERE, check_baseline, expected_kind
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
 
 @dataclass(frozen=True)
 class Family:
-    """name: model_type. tasks: what it can be trained for. config: its configuration class, loaded when asked.
+    """One model family, as a recipe sees it.
 
-    size_prefix: what a bare size name is completed with. mlp_ratio: width of the MLP of a baseline, in widths.
-    defaults: fields in which a baseline differs from its configuration class, to be comparable.
+    Attributes:
+        name: the model_type. tasks: the tasks that it can be trained for.
+        config: gives its configuration class, which is loaded then.
+        size_prefix: is put before the name of a size that has no prefix: "bert" makes "bert-tiny" of "tiny".
+        mlp_ratio: hidden width of the MLP of a baseline, in widths of the model; 0 for the library's own families.
+        intermediate_field: the configuration's field for the hidden width of the MLP.
+        defaults: fields in which a baseline differs from its configuration class, to be comparable.
+        extra_fields: fields that the `model` section may hold beside those of the configuration class.
     """
 
     name: str
@@ -31,18 +40,19 @@ class Family:
     extra_fields: tuple[str, ...] = field(default=("num_labels", "problem_type", "attn_implementation"))
 
     @cached_property
-    def config_class(self) -> Any:
+    def config_class(self) -> Any:  # `from_size` is of our own classes alone
+        """The configuration class."""
         return self.config()
 
     @cached_property
     def config_fields(self) -> tuple[str, ...]:
-        """Names that the `model` section may hold."""
+        """The names of the configuration that the `model` section may hold."""
         names = [f.name for f in fields(self.config_class) if not f.name.startswith("_") and f.name not in NOT_SET_HERE]
         attributes = list(getattr(self.config_class, "attribute_map", {}))
         return tuple(dict.fromkeys([*names, *attributes, *self.extra_fields]))
 
     def own_name(self, name: str) -> str:
-        """What the configuration itself calls a field: GPT-2 calls `hidden_size` n_embd."""
+        """The configuration's own name of a field: GPT-2 calls `hidden_size` n_embd."""
         return getattr(self.config_class, "attribute_map", {}).get(name, name)
 
     def _own_names(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -50,10 +60,11 @@ class Family:
 
     @property
     def is_baseline(self) -> bool:
+        """Whether the family is one of transformers', to compare with."""
         return self.mlp_ratio > 0
 
-    def problem_of_field(self, name: str, value: Any) -> str | None:
-        """What is wrong with the kind of one field's value ("must be int"); None where nothing is."""
+    def problem_of_field(self, name: str, value: object) -> str | None:
+        """The problem with the kind of a field's value, as "must be int"; None where the value fits."""
         kind = expected_kind(name, value)
         if kind is not None:
             return f"must be {kind}"
@@ -66,12 +77,12 @@ class Family:
             return f"must be {type_text(known.type)}"
         return None
 
-    def build_config(self, size: str | None, values: dict[str, Any]) -> Any:
-        """The configuration of a size with fields overridden.
+    def build_config(self, size: str | None, values: dict[str, Any]) -> "PreTrainedConfig":
+        """Build the configuration of a size with fields overridden.
 
         Raises:
-            UserError: an unknown size, or fields that do not fit: named are those without which all others fit, else
-                those that the reason names and depends on.
+            UserError: the size is unknown, or fields do not fit. The message names the fields without which all others
+                fit, else those that the reason names and depends on.
         """
         problem = self._problem(size, values)
         if problem is None:
@@ -93,7 +104,7 @@ class Family:
             return next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
         return None
 
-    def _configuration(self, size: str | None, values: dict[str, Any]) -> Any:
+    def _configuration(self, size: str | None, values: dict[str, Any]) -> "PreTrainedConfig":
         if not self.is_baseline:
             if size is None:
                 return self.config_class(**values)

@@ -1,4 +1,4 @@
-"""What the value of one key may be beyond its kind: a range, a choice, a length."""
+"""Limits of the value of one key beyond its kind: a range, a choice, a length."""
 
 import math
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from .checks import RecipeError, check_choice, shown
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a value. Those of a number hold for each number of a list; None is always within.
+    """The limits of a value. Those of a number hold for each number of a list; None is always within the limits.
 
     Attributes:
-        least, most: of a number, both included.
-        below: of a number, excluded; goes with `least`.
+        least, most: the range of a number, both ends included.
+        below: the upper end of the range, excluded; the lower end is `least`.
         positive: whether a number must be above 0.
-        choices: the texts that there are.
-        length: of a list.
-        further: called with the key and a value that is within all of these; raises RecipeError.
+        choices: the texts that are allowed.
+        length: the length of a list.
+        further: another check, called with the key and a value that is within all other limits; raises RecipeError.
     """
 
     least: float = -math.inf
@@ -29,11 +29,11 @@ class Limits:
     length: int | None = None
     further: Callable[[str, Any], None] | None = None
 
-    def check(self, key: str, value: Any) -> None:
-        """A value must be within the limits.
+    def check(self, key: str, value: object) -> None:
+        """Check that a value is within the limits.
 
         Raises:
-            RecipeError: with the key and what it must be.
+            RecipeError: with the key and its limits.
         """
         if value is None:
             return
@@ -48,8 +48,8 @@ class Limits:
         if self.further is not None:
             self.further(key, value)
 
-    def _expected(self, number: Any) -> str | None:
-        """What a number must be; None where it is that, or is no number."""
+    def _expected(self, number: object) -> str | None:
+        """The range of a number that is out of it; None for one that is within it, and for what is no number."""
         if not isinstance(number, int | float) or isinstance(number, bool):
             return None
         if self.positive:

@@ -1,4 +1,4 @@
-"""From a YAML file and the settings of a command line to a recipe of which every key and value fits."""
+"""From a YAML file and the settings of a command line to a recipe with checked keys and values."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -24,12 +24,12 @@ Options = TypeVar("Options", bound=DataOptions | TrainOptions)
 def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     """Read a shipped recipe by name, or a YAML file by path, and apply settings ("model.size": "tiny", ...).
 
-    Where a setting asks for another family, as a baseline, it leaves out what the file says of its own family alone
-    (`pool`, `ista_lambda`, ...).
+    Where a setting asks for another family, as a baseline, fields of the file that only its own family has are left
+    out (`pool`, `ista_lambda`, ...).
 
     Raises:
-        UserError: an unknown recipe, section, key or value, with the nearest good one; what stands in the file is
-            named with its line and column.
+        UserError: a recipe, section, key or value is unknown. The message names the nearest known one, and the line
+            and column of what stands in the file.
     """
     content, places = _read(name_or_path)
     settings = settings or {}
@@ -49,21 +49,26 @@ def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) ->
         raise
 
 
-def _shared_with(family: Any, model: Mapping[str, Any]) -> dict[str, Any]:
-    """The model section without what its own family has and the other one has not."""
-    own = model.get("family", _DEFAULT_FAMILY)
-    if not all(name in list(FAMILIES) for name in (family, own)):
-        return dict(model)  # refused later, with the names that there are
-    foreign = set(FAMILIES[own].config_fields) - set(FAMILIES[family].config_fields)
+def _shared_with(family: object, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The model section without the fields that its own family has and the other one has not."""
+    names = (model.get("family", _DEFAULT_FAMILY), family)
+    known = [FAMILIES[name] for name in names if isinstance(name, str) and name in FAMILIES]
+    if len(known) < 2:
+        return dict(model)  # an unknown family is refused later, with the known names
+    own, other = known
+    foreign = set(own.config_fields) - set(other.config_fields)
     return {key: value for key, value in model.items() if key not in foreign}
 
 
 def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
-    """Check a recipe given as nested dictionaries.
+    """Make a recipe of nested dictionaries, and check it.
+
+    Args:
+        name: the name of the recipe where `content` has none.
 
     Raises:
-        RecipeError: a key or a value that does not fit, or that the task does not read.
-        UserError: options that do not go together in this task.
+        RecipeError: a key or a value does not fit, or the task does not read it.
+        UserError: options do not go together in this task.
     """
     if not isinstance(content, Mapping):
         raise UserError(f"a recipe holds the sections model, data and train, got {shown(content)}")
@@ -108,17 +113,16 @@ def _train_options(train: Mapping[str, Any], task: str) -> tuple[TrainOptions, d
 
 
 def options_of(kind: type[Options], values: Mapping[str, Any], section: str) -> tuple[Options, dict[str, Any]]:
-    """The options of a section, every value within its limits.
+    """Make the options of a section, and check every value.
 
     Args:
-        kind: what a task declares of the section.
+        kind: the dataclass of options that the task declares for the section.
 
     Returns:
-        the options; and those values that are not of `kind` but of another task, unless they are what they are by
-        themselves.
+        the options; and the values of options of other tasks, where they differ from the defaults.
 
     Raises:
-        RecipeError: a key that no task declares, or a value that does not fit.
+        RecipeError: no task declares a key, or a value does not fit.
     """
     known = known_options(section)
     for key, value in values.items():
@@ -131,7 +135,7 @@ def options_of(kind: type[Options], values: Mapping[str, Any], section: str) -> 
 
 
 def _check_is_read(section: str, values: Mapping[str, Any], task: str) -> None:
-    """An option that the task does not read is refused, for it would be ignored; one that is off asks for nothing."""
+    """Refuse options that the task does not read, because they would be ignored; one that is off may stay."""
     for name, value in values.items():
         key, readers = f"{section}.{name}", readers_of(section, name)
         if not value or task in readers:
@@ -143,10 +147,10 @@ def _check_is_read(section: str, values: Mapping[str, Any], task: str) -> None:
 
 
 def _section(content: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """A section of a recipe; one that is empty or missing holds nothing.
+    """The keys and values of a section; none where it is empty or missing.
 
     Raises:
-        RecipeError: a section that is a list or a value.
+        RecipeError: the section is a list or a value.
     """
     values = content.get(section)
     if values is not None and not isinstance(values, Mapping):
@@ -156,7 +160,7 @@ def _section(content: Mapping[str, Any], section: str) -> dict[str, Any]:
     return dict(values or {})
 
 
-def _folder_name(name: Any) -> str:
+def _folder_name(name: object) -> str:
     """The name of a recipe, which names the folder of its runs."""
     text = str(name) if isinstance(name, str | int | float) and not isinstance(name, bool) else ""
     if not text or text == ".." or Path(text).name != text:
@@ -165,7 +169,7 @@ def _folder_name(name: Any) -> str:
 
 
 def _check_model(model: dict[str, Any], task: str) -> None:
-    """The model section: a family that does the task, and fields of the kinds that its configuration wants."""
+    """Check the model section: its family must do the task, and its fields must fit the configuration."""
     check_choice("model.family", model.setdefault("family", _DEFAULT_FAMILY), FAMILIES)
     family = FAMILIES[model["family"]]
     if task not in family.tasks:
@@ -189,8 +193,8 @@ def _check_model(model: dict[str, Any], task: str) -> None:
                 raise RecipeError(f"model.{key}", f"model.{key} {problem}, got {shown(value)}")
 
 
-def _check_numbers(key: str, value: Any) -> None:
-    """Numbers, also those inside lists and mappings, must be finite."""
+def _check_numbers(key: str, value: object) -> None:
+    """Check that all numbers are finite, also those inside lists and mappings."""
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_numbers(key, item)
     if isinstance(value, int | float) and not is_finite(value):
@@ -198,7 +202,7 @@ def _check_numbers(key: str, value: Any) -> None:
 
 
 def _check_optimizer(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
-    """Names of Adam's numbers are refused where they would not be read."""
+    """Refuse the arguments of Adam where they would not be read."""
     for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
         if name not in arguments:
             continue
@@ -209,7 +213,7 @@ def _check_optimizer(options: TrainOptions, arguments: Mapping[str, Any]) -> Non
 
 
 def _read(name_or_path: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """What a recipe holds, and the place of every key."""
+    """The content of a recipe, and the place of every key."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
@@ -229,7 +233,7 @@ def _read(name_or_path: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _near_key(key: str) -> str:
-    """The end of a message: the whole name of a key that was meant, of whatever task and family."""
+    """The end of a message: the whole name of the key that was probably meant, of any task and family."""
     name = key.rpartition(".")[2]
     choices = [f"{section}.{option}" for section in ("data", "train") for option in known_options(section)]
     choices += [f"train.{argument}" for argument in argument_types()]

@@ -1,13 +1,16 @@
-"""What the fields of the `model` section may be, where transformers' configurations take anything."""
+"""Checks of those fields of the `model` section that transformers' configurations do not check."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..configuration.validation import check_patches, check_positive
 from ..errors import UserError
 from ..layers.attention_names import ATTENTION_FUNCTIONS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # fields of every configuration of transformers that a run decides itself
 NOT_SET_HERE = (
@@ -17,27 +20,27 @@ NOT_SET_HERE = (
 _PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _is_pixels(value: Any) -> bool:
+def _is_pixels(value: object) -> bool:
     return all(map(_is_count, value)) if isinstance(value, list) and len(value) == 2 else _is_count(value)
 
 
-def _is_names(value: Any) -> bool:
+def _is_names(value: object) -> bool:
     return isinstance(value, dict) and all(str(k).isdecimal() and isinstance(v, str) for k, v in value.items())
 
 
-def _is_numbers(value: Any) -> bool:
+def _is_numbers(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and str(v).isdecimal() for k, v in value.items())
 
 
-def _is_dtype(value: Any) -> bool:
+def _is_dtype(value: object) -> bool:
     return value is None or (isinstance(value, str) and isinstance(getattr(torch, value, None), torch.dtype))
 
 
-_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "num_labels": (_is_count, "an integer above 0"),
     "image_size": (_is_pixels, "a number of pixels or [height, width]"),
     "patch_size": (_is_pixels, "a number of pixels or [height, width]"),
@@ -48,8 +51,8 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def expected_kind(name: str, value: Any) -> str | None:
-    """What a field should hold ("an integer above 0"); None where the value is one, or transformers checks it."""
+def expected_kind(name: str, value: object) -> str | None:
+    """The kind of value that a field needs ("an integer above 0"); None where the value fits, or is checked later."""
     if name == "attn_implementation":
         known = ("eager", *ATTENTION_FUNCTIONS.valid_keys())
         is_kernel = isinstance(value, str) and "/" in value  # of a repository
@@ -58,8 +61,10 @@ def expected_kind(name: str, value: Any) -> str | None:
     return None if fits(value) else kind
 
 
-def check_baseline(config: Any) -> None:
-    """What our own configurations check too: sizes above zero, heads that divide the width, patches the image.
+def check_baseline(config: "PreTrainedConfig") -> None:
+    """Check a baseline as our own configurations check themselves.
+
+    Sizes must be above zero, the heads must divide the width, and the patches must divide the image.
 
     Raises:
         UserError: with the fields that do not fit.

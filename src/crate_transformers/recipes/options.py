@@ -1,37 +1,37 @@
-"""The options of the `data` and `train` sections that every task reads, and how an option is declared.
+"""The options of the `data` and `train` sections that every task reads, and the way to declare an option.
 
-An option is a field of a dataclass: its name is the key, its annotation the kind of its value, its default what it is
-where a recipe is silent. `option` adds limits. A task that reads more options declares them in a dataclass that derives
-from one of these two; see recipes/tasks/.
+An option is a field of a dataclass. Its name is the key in a recipe, its annotation is the kind of its value, and its
+default is the value where a recipe has none. `option` adds limits. A task that reads more options declares them in a
+dataclass that derives from one of these two; see recipes/tasks/.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from .checks import RecipeError
 from .limits import Limits
 
 _NO_LIMITS = Limits()
 
-
-FitsModel = Callable[[str, Any, Mapping[str, Any]], None]
+Default = TypeVar("Default")
+FitsModel = Callable[[str, Any, Mapping[str, Any]], None]  # (key, value, the `model` section); raises RecipeError
 
 
 def option(
-    default: Any, limits: Limits = _NO_LIMITS, after: str | None = None, fits_model: FitsModel | None = None
-) -> Any:
-    """A field of a dataclass of options.
+    default: Default, limits: Limits = _NO_LIMITS, after: str | None = None, fits_model: FitsModel | None = None
+) -> Default:
+    """Declare a field of a dataclass of options. As for `dataclasses.field`, its type is that of the default.
 
     Args:
-        default: a list is copied for every recipe.
-        limits: of its value.
-        after: the option that it follows in a written recipe; None puts it behind those that are known before it.
-        fits_model: called with key, value and the `model` section; raises RecipeError where they do not fit.
+        default: the value where a recipe has none; a list is copied for every recipe.
+        limits: of the value.
+        after: the option that it follows in a written recipe; None puts it behind the options that come before it.
+        fits_model: a check of the value against the `model` section.
     """
     metadata = {"limits": limits, "after": after, "fits_model": fits_model}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+        return cast(Default, field(default_factory=lambda: list(default), metadata=metadata))
     return field(default=default, metadata=metadata)
 
 
@@ -40,19 +40,19 @@ def limits_of(declared: Field) -> Limits:
     return declared.metadata.get("limits", _NO_LIMITS)
 
 
-def check_fits_model(declared: Field, key: str, value: Any, model: Mapping[str, Any]) -> None:
-    """The value of an option must fit the `model` section.
+def check_fits_model(declared: Field, key: str, value: object, model: Mapping[str, Any]) -> None:
+    """Check that the value of an option fits the `model` section.
 
     Raises:
-        RecipeError: it does not.
+        RecipeError: it does not fit.
     """
     fits_model: FitsModel | None = declared.metadata.get("fits_model")
     if fits_model is not None:
         fits_model(key, value, model)
 
 
-def default_of(declared: Field) -> Any:
-    """What an option is where a recipe is silent."""
+def default_of(declared: Field) -> object:
+    """The value of an option where a recipe has none."""
     return declared.default if declared.default_factory is MISSING else declared.default_factory()
 
 
@@ -77,9 +77,11 @@ def _check_decay(key: str, value: float) -> None:
 
 @dataclass
 class DataOptions:
-    """What every task reads of the `data` section.
+    """The options of the `data` section that every task reads.
 
-    `source` is what --data sets; see data/sources.py and data/text.py for its forms.
+    Attributes:
+        source: where the data come from, as --data sets it; the commands' help lists its forms.
+        validation_fraction, test_fraction: of the data, held out where the source has no such part.
     """
 
     source: str = "digits"
@@ -89,7 +91,14 @@ class DataOptions:
 
 @dataclass
 class TrainOptions:
-    """What every task reads of the `train` section beyond the names of transformers' TrainingArguments."""
+    """The options of the `train` section that every task reads, beside transformers' TrainingArguments.
+
+    Attributes:
+        optimizer: "adamw" or "lion". optimizer_betas: its two momenta; None is its own default.
+        warmup_epochs: epochs in which the learning rate rises to its height.
+        ema_decay: decay per step of the average of the weights that is kept; None keeps the weights themselves.
+        measure_every: steps between two measures of the layers; 0 measures none.
+    """
 
     optimizer: str = option("adamw", Limits(choices=("adamw", "lion")))
     optimizer_betas: list[float] | None = option(None, Limits(0, below=1, length=2))

@@ -1,8 +1,8 @@
-"""The YAML of recipes and of `--set`, read strictly: every text has one meaning, or is refused with its place.
+"""A strict reader for the YAML of recipes and of `--set`: every text has one meaning, or is refused with its place.
 
-Beside yaml's own errors it is refused what yaml reads in silence: a key that stands twice, a key that is no name, merge
-keys, tags, numbers that are not finite or beyond 64 bits, control characters. Size, depth and the number of values are
-bounded, so that no file costs more than seconds. As in YAML 1.2, 1e-4 is a number, and 010, 1:30 and dates are text.
+It refuses what yaml itself accepts: a key that stands twice, a key that is no name, merge keys, tags, numbers that are
+not finite or beyond 64 bits, control characters. It bounds size, depth and the number of values, so that no file costs
+more than seconds. As in YAML 1.2, 1e-4 is a number, and 010, 1:30 and dates are text.
 """
 
 import re
@@ -18,7 +18,9 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
 MAX_VALUES = 50_000
 
-_PLAIN = "plain"  # the tag of what stands without quotes and without a tag of its own
+Scalar = str | int | float | bool | None  # a value that is no list and no mapping
+
+_PLAIN = "plain"  # the tag of a scalar without quotes and without a tag of its own
 _DEFAULT_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map")) | {_PLAIN}
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null"), None),
@@ -32,18 +34,19 @@ _DIGITS = 19  # of 2^63
 
 
 def read_yaml(text: str, source: str, is_value: bool = False) -> tuple[Any, dict[str, str]]:
-    """One YAML document.
+    """Read one YAML document.
 
     Args:
-        source: what messages call the text.
-        is_value: whether it is the value of one key, and no recipe. Then integers may be keys ({0: cat, 1: dog}), and
-            `# ...` is refused, because the user meant it as a part of the value.
+        source: the name of the text in messages.
+        is_value: whether the text is the value of one key, and no recipe. Then integers may be keys
+            ({0: cat, 1: dog}), and `# ...` is refused, because the user meant it as a part of the value.
 
     Returns:
         the value, None for an empty text; and the place of every key: "train.seed" -> "own.yaml, line 7, column 3".
 
     Raises:
-        UserError: text that is not YAML, or that this file's head names; with its place, and its key where it has one.
+        UserError: the text is not YAML, or is refused (see the top of this file). The message has the place, and the
+            key where there is one.
     """
     if len(text) > MAX_BYTES:
         raise UserError(f"{source} is longer than {MAX_BYTES:,} characters: no recipe is")
@@ -57,7 +60,7 @@ def read_yaml(text: str, source: str, is_value: bool = False) -> tuple[Any, dict
         raise UserError(f"{_place_in(text, error.position, source)}: {_forbidden(chr(error.character))}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise UserError(f"{_place(mark) if mark else source}: not YAML: {_told(error)}") from error
+        raise UserError(f"{_place(mark) if mark else source}: not YAML: {_problem_of(error)}") from error
     except (ValueError, OverflowError) as error:  # of yaml's own arithmetic: an escape beyond Unicode, a long version
         raise UserError(f"{source}: not YAML: {error}") from error
     end = 0 if node is None else node.end_mark.index
@@ -68,7 +71,7 @@ def read_yaml(text: str, source: str, is_value: bool = False) -> tuple[Any, dict
 
 
 def read_yaml_file(path: Path) -> tuple[Any, dict[str, str]]:
-    """`read_yaml` of a file, which must be UTF-8 and of a recipe's size."""
+    """Read a file as `read_yaml` does; it must be UTF-8, and no larger than MAX_BYTES."""
     with path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
@@ -84,11 +87,11 @@ def read_yaml_file(path: Path) -> tuple[Any, dict[str, str]]:
     return read_yaml(text, str(path))
 
 
-def plain_value(text: str) -> Any:
-    """What a text without quotes means: nothing, a truth value, a number, or itself.
+def plain_value(text: str) -> Scalar:
+    """The value of a text without quotes: None, a truth value, a number, or the text itself.
 
     Raises:
-        ValueError: a number that is not finite, or an integer beyond 64 bits.
+        ValueError: the number is not finite, or the integer is beyond 64 bits.
 
     Example:
         >>> [plain_value(text) for text in ("3", "1e-4", "yes", "~", "010", "1:30")]
@@ -117,14 +120,14 @@ def is_number_text(text: str) -> bool:
 
 
 class _Loader(yaml.BaseLoader):
-    """Composes nodes, no deeper and no more than a recipe has, and tells plain scalars from those in quotes."""
+    """Composes nodes, whose depth and number it bounds, and gives scalars without quotes a tag of their own."""
 
     def __init__(self, text: str):
         super().__init__(text)
         self.keys: list[str] = []  # of the node that is being composed: one a level, "" where there is none
         self.count = 0
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # a key has a node as index
         self.keys.append(index.value if isinstance(index, yaml.ScalarNode) else "")
         self.count += 1
         if len(self.keys) > MAX_DEPTH:
@@ -139,18 +142,19 @@ class _Loader(yaml.BaseLoader):
         key = ".".join(filter(None, self.keys))
         raise UserError(f"{_place(self.peek_event().start_mark)}: {_shown(key)} {problem}")
 
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+    def resolve(self, kind: type[yaml.Node], value: str | None, implicit: Any) -> str:  # for scalars, two flags
         if kind is yaml.ScalarNode and implicit[0]:
             return _PLAIN
         return super().resolve(kind, value, implicit)
 
 
 class _Reading:
-    """Nodes to values.
+    """Turns nodes into values.
 
     Attributes:
-        places: of every key so far. left: values that may still come, aliases counted each time.
-        level_of_values: from which level on keys are parts of a value; the sections above hold names.
+        places: the place of every key so far.
+        left: the number of values that may still come; an alias counts each time.
+        level_of_values: the level from which on keys are parts of a value; above it are sections and names.
     """
 
     def __init__(self, level_of_values: int):
@@ -158,7 +162,7 @@ class _Reading:
         self.places: dict[str, str] = {}
         self.left = MAX_VALUES
 
-    def value(self, node: Any, key: str, depth: int) -> Any:
+    def value(self, node: yaml.Node, key: str, depth: int) -> object:
         """The value of a node at `key`, `depth` levels below the top."""
         self.left -= 1
         if depth > MAX_DEPTH:  # what is written is no deeper
@@ -173,9 +177,9 @@ class _Reading:
             return self._mapping(node, key, depth)
         return _scalar(node, key)
 
-    def _mapping(self, node: Any, key: str, depth: int) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
-        first: dict[Any, int] = {}
+    def _mapping(self, node: yaml.MappingNode, key: str, depth: int) -> dict[str | int, object]:
+        found: dict[str | int, object] = {}
+        first: dict[str | int, int] = {}
         for key_node, value_node in node.value:
             name = _name(key_node, key, numbers=depth >= self.level_of_values)
             path = f"{key}.{name}" if key else str(name)
@@ -187,7 +191,7 @@ class _Reading:
         return found
 
 
-def _scalar(node: Any, key: str) -> Any:
+def _scalar(node: yaml.Node, key: str) -> Scalar:
     for character in node.value:
         if unicodedata.category(character) == "Cc" and character not in "\t\n\r":
             _refuse(node, key, _forbidden(character))
@@ -199,25 +203,26 @@ def _scalar(node: Any, key: str) -> Any:
         _refuse(node, key, str(error))
 
 
-def _name(node: Any, parent: str, numbers: bool) -> Any:
-    """The name that a key is; within a value an integer too."""
+def _name(node: yaml.Node, parent: str, numbers: bool) -> str | int:
+    """The name that a key stands for; with `numbers`, as within a value, an integer too."""
     if not isinstance(node, yaml.ScalarNode):
         _refuse(node, parent, "has a list or a mapping as a key: expected a name")
     if node.tag == _PLAIN and node.value == "<<":
         _refuse(node, parent, "has a merge key (<<): write the keys out")
-    name = _tagged(node, parent)
+    name = _untagged(node, parent)
     if isinstance(name, str) or (numbers and isinstance(name, int) and not isinstance(name, bool)):
         return name
     _refuse(node, parent, f"has a key {node.value!r} that YAML reads as {name!r}: expected a name; quotes make it one")
 
 
-def _tagged(node: Any, parent: str) -> Any:
+def _untagged(node: yaml.Node, parent: str) -> Scalar:
+    """The value of a key, which must have no tag."""
     if node.tag not in _DEFAULT_TAGS:
         _refuse(node, parent, f"has a key with the tag {node.tag.replace('tag:yaml.org,2002:', '!!')}: leave tags out")
     return _scalar(node, parent)
 
 
-def _refuse(node: Any, key: str, problem: str) -> NoReturn:
+def _refuse(node: yaml.Node, key: str, problem: str) -> NoReturn:
     raise UserError(f"{_place(node.start_mark)}: {_shown(key)} {problem}")
 
 
@@ -225,7 +230,7 @@ def _shown(key: str) -> str:
     return (key if len(key) <= 60 else f"{key[:60]}...") or "it"
 
 
-def _place(mark: Any) -> str:
+def _place(mark: yaml.Mark) -> str:
     return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}"
 
 
@@ -238,7 +243,7 @@ def _forbidden(character: str) -> str:
     return f"holds the character U+{ord(character):04X}, which no recipe may hold: take it out"
 
 
-def _told(error: yaml.MarkedYAMLError) -> str:
+def _problem_of(error: yaml.MarkedYAMLError) -> str:
     return ", ".join(part for part in (error.context, error.problem) if part)
 
 

@@ -1,6 +1,7 @@
-"""A recipe in memory, and how it is written.
+"""A recipe in memory, and its text.
 
-model: what to train    data: what on    train: how (transformers' TrainingArguments names, and a few of ours)
+Its section `model` names the model, `data` the data to train it on, and `train` the settings of the training: the names
+of transformers' TrainingArguments, and a few of ours.
 """
 
 from collections.abc import Mapping
@@ -22,10 +23,11 @@ class Recipe:
     """A whole recipe.
 
     Attributes:
+        name: names the folder of the runs. task: one of recipes/tasks/.
         model: family, size, from and any field of the family's configuration.
         data, train: the options of the two sections, of the classes that the task declares.
         arguments: of transformers' TrainingArguments.
-        unread: "section.name" -> value of options of other tasks that are switched off; kept to be written again.
+        unread: "section.name" -> value of options of other tasks that are switched off; they are written again.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Recipe:
 
     @property
     def family(self) -> Family:
+        """The family of the model."""
         return FAMILIES[self.model["family"]]
 
     @property
@@ -47,10 +50,11 @@ class Recipe:
 
     @property
     def seed(self) -> int:
+        """The seed of the run, which also splits the data."""
         return int(self.arguments.get("seed", 42))
 
     def to_dict(self) -> dict[str, Any]:
-        """As written in YAML; reading it again gives the same recipe."""
+        """The content of the recipe's file; `recipe_of` makes the same recipe of it."""
         return copied(
             {
                 "name": self.name,
@@ -66,7 +70,7 @@ class Recipe:
         )
 
     def _changed(self, section: str, options: DataOptions | TrainOptions) -> dict[str, Any]:
-        """Options of a section that differ from what they are by themselves, in the order of a written recipe."""
+        """The options of a section that differ from their defaults, in the order of a written recipe."""
         values, prefix = dict(vars(options)), f"{section}."
         values.update({k.removeprefix(prefix): v for k, v in self.unread.items() if k.startswith(prefix)})
         known = known_options(section)
@@ -82,16 +86,16 @@ class Recipe:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts quotes around every text that we would read as something else (1e-4: yaml itself reads it as text)."""
+    """Puts quotes around every text that `read_yaml` would take for a number, as 1e-4, which yaml takes for text."""
 
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+    def resolve(self, kind: type[yaml.Node], value: str, implicit: Any) -> str:  # for scalars, two flags
         tag = super().resolve(kind, value, implicit)
         is_number = kind is yaml.ScalarNode and implicit[0] and tag == _TEXT_TAG and is_number_text(value)
         return _NUMBER_TAG if is_number else tag
 
 
 def copied(value: Any) -> Any:
-    """A copy in which nothing is shared, with lists for tuples: as it would be read from YAML."""
+    """A copy that shares no list or mapping with the value, and has lists for tuples, as if read from YAML."""
     if isinstance(value, Mapping):
         return {key: copied(item) for key, item in value.items()}
     return [copied(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,18 +1,18 @@
-"""What a recipe may set of transformers' TrainingArguments, and within which limits.
+"""The arguments of transformers' TrainingArguments that a recipe may set, and their limits.
 
-What is not listed here is checked by its type alone, and by transformers itself when the arguments are made.
+An argument that is not listed here is checked by its type alone, and by transformers when the arguments are made.
 """
 
 import typing
 from collections.abc import Iterable
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from .checks import RecipeError, check_choice, check_kind, parts_of_kind, type_text
 from .limits import Limits
 
-# arguments of transformers that a run decides itself, or never reads -> what to do instead
+# arguments of transformers that a run decides itself or never reads -> advice for the user
 _NOT_SET_HERE = {
     "warmup_ratio": "write train.warmup_steps: below 1 it is a share of the run",
     "data_seed": "train.seed decides the order of the samples",
@@ -54,7 +54,7 @@ _LIMITS: dict[str, Limits] = {
         ),
         _AT_LEAST_1,
     ),
-    "seed": Limits(0, 2**32 - 1),  # what numpy's generator takes
+    "seed": Limits(0, 2**32 - 1),  # the range of numpy's generator
     "num_train_epochs": Limits(positive=True),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), Limits(0, below=1)),
     **dict.fromkeys(("log_level", "log_level_replica"), _LEVELS),
@@ -62,14 +62,14 @@ _LIMITS: dict[str, Limits] = {
 _PLAIN_KINDS = ("int", "float", "bool", "str", "None", "dict", "list[str]")  # and dict[...]
 
 
-def check_argument(name: str, value: Any, limits: Limits | None = None) -> None:
-    """A key and value of transformers' TrainingArguments; where its type is plain or a set of names, it must fit.
+def check_argument(name: str, value: object, limits: Limits | None = None) -> None:
+    """Check a key and a value of transformers' TrainingArguments, as far as its type is plain or a set of names.
 
     Args:
-        limits: of an argument that only some tasks read; None: those that hold for all.
+        limits: of an argument that only some tasks read; None takes those that hold for all tasks.
 
     Raises:
-        RecipeError: with the nearest good key, or the good values.
+        RecipeError: the argument is not set in a recipe, or the value does not fit.
     """
     key = f"train.{name}"
     if name in _NOT_SET_HERE:
@@ -82,26 +82,26 @@ def check_argument(name: str, value: Any, limits: Limits | None = None) -> None:
     if all(part in _PLAIN_KINDS or part.startswith("dict[") for part in parts_of_kind(text)):
         check_kind(key, value, text)
     (limits or _LIMITS.get(name, Limits())).check(key, value)
-    if name == "max_steps" and value < 1 and value != -1:
+    if name == "max_steps" and isinstance(value, int) and value < 1 and value != -1:
         raise RecipeError(key, f"{key} must be at least 1, or -1 for whole epochs, got {value}")
-    if name == "warmup_steps" and value > 1 and value != int(value):
+    if name == "warmup_steps" and isinstance(value, int | float) and value > 1 and value != int(value):
         raise RecipeError(key, f"{key} must be a whole number of steps, or a share of the run below 1, got {value}")
 
 
 @cache
 def argument_types() -> dict[str, Any]:
-    """Name -> type of what a recipe may set of TrainingArguments."""
+    """Name -> type of every argument of TrainingArguments that is not hidden from recipes."""
     from transformers import TrainingArguments  # heavy: it pulls in the whole Trainer
 
     return {name: f.type for name, f in TrainingArguments.__dataclass_fields__.items() if name not in _HIDDEN}
 
 
 def not_set_here() -> Iterable[str]:
-    """Names of arguments that are refused with what to do instead."""
+    """The names of the arguments that are refused with advice."""
     return _NOT_SET_HERE
 
 
-def _is_enum(kind: Any) -> bool:
+def _is_enum(kind: object) -> TypeGuard[type[Enum]]:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 

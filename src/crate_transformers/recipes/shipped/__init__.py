@@ -1,10 +1,10 @@
-"""The recipes of the package: the YAML files of this folder. What a file's header says of it is its description."""
+"""The recipes of the package: the YAML files of this folder. The header of a file is the recipe's description."""
 
 from importlib import resources
 
 
 def shipped_recipes() -> dict[str, str]:
-    """Name -> the comment that heads the file, of every recipe in the package."""
+    """The name of every recipe in the package -> the comment at the head of its file."""
     found = {}
     for file in sorted(resources.files(__package__).iterdir(), key=lambda item: item.name):
         if file.name.endswith(".yaml"):

@@ -1,6 +1,6 @@
-"""The tasks, by name. A new task is a line here, and a file for each of its halves.
+"""The table of tasks. A new task is a line here, and two files.
 
-The half here declares what a recipe may say to the task; the half in training/tasks/ runs it.
+The file in this folder declares what a recipe may say to the task; the file in training/tasks/ runs it.
 """
 
 from dataclasses import Field, fields
@@ -25,24 +25,24 @@ TASKS: dict[str, str] = {
 
 
 def task_declaration(task: str) -> TaskDeclaration:
-    """What a task of `TASKS` declares."""
+    """The declaration of a task of `TASKS`."""
     declaration = load_by_name(TASKS[task])
     assert isinstance(declaration, TaskDeclaration)
     return declaration
 
 
 def known_options(section: str) -> dict[str, Field]:
-    """Name -> field of every option of a section ("data" or "train"), of all tasks, as a written recipe orders them."""
+    """Name -> field of every option of a section ("data" or "train") of all tasks, in the order of a written recipe."""
     return in_written_order(getattr(task_declaration(task), section) for task in TASKS)
 
 
 def argument_limits() -> dict[str, Limits]:
-    """Name -> limits of the arguments of transformers that only some tasks read."""
+    """Name -> limits of those arguments of transformers that only some tasks read."""
     return {name: limits for task in TASKS for name, limits in task_declaration(task).arguments.items()}
 
 
 def readers_of(section: str, name: str) -> list[str]:
-    """The tasks that read an option or an argument of transformers; all of them, where no task declares it."""
+    """The tasks that read an option or an argument of transformers; all tasks where none declares it."""
     found = []
     for task in TASKS:
         declaration = task_declaration(task)

@@ -1,4 +1,4 @@
-"""What a task declares: the options that it reads, what it refuses, and where its run-time half is.
+"""The declaration of a task: the options that it reads, those that it refuses, and the class that runs it.
 
 Declarations are read without torch and transformers, so that recipes can be checked before anything heavy is loaded.
 """
@@ -11,11 +11,11 @@ from ..limits import Limits
 from ..options import DataOptions, TrainOptions
 
 
-def _nothing(data: Any, train: Any) -> None:
-    """No check."""
+def _no_check(data: DataOptions, train: TrainOptions) -> None:
+    """Accept all options together."""
 
 
-def _no_lines(train: Any, steps: int, steps_per_epoch: int) -> list[str]:
+def _no_lines(train: TrainOptions, steps: int, steps_per_epoch: int) -> list[str]:
     return []
 
 
@@ -24,15 +24,15 @@ class TaskDeclaration:
     """One task, as a recipe sees it.
 
     Attributes:
-        runs: "module:class" of the half that opens the data, builds the model and measures it: a `training.tasks.Task`.
-        data, train: dataclasses of the options that the task reads of the two sections.
-        arguments: those of transformers' TrainingArguments that this task reads, and not every task does, each with its
-            limits.
-        refuses: "section.name" of an option of other tasks -> why this task cannot have it. An option that stands in
-            no such table is refused with the tasks that it is of.
-        check: what must go together: called with the options of both sections, raises UserError.
-        too_long: lines to tell of options that last too long for a run: called with the `train` options, the steps of
-            the run and those of an epoch.
+        runs: "module:class" of the `training.tasks.Task` that opens the data, builds the model and measures it.
+        data, train: dataclasses of the options that the task reads from the two sections.
+        arguments: the arguments of transformers' TrainingArguments that this task reads and not every task does, each
+            with its limits.
+        refuses: "section.name" of an option of other tasks -> why this task cannot have it. An option that is not here
+            is refused with the tasks that read it.
+        check: called with the options of both sections; raises UserError where they do not go together.
+        too_long: called with the `train` options, the steps of the run and those of an epoch; gives a note for each
+            option that lasts too long for the run.
     """
 
     runs: str
@@ -40,7 +40,7 @@ class TaskDeclaration:
     train: type[TrainOptions] = TrainOptions
     arguments: Mapping[str, Limits] = field(default_factory=dict)
     refuses: Mapping[str, str] = field(default_factory=dict)
-    check: Callable[[Any, Any], None] = _nothing
+    check: Callable[[Any, Any], None] = _no_check
     too_long: Callable[[Any, int, int], list[str]] = _no_lines
 
 

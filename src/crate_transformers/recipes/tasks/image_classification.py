@@ -10,7 +10,12 @@ from .images import CroppedImageData
 
 @dataclass
 class ImageClassificationTrain(TrainOptions):
-    """mixup_alpha, cutmix_alpha: of the Beta distribution that pictures and labels are mixed by; 0 is off."""
+    """The options of the `train` section.
+
+    Attributes:
+        mixup_alpha, cutmix_alpha: of the Beta distributions from which the share of each of two mixed pictures is
+            drawn; 0 is off.
+    """
 
     mixup_alpha: float = option(0.0, Limits(0), after="ema_decay")
     cutmix_alpha: float = option(0.0, Limits(0), after="mixup_alpha")

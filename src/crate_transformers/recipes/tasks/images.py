@@ -22,13 +22,15 @@ def _check_rand_augment(key: str, value: list[int]) -> None:
 
 
 def check_channels(key: str, value: list[float] | None, model: Mapping[str, Any]) -> None:
-    """`mean` and `std` hold one number, three, or one a channel; a checkpoint's channels are not known yet.
+    """Check that `mean` or `std` has one number, three, or one for each channel.
+
+    Where a model comes from a checkpoint, any length is accepted, because its channels are not known yet.
 
     Args:
-        model: the `model` section, or any mapping that holds `num_channels`.
+        model: the `model` section, or any mapping that may hold `num_channels`.
 
     Raises:
-        RecipeError: another number of them.
+        RecipeError: the list has another length.
     """
     channels = model.get("num_channels", 3)
     if value is None or len(value) in (1, 3, channels) or (value and "from" in model):
@@ -36,12 +38,21 @@ def check_channels(key: str, value: list[float] | None, model: Mapping[str, Any]
     raise RecipeError(key, f"{key} must be a list of one number, or of one a channel ({channels}), got {shown(value)}")
 
 
-AREA_SHARES = Limits(length=2, further=_check_shares)  # of a crop: [smallest, largest]
+AREA_SHARES = Limits(length=2, further=_check_shares)  # of the area of a crop: [smallest, largest]
 
 
 @dataclass
 class ImageData(DataOptions):
-    """Where pictures come from and how they are prepared."""
+    """The options of every task on pictures.
+
+    Attributes:
+        root: the folder where torchvision keeps its files; None is the user's cache folder.
+        skip_unreadable: whether pictures that cannot be read are left out (else they are an error).
+        center_crop: whether an evaluation resizes the shorter side and crops the centre (else it resizes both sides).
+        flip: whether training pictures are flipped at random.
+        rand_augment: [operations, magnitude] of RandAugment; None is off.
+        mean, std: of the normalisation: one number, or one for each channel.
+    """
 
     root: str | None = option(None, after="source")
     skip_unreadable: bool = False
@@ -54,7 +65,12 @@ class ImageData(DataOptions):
 
 @dataclass
 class CroppedImageData(ImageData):
-    """Pictures that are seen once a step, cropped and erased as asked."""
+    """The options of tasks that see one crop of a picture.
+
+    Attributes:
+        crop: "none", "random_resized" or "pad". crop_scale: [smallest, largest] share of the area that a crop takes.
+        random_erasing: probability with which a rectangle of a picture is erased.
+    """
 
     crop: str = option("none", Limits(choices=("none", "random_resized", "pad")), after="skip_unreadable")
     crop_scale: list[float] = option([0.08, 1.0], AREA_SHARES, after="crop")

@@ -12,7 +12,12 @@ _RUNS = "crate_transformers.training.tasks.language_modeling:LanguageModeling"
 
 @dataclass
 class LanguageData(TextData):
-    """streaming: whether the text is read as it is trained on. cache_dir: where tokens are kept; None is the run's."""
+    """The options of the `data` section.
+
+    Attributes:
+        streaming: whether the text is read during the training, and not before it.
+        cache_dir: the folder of the tokens; None is in the folder of the run.
+    """
 
     streaming: bool = option(False, after="context_length")
     cache_dir: str | None = None
@@ -20,14 +25,22 @@ class LanguageData(TextData):
 
 @dataclass
 class MaskedLanguageData(LanguageData):
-    """mask_probability: of each token to be predicted."""
+    """The options of the `data` section of the masked task.
+
+    Attributes:
+        mask_probability: with which a token is one of those that the model predicts.
+    """
 
     mask_probability: float = option(0.15, after="context_length")
 
 
 @dataclass
 class CausalLanguageTrain(TrainOptions):
-    """sample_every: steps between two samples of the model's text in the report; 0 is none."""
+    """The options of the `train` section of the causal task.
+
+    Attributes:
+        sample_every: steps between two samples of the model's text in the report; 0 writes none.
+    """
 
     sample_every: int = option(0, Limits(0), after="measure_every")
 

@@ -1,4 +1,4 @@
-"""What a recipe may say to masked image modelling: the pictures; what is masked is of the model."""
+"""What a recipe may say to masked image modelling about the pictures; the model's configuration holds the mask."""
 
 from .declaration import TaskDeclaration
 from .images import CroppedImageData

@@ -1,4 +1,4 @@
-"""What a recipe may say to self-distillation: crops that a picture is seen through, teacher, head and loss."""
+"""What a recipe may say to self-distillation about the crops of a picture, the teacher, the head and the loss."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,14 @@ _POSITIVE = Limits(positive=True)
 
 @dataclass
 class SelfDistillationData(ImageData):
-    """Global crops are seen by student and teacher, local ones by the student alone.
+    """The options of the `data` section: the student sees all crops of a picture, the teacher only the global ones.
 
-    Scales are [smallest, largest] shares of the picture's area; local_crop_size is in pixels, None is 3/7 of the
-    image's. Jitter, grey, blur and solarisation are augmentations of every crop.
+    Attributes:
+        global_crops, local_crops: the number of crops of each kind.
+        global_crop_scale, local_crop_scale: [smallest, largest] share of the picture's area that a crop takes.
+        local_crop_size: in pixels; None is 3/7 of the image's size.
+        color_jitter: strength of the change of colours in every crop.
+        grayscale, gaussian_blur, solarize: probabilities with which a crop is made grey, blurred, solarised.
     """
 
     global_crops: int = option(2, Limits(2))
@@ -34,7 +38,19 @@ class SelfDistillationData(ImageData):
 
 @dataclass
 class SelfDistillationTrain(TrainOptions):
-    """The teacher's momentum and temperatures, the student's temperature, the head, and the loss."""
+    """The options of the `train` section.
+
+    Attributes:
+        teacher_momentum: of the average that the teacher is, at the beginning of the run; it rises to 1.
+        teacher_temperature, student_temperature: of the softmax over the prototypes.
+        warmup_teacher_temperature: the teacher's temperature at the beginning; it reaches `teacher_temperature` after
+            `warmup_teacher_temperature_epochs`.
+        weight_decay_end: the weight decay at the end of the run; None keeps that of the beginning.
+        freeze_last_layer_epochs: epochs in which the prototypes are not trained.
+        prototypes: the number of outputs of the head. head_hidden_size, head_bottleneck_size: its widths.
+        head_batch_norm: whether the head has batch normalisation.
+        self_distillation_loss: "dino" or "coding_rate". rate_weight: weight of the coding rate in the latter loss.
+    """
 
     teacher_momentum: float = option(0.996, _SHARE)
     teacher_temperature: float = option(0.04, _POSITIVE)
@@ -57,7 +73,7 @@ def _check(data: SelfDistillationData, train: SelfDistillationTrain) -> None:
 
 
 def _too_long(train: SelfDistillationTrain, steps: int, steps_per_epoch: int) -> list[str]:
-    """The two beginnings that a recipe counts in epochs and a short run never leaves."""
+    """Notes about the two phases at the beginning, counted in epochs, that a short run never leaves."""
     lines: list[str] = []
     if train.self_distillation_loss != "dino":
         return lines

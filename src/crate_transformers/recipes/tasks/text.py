@@ -8,10 +8,13 @@ from ..options import DataOptions, option
 
 @dataclass
 class TextData(DataOptions):
-    """Where text comes from and how it becomes tokens.
+    """The options of every task on text.
 
-    tokenizer: a folder or hub name; None is that of `model.from`, or one of `vocab_size` tokens that is trained on the
-    data. context_length: tokens a sample; None is as many as the model takes.
+    Attributes:
+        tokenizer: a folder or hub name; None is that of `model.from`, or a new one of `vocab_size` tokens, which is
+            trained on the data.
+        context_length: tokens of a sample; None is the model's limit.
+        text_column: the column that holds the text, of data in tables; None finds it.
     """
 
     tokenizer: str | None = None

@@ -1,4 +1,4 @@
-"""What a recipe may say to the four tasks that fine-tune a text model: which columns hold what."""
+"""What a recipe may say to the four tasks that fine-tune a text model about the columns of their tables."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,12 @@ from .text import TextData
 
 @dataclass
 class TextHeadData(TextData):
-    """second_text_column: of pairs of texts. label_column: None is the usual name of it."""
+    """The options of the `data` section.
+
+    Attributes:
+        second_text_column: the column of the second text, for pairs of texts.
+        label_column: the column of the labels; None finds it by the usual names.
+    """
 
     second_text_column: str | None = option(None, after="text_column")
     label_column: str | None = option(None, after="second_text_column")
