@@ -109,7 +109,7 @@ def attention_maps(
     Example:
         >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
         >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
-        >>> attention_maps(model, torch.rand(2, 3, 32, 32), layers=[-1]).maps.shape  # images, layers, heads, rows, columns
+        >>> attention_maps(model, torch.rand(2, 3, 32, 32), layers=[-1]).maps.shape  # images, layers, heads, patches
         torch.Size([2, 1, 6, 4, 4])
 
     Source: the maps of arXiv 2308.16271, Figure 1.

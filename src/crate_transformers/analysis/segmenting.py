@@ -86,7 +86,7 @@ def segment_sample(model: nn.Module, sample: Sample, settings: SegmentationSetti
         >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
         >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
         >>> sample = Sample("noise", np.zeros((40, 60, 3), dtype=np.uint8), torch.rand(1, 3, 32, 48))
-        >>> segment_sample(model, sample, SegmentationSettings()).by_mass.shape  # a mask a head, as large as the picture
+        >>> segment_sample(model, sample, SegmentationSettings()).by_mass.shape  # a mask a head, at the picture's size
         torch.Size([6, 40, 60])
     """
     size = sample.picture.shape[:2]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def ista_step(code: Tensor, signal: Tensor, dictionary: Tensor, step_size: float, sparsity_weight: float) -> Tensor:
-    """One ISTA step, relu(z + eta (x - z D^T) D - eta lambda), written as the equation.
+    """One ISTA step (..., N, m), relu(z + eta (x - z D^T) D - eta lambda), written as the equation; >= 0.
 
     For a code z >= 0 and eta <= 1 / ||D||_2^2 the step lowers 1/2 ||x - z D^T||^2 + lambda ||z||_1. For a code with
     negative entries it need not: relu cuts them as well.
@@ -23,13 +23,9 @@ def ista_step(code: Tensor, signal: Tensor, dictionary: Tensor, step_size: float
     Args:
         code: (..., N, m), z. signal: (..., N, d), x. dictionary: (d, m), D. step_size: eta. sparsity_weight: lambda.
 
-    Returns:
-        (..., N, m), >= 0.
-
     Example:
-        >>> code, dictionary = torch.tensor([[1.0, 0.0]]), torch.eye(2)
-        >>> ista_step(code, torch.tensor([[1.0, -1.0]]), dictionary, step_size=0.5, sparsity_weight=0.5).tolist()
-        [[0.75, 0.0]]
+        >>> ista_step(torch.zeros(1, 2), torch.tensor([[1.0, -1.0]]), torch.eye(2), 0.5, 0.5).tolist()
+        [[0.25, 0.0]]
 
     Source: arXiv 2306.01129, eq. 13.
     """
@@ -47,16 +43,12 @@ def ista(
     kept_step: Tensor | None = None,
     triton: bool = False,
 ) -> Tensor:
-    """The code of a signal after some steps.
+    """The code (..., N, m) of a signal after some steps, >= 0.
 
     Args:
         signal: (..., N, d), x. dictionary: (d, m), D. step_size: eta. sparsity_weight: lambda. num_steps: >= 1.
         from_zero: start at z_0 = 0; False starts at z_0 = x, which a square dictionary alone can.
-        kept_step: `step_matrix` of the dictionary, where somebody has kept it; the equation has no use for it.
-        triton: whether Triton's form is asked for on a GPU.
-
-    Returns:
-        (..., N, m), >= 0.
+        kept_step, triton: `step_matrix` of the dictionary, and whether Triton is asked for; faster forms read them.
 
     Example:
         >>> ista(torch.tensor([[1.0, -1.0]]), torch.eye(2), step_size=0.5, sparsity_weight=0.5).tolist()
@@ -71,13 +63,10 @@ def ista(
 def shrink_sum(
     x: Tensor, left: Tensor, right: Tensor, step_size: float, threshold: float, triton: bool = False
 ) -> Tensor:
-    """The end of a step, relu(x + eta L R - eta lambda).
+    """The end of a step (n, d), relu(x + eta L R - eta lambda), >= 0.
 
     Args:
         x, left: (n, d). right: (d, d). step_size: eta. threshold: eta lambda. triton: as in `ista`.
-
-    Returns:
-        (n, d), >= 0.
     """
     return torch.relu(x + step_size * (left @ right) - threshold)
 
