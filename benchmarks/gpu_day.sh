@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 crate="$python -m crate_transformers"
 
-tests() { $python -m pytest -m cuda -q -n 0 -p no:cacheprovider; }
-suite() { $python -m pytest -q -n "${WORKERS:-8}" -p no:cacheprovider; }
+tests() { $python -m pytest -m cuda -v -n 0 --durations=10 -p no:cacheprovider -p no:benchmark; }
+suite() { $python -m pytest -q -n "${WORKERS:-8}" -p no:cacheprovider -p no:benchmark; }
 speed() {
     $crate bench vision --only "batch 16" --repetitions 7 --budget 15 --output "$folder" &&
         $crate bench bfloat16 --repetitions 7 --budget 12 --output "$folder" &&

@@ -158,6 +158,8 @@ def _in_form(model: Any, form: str) -> Any:
     for word in form.split():
         if word == "sdpa":
             model.set_attn_implementation("torch_sdpa")
+        elif word == "mssa":  # Triton's kernels on a GPU
+            model.set_attn_implementation("mssa")
         elif word == "fused":
             model = fuse(model)
         elif word == "bfloat16":
@@ -174,7 +176,7 @@ def _in_form(model: Any, form: str) -> Any:
         elif word == "compiled":
             model.compile()
         else:
-            expected = "sdpa, fused, bfloat16, autocast, int8, int8-dynamic or compiled"
+            expected = "sdpa, mssa, fused, bfloat16, autocast, int8, int8-dynamic or compiled"
             raise UserError(f"unknown form {word!r}: expected {expected}")
     return model
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import torch
+
 from ..errors import UserError
 from .contenders import Case
 
@@ -18,8 +20,13 @@ class Contest:
     memory: bool = False
 
 
+def _own_kernels() -> tuple[str, ...]:
+    """The contender that takes Triton's kernels, where they run."""
+    return ("crate mssa",) if torch.get_default_device().type == "cuda" else ()
+
+
 def _vision(quick: bool) -> list[Contest]:
-    rivals = ("crate", "public", "vit")
+    rivals = ("crate", *_own_kernels(), "public", "vit")
     if quick:
         return [Contest(Case("vision", "tiny", 4, training), rivals, memory=training) for training in (False, True)]
     contests = []
@@ -35,7 +42,7 @@ def _bfloat16(quick: bool) -> list[Contest]:
     contests = []
     for size in ("tiny",) if quick else SIZES:
         for training, form in ((False, "bfloat16"), (True, "autocast")):
-            rivals = tuple(f"{name} {form}" for name in ("crate", "crate sdpa", "public", "vit"))
+            rivals = tuple(f"{name} {form}" for name in ("crate", *_own_kernels(), "crate sdpa", "public", "vit"))
             contests.append(Contest(Case("vision", size, 2 if quick else 16, training), (*rivals, "crate"), training))
     return contests
 
@@ -68,7 +75,8 @@ def _text(quick: bool) -> list[Contest]:
 def _length(quick: bool) -> list[Contest]:
     contests = []
     for side in (16, 32) if quick else (16, 32, 64, 128):  # 256 ... 16k patches
-        rivals = ("crate", "public", "vit") if side <= 32 else ("crate", "vit")  # 64: public asks for several GiB
+        own = ("crate", *_own_kernels())
+        rivals = (*own, "public", "vit") if side <= 32 else (*own, "vit")  # 64: public asks for several GiB
         contests.append(Contest(Case("vision", "tiny", 1, image_size=16 * side, layers=2), rivals, memory=True))
     return contests
 
