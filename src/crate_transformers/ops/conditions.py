@@ -9,9 +9,10 @@ WIDE = (torch.float32, torch.float64)
 
 def is_plain(tensor: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
     """Whether compiled code can read the numbers: on a CPU, of these dtypes, no model being exported or transformed."""
-    if torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+    if tensor.device.type != "cpu" or tensor.dtype not in dtypes:
         return False
-    return tensor.device.type == "cpu" and tensor.dtype in dtypes
+    transformed = torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return not transformed
 
 
 def is_tensor_itself(*tensors: Tensor) -> bool:
