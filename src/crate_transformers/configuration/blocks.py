@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from transformers import PreTrainedConfig
+
 from .._lazy import load_by_name
 from ..errors import UserError
 
 
-def _fits_all(config: Any) -> str | None:
+def _fits_all(config: PreTrainedConfig) -> str | None:
     return None
 
 
@@ -27,7 +29,7 @@ class Block:
     """
 
     place: str
-    limit: Callable[[Any], str | None] = _fits_all
+    limit: Callable[[PreTrainedConfig], str | None] = _fits_all
 
     def load(self) -> Any:
         """The class."""
@@ -43,20 +45,21 @@ SPARSIFICATIONS: dict[str, Block] = {
 }
 
 
-def names_of_layers(names: str | list[str] | tuple[str, ...], num_layers: int) -> tuple[str, ...]:
-    """The name of the block of every layer, of one name for all or one a layer."""
-    return (names,) * num_layers if isinstance(names, str) else tuple(names)
+def name_of_layer(names: str | list[str] | tuple[str, ...], layer_idx: int) -> str:
+    """The name of the block of a layer, of one name for all or one a layer."""
+    return names if isinstance(names, str) else names[layer_idx]
 
 
-def check_blocks(config: Any) -> None:
+def check_blocks(config: PreTrainedConfig) -> None:
     """Refuse blocks that are not there, that are not as many as layers, or that cannot do what is asked.
 
     Raises:
         UserError: with the reason.
     """
     for field, table in (("compression", COMPRESSIONS), ("sparsification", SPARSIFICATIONS)):
-        names = names_of_layers(getattr(config, field), config.num_hidden_layers)
-        if len(names) != config.num_hidden_layers:
+        named = getattr(config, field)
+        names = (named,) if isinstance(named, str) else tuple(named)
+        if not isinstance(named, str) and len(names) != config.num_hidden_layers:
             raise UserError(f"{field} names {len(names)} blocks, the model has {config.num_hidden_layers} layers")
         for name in dict.fromkeys(names):
             if name not in table:
@@ -66,4 +69,4 @@ def check_blocks(config: Any) -> None:
                 raise UserError(f"{field} {name!r}: {reason}")
 
 
-__all__ = ["COMPRESSIONS", "SPARSIFICATIONS", "Block", "check_blocks", "names_of_layers"]
+__all__ = ["COMPRESSIONS", "SPARSIFICATIONS", "Block", "check_blocks", "name_of_layer"]

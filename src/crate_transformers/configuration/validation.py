@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
 
 from ..errors import UserError
 from .blocks import check_blocks
@@ -39,28 +40,28 @@ def _is_finite(value: float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def check_positive(config: Any, *names: str) -> None:
+def check_positive(config: PreTrainedConfig, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if value is not None and not (value > 0 and _is_finite(value)):
             raise UserError(f"{name} must be positive{' and finite' if value > 0 else ''}, got {value}")
 
 
-def check_probability(config: Any, *names: str) -> None:
+def check_probability(config: PreTrainedConfig, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if not 0 <= value < 1:
             raise UserError(f"{name} must be in [0, 1), got {value}")
 
 
-def check_not_negative(config: Any, *names: str) -> None:
+def check_not_negative(config: PreTrainedConfig, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if not (value >= 0 and _is_finite(value)):
             raise UserError(f"{name} must be a finite number >= 0, got {value}")
 
 
-def check_labels(config: Any, num_labels: Any) -> None:
+def check_labels(config: PreTrainedConfig, num_labels: Any) -> None:
     """The names of classes, before a configuration fills them in.
 
     Args:
@@ -80,7 +81,7 @@ def check_labels(config: Any, num_labels: Any) -> None:
         raise UserError(f"problem_type must be one of {', '.join(_PROBLEM_TYPES[1:])}, got {config.problem_type!r}")
 
 
-def check_layer(config: Any) -> None:
+def check_layer(config: PreTrainedConfig) -> None:
     """The fields of a CRATE layer: heads that divide the width, a usable dictionary and step."""
     check_positive(
         config, "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "dictionary_ratio", "ista_steps"
@@ -98,7 +99,7 @@ def check_layer(config: Any) -> None:
         )
 
 
-def check_size(config: Any, layers: int, **rows: int) -> None:
+def check_size(config: PreTrainedConfig, layers: int, **rows: int) -> None:
     """No more layers and numbers than any model has.
 
     Args:
@@ -118,7 +119,7 @@ def check_size(config: Any, layers: int, **rows: int) -> None:
         raise UserError(f"these sizes make more than {MOST_NUMBERS:,} parameters: {told}")
 
 
-def resolve_head_dim(config: Any) -> None:
+def resolve_head_dim(config: PreTrainedConfig) -> None:
     """Fill head_dim, where it was left open, with hidden_size / num_attention_heads."""
     if config.head_dim is None:
         heads = config.num_attention_heads
@@ -131,7 +132,7 @@ def resolve_head_dim(config: Any) -> None:
             )
 
 
-def check_patches(config: Any) -> None:
+def check_patches(config: PreTrainedConfig) -> None:
     """Images that patches divide."""
     check_positive(config, "num_channels")
     image, patch = as_pair(config.image_size), as_pair(config.patch_size)

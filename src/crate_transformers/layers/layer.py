@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from ..configuration.blocks import SPARSIFICATIONS, names_of_layers
+from ..configuration.blocks import SPARSIFICATIONS, name_of_layer
 from ..upstream import GradientCheckpointingLayer
 from .compression import Compression
 
@@ -24,7 +24,7 @@ class CrateLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: PreTrainedConfig, layer_idx: int = 0):
         super().__init__()
-        name = names_of_layers(config.sparsification, config.num_hidden_layers)[layer_idx]
+        name = name_of_layer(config.sparsification, layer_idx)
         self.compression = Compression(config, layer_idx)
         self.sparsification = SPARSIFICATIONS[name].load()(config)
 

@@ -76,7 +76,7 @@ def _wrong_field(processor: Any, channels: int) -> str | None:
     return wrong[0] if wrong else None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

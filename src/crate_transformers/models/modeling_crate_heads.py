@@ -51,7 +51,8 @@ class CrateForSequenceClassification(CrateTextPreTrainedModel):
     An encoder reads the first token, a decoder the last that is not padding.
 
     Example:
-        >>> config = CrateConfig(vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=3, num_labels=5)
+        >>> sizes = {"vocab_size": 99, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3}
+        >>> config = CrateConfig(**sizes, num_labels=5)
         >>> CrateForSequenceClassification(config)(torch.tensor([[5, 7, 9]])).logits.shape
         torch.Size([1, 5])
     """
@@ -138,7 +139,8 @@ class CrateForTokenClassification(CrateTextPreTrainedModel):
     """Label every token.
 
     Example:
-        >>> config = CrateConfig(vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=3, num_labels=5)
+        >>> sizes = {"vocab_size": 99, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3}
+        >>> config = CrateConfig(**sizes, num_labels=5)
         >>> CrateForTokenClassification(config)(torch.tensor([[5, 7, 9]])).logits.shape
         torch.Size([1, 3, 5])
     """

@@ -29,7 +29,7 @@ class _OneTensor:
         return self.keys
 
     @values.setter
-    def values(self, _: Any) -> None:
+    def values(self, _: object) -> None:
         pass
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
@@ -51,7 +51,9 @@ class SubspaceDynamicLayer(_OneTensor, DynamicLayer):
         super().__init__(*args, **kwargs)
         self._growing = GrowingTensor()
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         past = self.keys
@@ -71,7 +73,9 @@ class SubspaceStaticLayer(_OneTensor, StaticLayer):
 
     cumulative_length: Tensor
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None

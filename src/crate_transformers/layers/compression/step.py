@@ -14,7 +14,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from ...configuration.blocks import COMPRESSIONS, names_of_layers
+from ...configuration.blocks import COMPRESSIONS, name_of_layer
 from ..block import Block
 from .block import CompressionOperator
 
@@ -38,7 +38,7 @@ class Compression(OperatorStep):
     """One step that compresses, by the operator that the configuration names for this layer."""
 
     def __init__(self, config: PreTrainedConfig, layer_idx: int = 0):
-        name = names_of_layers(config.compression, config.num_hidden_layers)[layer_idx]
+        name = name_of_layer(config.compression, layer_idx)
         super().__init__(config, COMPRESSIONS[name].load()(config, layer_idx))
 
     def forward(self, hidden_states: Tensor, num_read: int | None = None, **kwargs: Any) -> Tensor:

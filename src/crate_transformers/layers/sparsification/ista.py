@@ -10,6 +10,7 @@ Shapes: B batch, N tokens, d hidden_size, m = d * dictionary_ratio atoms.
 [P1] arXiv 2306.01129.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ class SparseCoding(Block):
         if not self.from_zero:
             self.kept_step = step_matrix(self.dictionary, self.step_size)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "SparseCoding":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SparseCoding":
         self.kept_step = None  # of the dictionary as it was: another dtype takes another form of the step
         return super()._apply(fn, recurse)
 

@@ -2,7 +2,6 @@
 
 from ctypes import CDLL, c_int64
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ def _(dictionary: Tensor) -> Tensor:
 
 # as torch counts the whole product
 @register_flop_formula(torch.ops.crate.descent_matrix)
-def _flops(shape: torch.Size, *_: Any, **__: Any) -> int:
+def _flops(shape: torch.Size, *_: object, **__: object) -> int:
     return 2 * shape[0] ** 3
 
 

@@ -68,7 +68,7 @@ linear.register_autograd(_backward, setup_context=_remember)
 
 
 @register_flop_formula(torch.ops.crate.linear)
-def _flops(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+def _flops(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
     return 2 * x[0] * x[1] * weight[0]
 
 

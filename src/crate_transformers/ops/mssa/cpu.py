@@ -102,7 +102,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
+def _backward(ctx: Any, gradient: Tensor, *_: object) -> tuple[Tensor, None, None]:
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         w = ctx.saved_tensors[0]
         return sum_of_gradients(gradient, (w, w, w), None, ctx.scaling, ctx.causal), None, None
@@ -115,13 +115,13 @@ mssa.register_autograd(_backward, setup_context=_remember)
 
 # as torch counts its fused attention: two products forward, five backward
 @register_flop_formula(torch.ops.crate.mssa)
-def _forward_flops(shape: torch.Size, *_: Any, **__: Any) -> int:
+def _forward_flops(shape: torch.Size, *_: object, **__: object) -> int:
     batch, heads, num_tokens, width = shape
     return 2 * 2 * batch * heads * num_tokens**2 * width
 
 
 @register_flop_formula(torch.ops.crate.mssa_backward)
-def _backward_flops(gradient: torch.Size, shape: torch.Size, *_: Any, **__: Any) -> int:
+def _backward_flops(gradient: torch.Size, shape: torch.Size, *_: object, **__: object) -> int:
     return 5 * _forward_flops(shape) // 2
 
 
