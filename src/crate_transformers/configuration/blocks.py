@@ -50,6 +50,11 @@ def name_of_layer(names: str | list[str] | tuple[str, ...], layer_idx: int) -> s
     return names if isinstance(names, str) else names[layer_idx]
 
 
+def names_of_layers(names: str | list[str] | tuple[str, ...], num_layers: int) -> tuple[str, ...]:
+    """The names of the blocks of all layers."""
+    return tuple(name_of_layer(names, layer) for layer in range(num_layers))
+
+
 def check_blocks(config: PreTrainedConfig) -> None:
     """Refuse blocks that are not there, that are not as many as layers, or that cannot do what is asked.
 
@@ -69,4 +74,4 @@ def check_blocks(config: PreTrainedConfig) -> None:
                 raise UserError(f"{field} {name!r}: {reason}")
 
 
-__all__ = ["COMPRESSIONS", "SPARSIFICATIONS", "Block", "check_blocks", "name_of_layer"]
+__all__ = ["COMPRESSIONS", "SPARSIFICATIONS", "Block", "check_blocks", "name_of_layer", "names_of_layers"]
