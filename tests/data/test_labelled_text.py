@@ -5,7 +5,7 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from crate_transformers.data.labelled_text import load_labelled_text
+from crate_transformers.data.text.labelled import load_labelled_text
 from crate_transformers.errors import UserError
 
 KEYS = {"sequence-classification": "label", "token-classification": "tags", "multiple-choice": "label"}

@@ -9,10 +9,10 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 
-from crate_transformers.data.labelled_text import align_tags
-from crate_transformers.data.reading import as_text, fingerprint
-from crate_transformers.data.text_parts import TextPart
-from crate_transformers.data.tokens import PackedStream, pack_tokens, train_tokenizer
+from crate_transformers.data.text.labelled import align_tags
+from crate_transformers.data.text.parts import TextPart
+from crate_transformers.data.text.reading import as_text, fingerprint
+from crate_transformers.data.text.tokens import PackedStream, pack_tokens, train_tokenizer
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>"]
 TEXT = "x <s>y</s> <mask><|endoftext|>z <pad> a</s>b  <unk> [MASK] the cat\n"

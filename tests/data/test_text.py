@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from crate_transformers.data.masking import MaskingCollator
 from crate_transformers.data.text import load_text_source
-from crate_transformers.data.tokens import PackedStream, PackedTokens, pack_tokens, train_tokenizer
+from crate_transformers.data.text.masking import MaskingCollator
+from crate_transformers.data.text.tokens import PackedStream, PackedTokens, pack_tokens, train_tokenizer
 
 
 def test_file_parts_put_together_are_the_file(tmp_path):

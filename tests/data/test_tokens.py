@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tokenizers import normalizers
 
-from crate_transformers.data.text_parts import TextPart
-from crate_transformers.data.tokens import pack_tokens, train_tokenizer
+from crate_transformers.data.text.parts import TextPart
+from crate_transformers.data.text.tokens import pack_tokens, train_tokenizer
 from crate_transformers.errors import UserError
 
 PART = TextPart.of(["The cat sat on the mat. "] * 40)

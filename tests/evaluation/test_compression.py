@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from crate_transformers.data.text_parts import TextPart
+from crate_transformers.data.text.parts import TextPart
 from crate_transformers.evaluation.compression import bits_per_byte, text_metrics, xz_bits_per_byte
 
 TOKENS = SimpleNamespace(bytes_per_token=3.5)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from crate_transformers.data.labelled_text import load_labelled_text
+from crate_transformers.data.text.labelled import load_labelled_text
 from crate_transformers.evaluation.generation import GenerationSettings, generate_text
 from crate_transformers.training import load_recipe, train
 

@@ -1,7 +1,7 @@
 """Images and text in, tensors out; the built-in data.
 
-images/ has all about pictures, tables/ reads csv, json and the hub; the files of text stand here, beside what all
-sources share: files.py (files and their names), parts.py (train, validation, test), keys.py (random numbers).
+images/, tables/ and text/ are the three kinds of sources; beside them stands what they share: files.py (files and their
+names), parts.py (train, validation, test), keys.py (random numbers that are functions of seed, epoch and sample).
 """
 
 from .images import (

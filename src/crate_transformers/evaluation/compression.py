@@ -4,7 +4,7 @@ import lzma
 import math
 
 from ..data.text import TextPart
-from ..data.tokens import TokenFile
+from ..data.text.tokens import TokenFile
 
 _XZ_LIMIT = 64 << 20  # bytes of a part that are compressed for comparison
 

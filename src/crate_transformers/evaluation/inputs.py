@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import find_images, load_image, load_image_source
-from ..data.reading import as_text
+from ..data.text.reading import as_text
 from ..errors import UserError
 from ..files import user_path
 from .opening import ImageProcessor, processor_of

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-from ..data.masking import MaskingCollator
 from ..data.text import load_text_source
-from ..data.tokens import CausalCollator, PackedTokens, pack_tokens
+from ..data.text.masking import MaskingCollator
+from ..data.text.tokens import CausalCollator, PackedTokens, pack_tokens
 from ..errors import UserError
 from ..recipes.schema import Recipe
 from ..recipes.tasks.language_modeling import MaskedLanguageData

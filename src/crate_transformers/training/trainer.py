@@ -1,6 +1,6 @@
 """transformers' Trainer, with these additions.
 
-* the order of samples is a function of (seed, epoch), see data/datasets.py
+* the order of samples is a function of (seed, epoch), see data/keys.py
 * a checkpoint is written beside its place, sealed with checksums and renamed into it (checkpoints.py)
 * loss and times are measured over the whole run, however often it was interrupted
 * the loss of a step is the mean over all items of its accumulated batches in all processes, which may be unequal

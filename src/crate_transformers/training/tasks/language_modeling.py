@@ -17,9 +17,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from ...data.masking import MaskingCollator
 from ...data.text import load_text_source
-from ...data.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile, pack_tokens, train_tokenizer
+from ...data.text.masking import MaskingCollator
+from ...data.text.tokens import CausalCollator, PackedStream, PackedTokens, TokenFile, pack_tokens, train_tokenizer
 from ...errors import UserError
 from ...evaluation.compression import bits_per_byte, text_metrics, xz_bits_per_byte
 from ...evaluation.language_models import check_vocabulary, load_tokenizer

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...data.labelled_text import EncodedRows, load_labelled_text
-from ...data.reading import as_text
-from ...data.text_parts import TextPart
-from ...data.tokens import train_tokenizer
+from ...data.text.labelled import EncodedRows, load_labelled_text
+from ...data.text.parts import TextPart
+from ...data.text.reading import as_text
+from ...data.text.tokens import train_tokenizer
 from ...errors import UserError
 from ...evaluation.language_models import load_tokenizer
 from ...recipes.schema import Recipe

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from transformers import AutoModelForTokenClassification, EvalPrediction
 
-from ...data.labelled_text import align_tags
+from ...data.text.labelled import align_tags
 from ...evaluation.text_metrics import entity_f1
 from .base import predictions_and_labels
 from .text_head import TextHead

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import UserError
-from .files import file_states, first_names, not_utf8, open_bytes, size_of, visible_files
-from .parts import by_part, check_parts
-from .text_parts import Document, TextPart, TextSplits
+from ...errors import UserError
+from ..files import file_states, first_names, not_utf8, open_bytes, size_of, visible_files
+from ..parts import by_part, check_parts
+from .parts import Document, TextPart, TextSplits
 
 _PIECE = 1 << 16  # bytes read at a time; tokenizing pieces of 1 MB left the heap in fragments that grew with the text
 _SUFFIXES = (".txt", ".md")

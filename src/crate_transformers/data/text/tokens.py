@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ..errors import UserError
-from .files import staged
-from .keys import Key
+from ...errors import UserError
+from ..files import staged
+from ..keys import Key
+from .parts import TextPart
 from .reading import as_text, fingerprint
-from .text_parts import TextPart
 
 _FORMAT = 2  # of the token files, and of how a text is cut into pieces: a new number makes all tokens anew
 ENCODER_SPECIALS = {

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import UserError
-from .keys import Key
+from ...errors import UserError
+from ..keys import Key
+from ..tables import load_tables, take
 from .label_names import LabelNames
-from .tables import load_tables, take
 
 if TYPE_CHECKING:
     from datasets import Dataset as Table

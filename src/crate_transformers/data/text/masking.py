@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
-from ..errors import UserError
-from .keys import keyed_generator
+from ...errors import UserError
+from ..keys import keyed_generator
 
 
 class MaskingCollator:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ..errors import UserError
-from ..files import user_path
-from .tables import load_tables, take
-from .text_files import load_text_files
-from .text_parts import TextPart, TextSplits, once
+from ...errors import UserError
+from ...files import user_path
+from ..tables import load_tables, take
+from .files import load_text_files
+from .parts import TextPart, TextSplits, once
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
