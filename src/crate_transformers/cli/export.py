@@ -1,7 +1,7 @@
 """`crate export`: a model as a file that runs without this library."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -29,7 +29,7 @@ def export(
         raise UserError(f"{output} is there already: pass --overwrite to replace it")
     from ..evaluation.exporting import export_source
 
-    exported = export_source(model, output, format, heads, note)  # type: ignore[arg-type]
+    exported = export_source(model, output, cast(Literal["onnx", "torch"], format), heads, note)
     size = output.stat().st_size / 2**20
     typer.echo(f"{Path(model).name} written to {output} ({format}, {size:.1f} MiB; {exported})")
 

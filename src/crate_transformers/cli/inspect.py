@@ -1,7 +1,7 @@
 """`crate inspect`: what every layer of a model does."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -53,7 +53,9 @@ def inspect(
     study = inspect_source(
         Subject(model, heads, baseline, baseline_heads, data, text, split, limit),
         folder,
-        StudyOptions(mode, part, batch_size, layer=layer, num_pictures=pictures, patch=patch),  # type: ignore[arg-type]
+        StudyOptions(
+            cast(Literal["official", "paper"], mode), part, batch_size, layer=layer, num_pictures=pictures, patch=patch
+        ),
         progress=with_progress,
         on_note=note,
     )

@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import UserError
@@ -78,7 +78,7 @@ def open_model(
 
 def _on_device(model: PreTrainedModel) -> PreTrainedModel:
     """Move a model to a GPU where there is one."""
-    return model.to("cuda") if torch.cuda.is_available() else model  # type: ignore[arg-type]
+    return nn.Module.to(model, "cuda") if torch.cuda.is_available() else model
 
 
 def processor_of(model: PreTrainedModel, source: str | Path) -> ImageProcessor:

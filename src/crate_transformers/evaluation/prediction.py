@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForImageClassification, PreTrainedModel
@@ -43,7 +43,7 @@ def class_names(model: PreTrainedModel) -> list[str]:
     Raises:
         ValueError: id2label of the configuration names other classes than the model has.
     """
-    names: dict[int, str] = model.config.id2label  # type: ignore[assignment]  # the config turns JSON's keys to int
+    names = cast(dict[int, str], model.config.id2label)  # the config turns JSON's keys to int
     lost = next((i for i in range(len(names)) if i not in names), None)
     if lost is not None:
         numbers = ", ".join(map(str, sorted(names)[:8]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration import heads_of_width
@@ -106,7 +106,7 @@ def convert(
     prefix = "" if hasattr(skeleton, "crate") else "crate."  # a backbone alone has none before its names
     _account_for(layout, state, skeleton, translated, prefix)
     model = model_class(config, **options)
-    model.to(dtype)  # type: ignore[arg-type]
+    nn.Module.to(model, dtype)
     model.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in translated.items()})
     model.tie_weights()
     return Conversion(model.eval(), notes)

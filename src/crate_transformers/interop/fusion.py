@@ -84,7 +84,7 @@ def fuse(model: Model) -> Model:
         _fold_layers(copy)
     for part in _parts(copy, CratePreTrainedModel):
         part.is_fused = True
-    copy.save_pretrained = _refuse_to_save  # type: ignore[method-assign]
+    vars(copy)["save_pretrained"] = _refuse_to_save
     return copy
 
 

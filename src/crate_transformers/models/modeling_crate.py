@@ -68,7 +68,7 @@ class CrateModelOutput(BaseModelOutputWithPoolingAndCrossAttentions):
 class CrateTextPreTrainedModel(CratePreTrainedModel):
     config: CrateConfig
     config_class = CrateConfig
-    input_modalities = ("text",)  # type: ignore[assignment] # as transformers itself writes it
+    input_modalities = "text"
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

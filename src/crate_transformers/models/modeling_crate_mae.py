@@ -126,7 +126,7 @@ class CrateMAEPreTrainedModel(CratePreTrainedModel):
     config: CrateMAEConfig
     config_class = CrateMAEConfig
     main_input_name = "pixel_values"
-    input_modalities = ("image",)  # type: ignore[assignment] # as transformers itself writes it
+    input_modalities = "image"
     _input_embed_layer = "patch_embeddings"
 
     @torch.no_grad()

@@ -63,7 +63,7 @@ class CrateVisionPreTrainedModel(CratePreTrainedModel):
     config: CrateVisionConfig
     config_class = CrateVisionConfig
     main_input_name = "pixel_values"
-    input_modalities = ("image",)  # type: ignore[assignment] # as transformers itself writes it
+    input_modalities = "image"
     _input_embed_layer = "patch_embeddings"
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from torch import Tensor
 
@@ -84,7 +84,7 @@ OPERATORS: dict[str, Operator[Any]] = {}  # every operator of the library, by na
 def _checked(choice: str) -> Choice:
     if choice not in get_args(Choice):
         raise UserError(f"CRATE_FORMS must be one of {', '.join(get_args(Choice))}, got {choice!r}")
-    return choice  # type: ignore[return-value]
+    return cast(Choice, choice)
 
 
 if "CRATE_NATIVE" in os.environ:

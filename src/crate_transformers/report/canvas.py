@@ -3,7 +3,7 @@
 A figure is bound to no window, and nothing global is touched.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -39,8 +39,8 @@ def draw_as_written(figure: "Figure") -> None:
     """Let a figure draw its texts as they are: a $ in the name of a class or a file opens no mathematics."""
     from matplotlib.text import Text  # heavy
 
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # type: ignore[attr-defined]
+    for text in cast(list[Text], figure.findobj(Text)):
+        text.set_parse_math(False)
 
 
 __all__ = ["axes_grid", "color_map", "draw_as_written", "new_figure", "whole_numbers"]

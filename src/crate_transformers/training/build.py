@@ -105,7 +105,7 @@ def _set_fields(config: PreTrainedConfig, fields: Mapping[str, Any]) -> None:
     try:
         for name, value in fields.items():
             setattr(config, name, value)
-        config.validate()  # type: ignore[attr-defined]  # huggingface_hub's strict dataclasses have it
+        cast(Any, config).validate()  # huggingface_hub's strict dataclasses have it
     except StrictDataclassError as error:
         raise UserError(field_message(error)) from error
 

@@ -26,7 +26,7 @@ from ...configuration.validation import as_pair
 from ...data import CropTransform, EvaluationTransform, LabelledImages, MultiCropImages, stack_items
 from ...errors import UserError
 from ...evaluation.probes import knn_accuracy
-from ...models.self_distillation import SelfDistillation, pooled
+from ...models.self_distillation import SelfDistillation, SelfDistillationLoss, pooled
 from ...recipes.schema import Recipe
 from ...recipes.tasks.self_distillation import SelfDistillationData, SelfDistillationTrain
 from ...report.pictures import picture_grid_figure, to_pictures
@@ -64,7 +64,7 @@ class SelfDistillationTask(ImageTask):
         self.prepare(self.config)
         self.model = SelfDistillation(
             backbone,
-            train.self_distillation_loss,  # type: ignore[arg-type]
+            cast(SelfDistillationLoss, train.self_distillation_loss),
             train.prototypes,
             train.head_hidden_size,
             train.head_bottleneck_size,
