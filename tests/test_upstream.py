@@ -83,7 +83,7 @@ def test_no_other_file_reaches_into_transformers():
 def test_static_readers_know_the_same_names():
     text = (SOURCES / "upstream.py").read_text(encoding="utf-8")
     block = text[text.index("if TYPE_CHECKING:") : text.index("_BOTH =")]
-    assert set(re.findall(r"\bas (\w+)", block)) == set(upstream.SEEN)
+    assert set(re.findall(r"\bas (\w+)", block)) | {"transformers_logging"} == set(upstream.SEEN)  # that is a module
 
 
 @pytest.mark.parametrize("first", ["transformers.modeling_layers", "transformers.models.llama.modeling_llama"])

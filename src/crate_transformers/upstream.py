@@ -10,6 +10,7 @@ Names are loaded when they are first used: some pull in the whole Trainer, or th
 
 import importlib
 from dataclasses import fields
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for static readers
@@ -98,6 +99,7 @@ if TYPE_CHECKING:  # the same names, for static readers
         recursively_install_hooks as recursively_install_hooks,
     )
 
+    transformers_logging: ModuleType
     CACHE: str
     IMAGE_KEYWORDS: frozenset[str]
     TEXT_KEYWORDS: frozenset[str]

@@ -18,13 +18,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from transformers.utils import ModelOutput
 
 from ..configuration import CrateConfig
 from ..configuration.validation import as_pair
 from ..errors import MissingPackageError, UserError
 from ..models import CrateForMultipleChoice, CrateForQuestionAnswering, CrateMAEForPreTraining
 from ..models.modeling_base import CratePreTrainedModel
+from ..upstream import ModelOutput
 from .fusion import fuse
 
 ExportFormat = Literal["torch", "onnx"]
