@@ -54,10 +54,11 @@ def test_advice_on_waiting_for_data():
 
 
 def test_train_measures_how_long_it_waited_for_data(tmp_path, monkeypatch):
-    for name in ("ant", "bee"):  # large pictures for a model that has nothing to do
+    for name in ("ant", "bee"):  # large pictures, slow to decode, for a model that has nothing to do
         (tmp_path / "data" / name).mkdir(parents=True)
         for i in range(6):
-            Image.new("RGB", (900, 900), (20 * i, 0, 0)).save(tmp_path / "data" / name / f"{i}.png")
+            noise = Image.effect_noise((1500, 1500), 20 + i).convert("RGB")
+            noise.save(tmp_path / "data" / name / f"{i}.png", compress_level=1)
     small = ("image_size=8", "patch_size=4", "num_channels=3", "hidden_size=8", "num_attention_heads=1")
     settings = (*(f"model.{value}" for value in small), "train.max_steps=20", "train.measure_every=0")
     sets = [part for value in settings for part in ("--set", value)]
