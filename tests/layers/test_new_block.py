@@ -8,11 +8,11 @@ from torch import nn
 
 from crate_transformers import CrateForImageClassification, CrateVisionConfig, fuse
 from crate_transformers.analysis import measure_layers
-from crate_transformers.configuration.blocks import COMPRESSIONS, Block
+from crate_transformers.configuration.blocks import COMPRESSIONS, SPARSIFICATIONS, Block
 from crate_transformers.errors import UserError
 from crate_transformers.evaluation.inspection import Subject, inspect_source
 from crate_transformers.interop.export import export_model
-from crate_transformers.layers import CompressionOperator
+from crate_transformers.layers import CompressionOperator, SparsificationStep
 from crate_transformers.models.opening import open_model
 from crate_transformers.training import load_recipe, train
 
@@ -28,8 +28,20 @@ class MeanOfTokens(CompressionOperator):
         return self.output(hidden_states.mean(dim=1, keepdim=True).expand_as(hidden_states)), None
 
 
+class RectifiedMap(SparsificationStep):
+    """A step that makes no code: the tokens that leave the layer stand for it."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.linear = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, half_hidden_states):
+        return torch.relu(self.linear(half_hidden_states))
+
+
 @pytest.fixture(autouse=True)
 def table(monkeypatch):
+    monkeypatch.setitem(SPARSIFICATIONS, "map", Block(f"{__name__}:RectifiedMap"))
     monkeypatch.setitem(COMPRESSIONS, "mean", Block(f"{__name__}:MeanOfTokens"))
 
 
@@ -99,7 +111,7 @@ def test_it_trains(tmp_path):
     [
         ({"compression": "median"}, "compression must be one of mssa, mean, got 'median'"),
         ({"compression": ["mssa"]}, "compression names 1 blocks, the model has 2 layers"),
-        ({"sparsification": "none-such"}, "sparsification must be one of ista"),
+        ({"sparsification": "none-such"}, "sparsification must be one of ista, map"),
     ],
 )
 def test_a_block_that_is_not_there(fields, message):
@@ -111,3 +123,12 @@ def test_what_a_block_cannot_do_is_said(monkeypatch):
     monkeypatch.setitem(COMPRESSIONS, "mean", Block(f"{__name__}:MeanOfTokens", lambda config: "it has no causal form"))
     with pytest.raises(UserError, match="compression 'mean': it has no causal form"):
         small()
+
+
+@pytest.mark.parametrize("sparsification", ["map", ["ista", "map"]])
+def test_the_tokens_stand_for_a_code_that_is_not_made(sparsification):
+    model, images = small("mssa", sparsification=sparsification), torch.rand(3, 3, 8, 8)
+    measures = measure_layers(model, images)
+    last = model.crate(images, output_hidden_states=True).hidden_states[-1]
+    assert measures.nonzero_fraction_mean[-1] == pytest.approx((last != 0).float().mean().item(), abs=1e-6)
+    assert all(rate > 0 for rate in measures.coding_rate_mean)

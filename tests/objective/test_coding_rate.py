@@ -160,3 +160,10 @@ def test_half_precision_and_autocast_are_computed_in_float32():
 def test_errors_say_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_token_costs_nothing_in_its_own_dtype(dtype):
+    rate = coding_rate(torch.zeros(2, 0, 5, dtype=dtype))
+    assert rate.dtype == dtype
+    assert rate.tolist() == [0.0, 0.0]

@@ -167,6 +167,13 @@ def architecture_of(backbone: PreTrainedModel, part: str = "encoder") -> Archite
     return ARCHITECTURES[name]
 
 
+def all_make(model: nn.Module, record: str) -> bool:
+    """Whether every layer of a model's backbone makes a record ("subspace_projections", "codes", "attentions")."""
+    backbone = backbone_of(model)
+    architecture = architecture_of(backbone)
+    return all(architecture.makes(layer, record) for layer in architecture.layers(backbone))
+
+
 @contextmanager
 def _hooks_removed(model: PreTrainedModel) -> Iterator[None]:
     """Forward hooks that come to a model within the scope leave with it: transformers' stay, and cannot be pickled."""
@@ -203,4 +210,4 @@ def declared(model: PreTrainedModel, architecture: Architecture) -> Iterator[Non
             dict.__setitem__(registry, key, own)
 
 
-__all__ = ["ARCHITECTURES", "Architecture", "architecture_of", "backbone_of", "declared", "unwrap"]
+__all__ = ["ARCHITECTURES", "Architecture", "all_make", "architecture_of", "backbone_of", "declared", "unwrap"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .architectures import architecture_of, backbone_of
+from .architectures import all_make, architecture_of, backbone_of
 from .tracing import trace_batches
 
 
@@ -60,10 +60,7 @@ def num_layers_of(model: nn.Module) -> int:
 
 def gives_all_maps(model: nn.Module) -> bool:
     """Whether every layer of a model gives its attention and projects its tokens onto subspaces."""
-    backbone = backbone_of(model)
-    architecture = architecture_of(backbone)
-    records = ("attentions", "subspace_projections")
-    return all(architecture.makes(layer, record) for layer in architecture.layers(backbone) for record in records)
+    return all_make(model, "attentions") and all_make(model, "subspace_projections")
 
 
 def segmentation_layer(model: nn.Module, layer: int | None) -> int:

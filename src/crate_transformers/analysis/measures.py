@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..objective import coding_rate, normalize_tokens, sparsity
 from ..objective.coding_rate import RateMode
-from .architectures import architecture_of, backbone_of, unwrap
+from .architectures import all_make, architecture_of, backbone_of, unwrap
 from .batches import ModelInputs
 from .gathering import gather
 from .statistics import RunningMoments
@@ -195,6 +195,7 @@ class LayerMeter:
         if mode not in ("official", "paper"):
             raise UserError(f"mode must be 'official' or 'paper', got {mode!r}")
         self._weights, heads = _weights(model, part)
+        self._makes_codes = part != "decoder" and all_make(model, "codes")  # else the tokens stand for them
         config = backbone_of(model).config
         if sparsity_weight is None:
             sparsity_weight = float(getattr(config, "ista_lambda", 0.1))
@@ -206,7 +207,7 @@ class LayerMeter:
     def records(self) -> tuple[str, ...]:
         """What the traces must hold."""
         read = ("compression_inputs", "projections") if self._how.mode == "official" else ("half_tokens",)
-        return (*read, "codes", *(("tokens",) if self._part == "decoder" else ()))
+        return (*read, "codes", *(() if self._makes_codes else ("tokens",)))
 
     def update(self, trace: Trace) -> None:
         """Take in a batch.

@@ -163,7 +163,8 @@ class CrateModel(CrateTextPreTrainedModel):
             cache, use_cache: the cache of a decoder; it stores one tensor a layer. past_key_values: its other name, of
                 transformers before 5.24.
             num_read: how many of the last layer's tokens are read, the first ones; an encoder makes no other, unless
-                records are asked for or a hook is in the backbone. None: all.
+                records are asked for, a hook is in the backbone, or its last projection is no plain matrix any more.
+                None: all.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
                 output_codes, return_dict.
 

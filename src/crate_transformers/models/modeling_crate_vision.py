@@ -116,8 +116,8 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
             pixel_values: (B, C, H, W), normalised as the image processor does.
             interpolate_pos_encoding: accept other sizes and resample the positions.
             num_read: how many of the last layer's tokens are read, the first ones; no other is made, unless records are
-                asked for or a hook is in the backbone. With pool "cls", 1 gives the same pooled token for less.
-                None: all.
+                asked for, a hook is in the backbone, or its last projection is no plain matrix any more. With pool
+                "cls", 1 gives the same pooled token for less. None: all.
             attention_mask: which tokens see which, broadcastable to (B, K, 1 + N, 1 + N): additive, or bool with
                 True for what is seen.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,

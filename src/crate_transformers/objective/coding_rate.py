@@ -14,7 +14,6 @@ public measuring script (tokens of each head scaled to unit length, eps = 0.1), 
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from ..errors import UserError
@@ -29,9 +28,7 @@ def _rate(tokens: Tensor, epsilon: float, unit: bool) -> Tensor:
     if not epsilon > 0:
         raise UserError(f"epsilon must be positive, got {epsilon}")
     num_tokens, width = tokens.shape[-2:]
-    if num_tokens == 0:
-        return torch.zeros(tokens.shape[:-2], device=tokens.device)
-    return half_logdet(tokens, width / (num_tokens * epsilon**2), unit)
+    return half_logdet(tokens, width / (max(num_tokens, 1) * epsilon**2), unit)  # no token costs nothing
 
 
 def coding_rate(tokens: Tensor, epsilon: float = 0.1) -> Tensor:

@@ -47,6 +47,8 @@ def half_logdet(tokens: Tensor, scale: float, unit: bool = False) -> Tensor:
         1.0397
     """
     tokens = tokens if tokens.dtype in WIDE else tokens.float()
+    if tokens.shape[-2] == 0:
+        return tokens.sum(dim=(-2, -1))  # zeros: the determinant of the identity
     with torch.autocast(device_type=tokens.device.type, enabled=False):
         return half_logdet_gram(tokens, scale, unit)
 
