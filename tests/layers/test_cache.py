@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import DynamicCache, PreTrainedConfig, StaticCache
 
-from crate_transformers.layers import store_one_tensor
 from crate_transformers.layers.compression.cache import SubspaceDynamicLayer
+from crate_transformers.models.text_plan import store_one_tensor
 
 BATCH, HEADS, WIDTH = 2, 3, 5
 CONFIG = PreTrainedConfig(num_hidden_layers=1, num_attention_heads=HEADS, hidden_size=HEADS * WIDTH)

@@ -2,7 +2,7 @@
 
 from .attention_names import mssa_attention
 from .block import Block
-from .compression import Compression, CompressionOperator, SubspaceAttention, store_one_tensor
+from .compression import Compression, CompressionOperator, SubspaceAttention
 from .decoder_layer import CrateDecoderLayer, Expansion, LinearDictionary
 from .embeddings import (
     ConvPatchEmbeddings,
@@ -42,6 +42,5 @@ __all__ = [
     "patchify",
     "resample_positions",
     "sincos_positions",
-    "store_one_tensor",
     "unpatchify",
 ]

@@ -15,7 +15,8 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 
 from ..configuration import CrateConfig
 from ..errors import UserError
-from ..layers import store_one_tensor
+from ..layers.compression.cache import SubspaceDynamicLayer, SubspaceStaticLayer
+from ..upstream import DynamicLayer, StaticLayer
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,28 @@ def one_cache(cache: object, past_key_values: object) -> Any:
     return cache
 
 
+def store_one_tensor(cache: Cache) -> Cache:
+    """Let a dynamic or static cache of transformers store one tensor a layer, in place.
+
+    Layers that already hold tokens, and kinds that hold something else (quantized, sliding), are left as they are:
+    right, but not halved.
+
+    Returns:
+        the same cache.
+    """
+    if not isinstance(cache, Cache):
+        return cache  # paged: its blocks are its own
+    if cache.layer_class_to_replicate is DynamicLayer:
+        cache.layer_class_to_replicate = SubspaceDynamicLayer
+    layers: list[Any] = cache.layers
+    for index, layer in enumerate(layers):
+        if type(layer) is DynamicLayer and not layer.is_initialized:
+            layers[index] = SubspaceDynamicLayer()
+        elif type(layer) is StaticLayer and not layer.is_initialized:
+            layers[index] = SubspaceStaticLayer(layer.max_cache_len)
+    return cache
+
+
 @dataclass(frozen=True)
 class CachePlan:
     """What a forward does with a cache.
@@ -148,4 +171,4 @@ def plan_cache(model: PreTrainedModel, cache: Any, use_cache: bool | None) -> Ca
     return CachePlan(cache, bool(use_cache), past_length=store_one_tensor(cache).get_seq_length())
 
 
-__all__ = ["CachePlan", "check_length", "check_text", "one_cache", "plan_cache"]
+__all__ = ["CachePlan", "check_length", "check_text", "one_cache", "plan_cache", "store_one_tensor"]

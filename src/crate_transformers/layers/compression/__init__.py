@@ -1,8 +1,7 @@
 """Blocks that compress, each a file, found by name (configuration/blocks.py), and the step around them."""
 
 from .block import CompressionOperator
-from .cache import store_one_tensor
 from .mssa import SubspaceAttention
 from .step import Compression, OperatorStep
 
-__all__ = ["Compression", "CompressionOperator", "OperatorStep", "SubspaceAttention", "store_one_tensor"]
+__all__ = ["Compression", "CompressionOperator", "OperatorStep", "SubspaceAttention"]

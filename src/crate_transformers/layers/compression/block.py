@@ -3,6 +3,7 @@
 Shapes: B batch, N tokens, d hidden_size, K heads, p head_dim.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from transformers import PreTrainedConfig
 from ..block import Block
 
 
-class CompressionOperator(Block):
+class CompressionOperator(Block, ABC):
     """One operator of the `compression` field.
 
     `gives_map` says whether `forward` can give the N x N map of who mixes whom. Where the operator has a module called
@@ -29,6 +30,7 @@ class CompressionOperator(Block):
         self.config = config
         self.layer_idx = layer_idx
 
+    @abstractmethod
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, cache: Any = None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
@@ -37,7 +39,6 @@ class CompressionOperator(Block):
         Args:
             attention_mask: what transformers' attention takes, or None. cache: of a decoder.
         """
-        raise NotImplementedError
 
     def mix_first(
         self, hidden_states: Tensor, num_tokens: int, attention_mask: Tensor | None = None, **kwargs: Any

@@ -1,7 +1,7 @@
 """The cache of MSSA: one tensor a layer, because keys are values.
 
 transformers' cache layers store the two tensors that they are given; here they are one and the same, so storing it
-once halves the bytes. `store_one_tensor` puts these layers into a cache that `generate` or a user has made.
+once halves the bytes. The plan of a forward puts these layers into a cache that `generate` or a user has made.
 
 Shapes: B batch, K heads, M cached tokens, p head_dim.
 """
@@ -105,26 +105,4 @@ def extend(cache: Any, tokens: Tensor, layer_idx: int, options: dict[str, Any]) 
     return tokens, tokens
 
 
-def store_one_tensor(cache: Cache) -> Cache:
-    """Let a dynamic or static cache of transformers store one tensor a layer, in place.
-
-    Layers that already hold tokens, and kinds that hold something else (quantized, sliding), are left as they are:
-    right, but not halved.
-
-    Returns:
-        the same cache.
-    """
-    if not isinstance(cache, Cache):
-        return cache  # paged: its blocks are its own
-    if cache.layer_class_to_replicate is DynamicLayer:
-        cache.layer_class_to_replicate = SubspaceDynamicLayer
-    layers: list[Any] = cache.layers
-    for index, layer in enumerate(layers):
-        if type(layer) is DynamicLayer and not layer.is_initialized:
-            layers[index] = SubspaceDynamicLayer()
-        elif type(layer) is StaticLayer and not layer.is_initialized:
-            layers[index] = SubspaceStaticLayer(layer.max_cache_len)
-    return cache
-
-
-__all__ = ["SubspaceDynamicLayer", "SubspaceStaticLayer", "extend", "store_one_tensor"]
+__all__ = ["SubspaceDynamicLayer", "SubspaceStaticLayer", "extend"]
