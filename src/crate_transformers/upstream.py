@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for static readers
+    from transformers.cache_utils import CacheLayerMixin as CacheLayerMixin
     from transformers.cache_utils import DynamicLayer as DynamicLayer
     from transformers.cache_utils import StaticLayer as StaticLayer
     from transformers.image_utils import (
@@ -111,6 +112,7 @@ _BOTH = "5.17 to 5.24"  # the oldest and the newest version that the metadata al
 SEEN: dict[str, tuple[str, str]] = {
     # layers
     "GradientCheckpointingLayer": ("modeling_layers", _BOTH),
+    "CacheLayerMixin": ("cache_utils", _BOTH),
     "DynamicLayer": ("cache_utils", _BOTH),
     "StaticLayer": ("cache_utils", _BOTH),
     "sdpa_attention_forward": ("integrations.sdpa_attention", _BOTH),

@@ -6,11 +6,18 @@ import pytest
 import torch
 from transformers import DynamicCache, PreTrainedConfig, StaticCache
 
+from crate_transformers.layers import SubspaceAttention
 from crate_transformers.layers.compression.cache import SubspaceDynamicLayer
-from crate_transformers.models.text_plan import store_one_tensor
+from crate_transformers.models.text_plan import fit_cache
 
 BATCH, HEADS, WIDTH = 2, 3, 5
 CONFIG = PreTrainedConfig(num_hidden_layers=1, num_attention_heads=HEADS, hidden_size=HEADS * WIDTH)
+
+
+def store_one_tensor(cache):
+    """The cache of a model of one layer of MSSA."""
+    fields = {"head_dim": WIDTH, "attention_probs_dropout_prob": 0.0, "attention_output": "none"}
+    return fit_cache(cache, [SubspaceAttention(PreTrainedConfig(**CONFIG.to_dict(), **fields))])
 
 
 def pieces(*lengths):

@@ -109,9 +109,9 @@ def test_it_trains(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"compression": "median"}, "compression must be one of mssa, mean, got 'median'"),
+        ({"compression": "median"}, "compression must be one of mssa, tssa, cbsa, mhsa, mean, got 'median'"),
         ({"compression": ["mssa"]}, "compression names 1 blocks, the model has 2 layers"),
-        ({"sparsification": "none-such"}, "sparsification must be one of ista, map"),
+        ({"sparsification": "none-such"}, "sparsification must be one of ista, mlp, none, map"),
     ],
 )
 def test_a_block_that_is_not_there(fields, message):

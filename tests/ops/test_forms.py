@@ -56,6 +56,27 @@ def coding(tokens, strides, atoms, from_zero, steps):
     return (signal, dictionary, 0.3, 0.2, steps, from_zero), {}
 
 
+def projected(seed=0, batch=2, tokens=17):
+    return laid((batch, tokens, 3, 5), "rows", seed)
+
+
+def with_padding(tokens=17):
+    real = torch.ones(2, tokens, dtype=torch.bool)
+    real[1, :4] = False
+    return real
+
+
+def of_the_past(seed):
+    return laid((2, 3, 5), "rows", seed).square()
+
+
+def memberships_of(seed, is_token=None):
+    pi = laid((2, 17, 3), "rows", seed).softmax(dim=-1)
+    return pi if is_token is None else pi * is_token[..., None]
+
+
+TEMPERATURE = torch.tensor([[0.7], [1.3], [1.0]])
+
 CASES = {
     "attend": [
         *(
@@ -85,6 +106,29 @@ CASES = {
         for leading, tokens, strides, unit in itertools.product(((), (2, 3)), (5, 29), STRIDES, (False, True))
     ],
     "linear": [products(leading, strides) for leading, strides in itertools.product(((1,), (5, 3)), STRIDES)],
+    "gelu_linear": [products(leading, strides) for leading, strides in itertools.product(((1,), (5, 3)), STRIDES)],
+    "memberships": [
+        ((projected(), TEMPERATURE, None), {}),
+        ((projected(tokens=1), TEMPERATURE, None), {}),
+        ((projected(), TEMPERATURE, with_padding()), {}),
+    ],
+    "tssa": [((projected(), memberships_of(1)), {}), ((projected(), memberships_of(1, with_padding())), {})],
+    "causal_memberships": [
+        ((projected(), TEMPERATURE, laid((1, 17, 3), "rows", 1), torch.zeros(2, 3, 5), None), {}),
+        ((projected(), TEMPERATURE, laid((2, 17, 3), "rows", 1), of_the_past(2), with_padding()), {}),
+        ((projected(tokens=1), TEMPERATURE, laid((1, 1, 3), "rows", 1), of_the_past(2), None), {}),
+    ],
+    "causal_tssa": [
+        ((projected(), memberships_of(1), torch.zeros(2, 3, 5), torch.zeros(2, 3)), {}),
+        ((projected(), memberships_of(1, with_padding()), of_the_past(2), torch.full((2, 3), 1.7)), {}),
+    ],
+    "cbsa": [
+        (
+            (projected(), laid((2, 3, 4, 5), strides, 1), laid((3, 1, 1), "rows", 2), laid((3, 1, 1), "rows", 3)),
+            {},
+        )
+        for strides in STRIDES
+    ],
     "rectified_linear": [products(leading, strides) for leading, strides in itertools.product(((1,), (29,)), STRIDES)],
     "add_product": [
         ((laid((n, 17), strides, 0), laid((n, 13), strides, 1), laid((17, 13), strides, 2) * 13**-0.5, -0.7), {})
@@ -135,10 +179,14 @@ def compare(operator, form, device, args, options, dtype, with_gradient):
     if not form.takes(arguments):
         return False
     exact, exact_leaves = moved(given, "cpu", torch.float64, with_gradient)
-    result, expected = form.evaluate(arguments), operator.equation(*exact, **options)
+    results, expecteds = form.evaluate(arguments), operator.equation(*exact, **options)
+    if not isinstance(expecteds, tuple):
+        results, expecteds = (results,), (expecteds,)
     bound = 40 * torch.finfo(dtype).eps
-    result = result.cpu()
-    torch.testing.assert_close(result.double(), expected, rtol=bound, atol=bound * max(1, expected.abs().max().item()))
+    for result, expected in zip(results, expecteds, strict=True):
+        largest = max(1, expected.abs().max().item())
+        torch.testing.assert_close(result.cpu().double(), expected, rtol=bound, atol=bound * largest)
+    result, expected = results[0].cpu(), expecteds[0]
     if with_gradient:
         probe = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
         ours = torch.autograd.grad(result, leaves, probe.to(result.dtype), allow_unused=True)

@@ -26,28 +26,59 @@ class Block:
     Attributes:
         place: "module:Class".
         limit: why a configuration asks what the block cannot do; None where it does not.
+        causal: whether a compression has a causal form, in which a token sees itself and earlier ones alone.
     """
 
     place: str
     limit: Callable[[PreTrainedConfig], str | None] = _fits_all
+    causal: bool = False
 
     def load(self) -> Any:
         """The class."""
         return load_by_name(self.place)
 
 
+def _limit_of_cbsa(config: PreTrainedConfig) -> str | None:
+    """CBSA pools a square grid of patches to representatives."""
+    if not hasattr(config, "patch_grid"):
+        return "it pools a grid of patches to representatives, and text has none: set mssa, tssa or mhsa"
+    rows, columns = config.patch_grid
+    if rows != columns:
+        return f"it pools a square grid, and these images make {rows} x {columns} patches: set a square image_size"
+    pooled = config.representatives
+    if len(pooled) != 2 or not all(isinstance(side, int) and side >= 1 for side in pooled):
+        return f"representatives must be (rows, columns) of a grid, got {pooled!r}"
+    published = (8, 8)  # the published code pools smaller grids to 8 x 8 too: cells repeat
+    if max(pooled) > rows and tuple(pooled) != published:
+        return f"representatives {tuple(pooled)} are more than the {rows} x {columns} patches: set fewer"
+    return None
+
+
 _LAYERS = "crate_transformers.layers"
 COMPRESSIONS: dict[str, Block] = {
-    "mssa": Block(f"{_LAYERS}.compression.mssa:SubspaceAttention"),
+    "mssa": Block(f"{_LAYERS}.compression.mssa:SubspaceAttention", causal=True),
+    "tssa": Block(f"{_LAYERS}.compression.tssa:TokenStatisticsAttention", causal=True),
+    "cbsa": Block(f"{_LAYERS}.compression.cbsa:ContractBroadcastAttention", _limit_of_cbsa),
+    "mhsa": Block(f"{_LAYERS}.compression.mhsa:MultiHeadAttention", causal=True),
 }
 SPARSIFICATIONS: dict[str, Block] = {
     "ista": Block(f"{_LAYERS}.sparsification.ista:Sparsification"),
+    "mlp": Block(f"{_LAYERS}.sparsification.mlp:FeedForward"),
+    "none": Block(f"{_LAYERS}.sparsification.none:NoSparsification"),
 }
 
 
 def name_of_layer(names: str | list[str] | tuple[str, ...], layer_idx: int) -> str:
-    """The name of the block of a layer, of one name for all or one a layer."""
-    return names if isinstance(names, str) else names[layer_idx]
+    """The name of the block of a layer, of one name for all or one a layer.
+
+    Raises:
+        UserError: there are fewer names than layers.
+    """
+    if isinstance(names, str):
+        return names
+    if layer_idx >= len(names):
+        raise UserError(f"{len(names)} blocks are named, the model has more layers: name one block a layer, or one")
+    return names[layer_idx]
 
 
 def names_of_layers(names: str | list[str] | tuple[str, ...], num_layers: int) -> tuple[str, ...]:
@@ -70,6 +101,9 @@ def check_blocks(config: PreTrainedConfig) -> None:
             if name not in table:
                 raise UserError(f"{field} must be one of {', '.join(table)}, got {name!r}")
             reason = table[name].limit(config)
+            if field == "compression" and getattr(config, "is_decoder", False) and not table[name].causal:
+                causal = ", ".join(other for other in table if table[other].causal)
+                reason = f"it has no causal form, which a decoder needs: set one of {causal}"
             if reason is not None:
                 raise UserError(f"{field} {name!r}: {reason}")
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from ..errors import UserError
+from .layer_config import CrateLayerConfig
 from .sizes import size_fields
 from .validation import (
     check_labels,
@@ -44,17 +44,13 @@ _SHELLS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class CrateConfig(PreTrainedConfig):
+class CrateConfig(CrateLayerConfig):
     r"""Configuration of the text models ([`CrateModel`] and its heads); the defaults are CRATE-BERT-base.
 
     Every difference between the two public shells is a field, so that no forward pass asks which one it is:
 
     Args:
         vocab_size: tokens of the vocabulary.
-        hidden_size: width d of a token.
-        num_hidden_layers: layers L.
-        num_attention_heads: subspaces K.
-        head_dim: width p of a subspace; `None` is hidden_size / num_attention_heads.
         max_position_embeddings: rows of the position table.
         type_vocab_size: token types; 0 for none.
         position_offset: index of the first position in the table. `None` is pad_token_id + 1, and padding keeps
@@ -62,16 +58,11 @@ class CrateConfig(PreTrainedConfig):
         embedding_layer_norm: LayerNorm on the embedded tokens.
         final_layer_norm: LayerNorm after the last layer.
         lm_head_transform: dense, gelu and LayerNorm before the tied decoder of the language-model head, and its bias.
-        attention_output_bias: bias of the output projection of MSSA.
         is_decoder: causal attention and a cache.
         layer_norm_eps: epsilon of the LayerNorms of the embedding, the head and the end.
-        block_layer_norm_eps: epsilon of the two LayerNorms of a layer.
-        hidden_dropout_prob, attention_probs_dropout_prob: dropout on tokens and on attention.
         classifier_dropout: dropout of the task heads; `None` is hidden_dropout_prob.
-        compression, sparsification: the blocks that compress and sparsify, by name (`configuration/blocks.py` lists
-            them); one name, or one a layer.
-        ista_step_size, ista_lambda, ista_steps, ista_residual, dictionary_ratio, tie_dictionary: the sparsification, as
-            in [`CrateVisionConfig`].
+
+    The other fields are those of a layer ([`CrateLayerConfig`]).
 
     Example:
         >>> CrateConfig.from_size("gpt2-base").is_decoder
@@ -82,10 +73,6 @@ class CrateConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = ["cache", "past_key_values"]  # noqa: RUF012 (the parent's declaration)
 
     vocab_size: int = 50265
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    head_dim: int | None = None
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     position_offset: int | None = None
@@ -93,23 +80,13 @@ class CrateConfig(PreTrainedConfig):
     final_layer_norm: bool = False
     lm_head_transform: bool = True
     attention_output_bias: bool = False
-    attention_output_projection: bool = True
     is_decoder: bool = False
     use_cache: bool = True
     layer_norm_eps: float = 1e-12
-    block_layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     classifier_dropout: float | int | None = None
-    compression: str | list[str] | tuple[str, ...] = "mssa"
-    sparsification: str | list[str] | tuple[str, ...] = "ista"
-    ista_step_size: float | int = 0.1
-    ista_lambda: float | int = 0.1
-    ista_steps: int = 1
-    ista_residual: bool = False
-    dictionary_ratio: int = 1
-    tie_dictionary: bool = True
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 1
     bos_token_id: int | None = 0
@@ -118,6 +95,7 @@ class CrateConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         check_labels(self, kwargs.get("num_labels"))
         resolve_head_dim(self)
+        self.resolve_output("learned")
         if self.position_offset is None:
             self.position_offset = 0 if self.pad_token_id is None else self.pad_token_id + 1
         super().__post_init__(**kwargs)

@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 
 from ..errors import UserError
 from .image_config import CrateImageConfig
-from .validation import as_pair
+from .validation import as_pair, check_not_negative, check_probability, check_stem
 
 
 @strict
@@ -14,34 +14,23 @@ class CrateVisionConfig(CrateImageConfig):
     r"""Configuration of [`CrateVisionModel`] and [`CrateForImageClassification`]; the defaults are CRATE-base/16.
 
     Args:
-        hidden_size: width d of a token.
-        num_hidden_layers: layers L.
-        num_attention_heads: subspaces K.
-        head_dim: width p of a subspace; `None` is hidden_size / num_attention_heads.
         image_size: pixels, one number or (height, width).
         patch_size: pixels, one number or (height, width); must divide image_size.
         num_channels: colour channels of an image.
         pool: what the classifier reads, the class token ("cls") or the mean over all tokens ("mean", class token
             included).
-        patch_embedding: how patches become tokens: LayerNorm, Linear, LayerNorm ("normalized", the classifier's), or
-            one convolution ("convolution", the autoencoder's).
+        patch_embedding: how patches become tokens: LayerNorm, Linear, LayerNorm ("normalized", the classifier's); one
+            convolution ("convolution", the autoencoder's and CRATE-alpha's); or a stack of 3 x 3 convolutions of
+            stride 2 with BatchNorm ("conv_stem", of CBT and ToST), for patches of 8 or 16 pixels.
         layer_norm_eps: epsilon of the LayerNorms of the embedding and the head.
-        block_layer_norm_eps: epsilon of the two LayerNorms of a layer.
-        hidden_dropout_prob: dropout after the output projection of MSSA.
         embedding_dropout_prob: dropout on the embedded tokens.
-        attention_probs_dropout_prob: dropout on the attention.
-        attention_output_bias: bias of the output projection of MSSA.
-        attention_output_projection: whether MSSA has an output projection; `None` is the public rule (none for one
-            head of full width).
-        compression, sparsification: the blocks that compress and sparsify, by name (`configuration/blocks.py` lists
-            them); one name, or one a layer.
-        ista_step_size: eta of the ISTA step.
-        ista_lambda: lambda, the weight of sparsity in the ISTA step.
-        ista_steps: number of ISTA steps in a layer.
-        ista_residual: add the tokens before the LayerNorm to the result of the ISTA block.
-        dictionary_ratio: atoms a dimension of the dictionary. 1: a square dictionary, the step starts at the tokens and
-            the code is the output. More: the steps start at zero and the code is decoded again.
-        tie_dictionary: decode an over-complete code with the dictionary itself (True) or with a second one (False).
+        interpolate_offset: added to a side of another patch grid before the ratio of sides by which positions are
+            resampled (0.1 in CBT); 0 resamples to the grid itself.
+        initialization: how a new model's weights are drawn, as the public classifier draws them ("public": positions
+            and class token N(0, 1), linear layers torch's default) or as CRATE-alpha's training code ("flax": N(0,
+            0.02), class token N(0, 1e-6), the patch convolution uniform by its fan-in, biases 0).
+
+    The other fields are those of a layer ([`CrateLayerConfig`]).
 
     Example:
         >>> config = CrateVisionConfig.from_size("tiny", image_size=32, patch_size=4, num_labels=10)
@@ -52,14 +41,19 @@ class CrateVisionConfig(CrateImageConfig):
     model_type = "crate_vision"
 
     pool: Literal["cls", "mean"] = "cls"
-    patch_embedding: Literal["normalized", "convolution"] = "normalized"
+    patch_embedding: Literal["normalized", "convolution", "conv_stem"] = "normalized"
     layer_norm_eps: float = 1e-5
     embedding_dropout_prob: float | int = 0.0
-    ista_lambda: float | int = 0.1
+    interpolate_offset: float | int = 0.0
+    initialization: Literal["public", "flax"] = "public"
 
     def validate_architecture(self) -> None:
         """Raise UserError where sizes do not fit each other, or a patch has nothing that its LayerNorm would leave."""
         super().validate_architecture()
+        check_probability(self, "embedding_dropout_prob")
+        check_not_negative(self, "interpolate_offset")
+        if self.patch_embedding == "conv_stem":
+            check_stem(self)
         height, width = as_pair(self.patch_size)
         if self.patch_embedding == "normalized" and self.num_channels * height * width == 1:
             raise UserError(

@@ -1,10 +1,10 @@
-"""What the two configurations of images share: the layer, the patches, and the checks of both."""
+"""What the configurations of images share: the patches, and the checks of all."""
 
 from typing import Any, TypeVar
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
+from .layer_config import CrateLayerConfig
 from .sizes import size_fields
 from .validation import as_pair, check_labels, check_layer, check_patches, check_size, resolve_head_dim
 
@@ -12,34 +12,18 @@ Config = TypeVar("Config", bound="CrateImageConfig")
 
 
 @strict
-class CrateImageConfig(PreTrainedConfig):
+class CrateImageConfig(CrateLayerConfig):
     r"""Fields of [`CrateVisionConfig`], which explains them, and of [`CrateMAEConfig`]."""
 
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    head_dim: int | None = None
     image_size: int | list[int] | tuple[int, int] = 224
     patch_size: int | list[int] | tuple[int, int] = 16
     num_channels: int = 3
-    block_layer_norm_eps: float = 1e-5
-    hidden_dropout_prob: float | int = 0.0
-    attention_probs_dropout_prob: float | int = 0.0
-    attention_output_bias: bool = True
-    attention_output_projection: bool | None = None
-    compression: str | list[str] | tuple[str, ...] = "mssa"
-    sparsification: str | list[str] | tuple[str, ...] = "ista"
-    ista_step_size: float | int = 0.1
-    ista_steps: int = 1
-    ista_residual: bool = False
-    dictionary_ratio: int = 1
-    tie_dictionary: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         check_labels(self, kwargs.get("num_labels"))
         resolve_head_dim(self)
-        if self.attention_output_projection is None:
-            self.attention_output_projection = not (self.num_attention_heads == 1 and self.head_dim == self.hidden_size)
+        one_full_head = self.num_attention_heads == 1 and self.head_dim == self.hidden_size
+        self.resolve_output("none" if one_full_head else "learned")
         super().__post_init__(**kwargs)
         self.validate_architecture()  # here, so that it raises a plain ValueError
 

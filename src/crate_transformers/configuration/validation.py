@@ -1,4 +1,4 @@
-"""Checks that the three configurations share.
+"""Checks that the configurations share.
 
 Beside sizes that do not fit each other, sizes beyond any model are refused, so that a slip of the hand or a damaged
 config.json ends in a message and not in a full memory: more layers than MOST_LAYERS, more numbers in the matrices than
@@ -86,12 +86,19 @@ def check_layer(config: PreTrainedConfig) -> None:
     check_positive(
         config, "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "dictionary_ratio", "ista_steps"
     )
-    check_positive(config, "layer_norm_eps", "block_layer_norm_eps", "ista_step_size")
-    check_probability(config, "attention_probs_dropout_prob", "hidden_dropout_prob")
+    check_positive(config, "layer_norm_eps", "block_layer_norm_eps", "ista_step_size", "mlp_ratio", "mlp_size")
+    check_probability(config, "attention_probs_dropout_prob", "hidden_dropout_prob", "drop_path_rate")
+    if config.layer_scale is not None:
+        check_not_negative(config, "layer_scale")
     check_not_negative(config, "ista_lambda")
     check_blocks(config)
     if config.ista_steps > MOST_STEPS:
         raise UserError(f"ista_steps must be at most {MOST_STEPS:,}, got {config.ista_steps}")
+    if config.attention_output == "none" and config.num_attention_heads * config.head_dim != config.hidden_size:
+        raise UserError(
+            f"attention_output 'none' needs heads that fill the width: {config.num_attention_heads} heads of "
+            f"{config.head_dim} are not {config.hidden_size} (hidden_size)"
+        )
     if config.dictionary_ratio == 1 and not config.tie_dictionary:
         raise UserError(
             "tie_dictionary=False needs an over-complete dictionary (dictionary_ratio > 1): "
@@ -112,7 +119,7 @@ def check_size(config: PreTrainedConfig, layers: int, **rows: int) -> None:
     if layers > MOST_LAYERS:
         raise UserError(f"a model of {layers} layers: at most {MOST_LAYERS:,} can be built")
     width, inner = config.hidden_size, config.num_attention_heads * config.head_dim
-    dictionaries = config.dictionary_ratio * (1 if config.tie_dictionary else 2)
+    dictionaries = max(config.dictionary_ratio * (1 if config.tie_dictionary else 2), 2 * config.mlp_ratio)
     if layers * width * (2 * inner + dictionaries * width) + width * sum(rows.values()) > MOST_NUMBERS:
         sizes = {"hidden_size": width, "layers": layers, "heads x head_dim": inner, **rows}
         told = ", ".join(f"{name} {value}" for name, value in sizes.items())
@@ -130,6 +137,19 @@ def resolve_head_dim(config: PreTrainedConfig) -> None:
                 f"hidden_size ({config.hidden_size}) is not a multiple of num_attention_heads ({heads}): "
                 "change one of them, or set head_dim"
             )
+
+
+def check_stem(config: PreTrainedConfig) -> None:
+    """A stack of convolutions of stride 2, whose widths double up to hidden_size: patches of 8 or 16 pixels."""
+    sides = as_pair(config.patch_size)
+    if sides not in ((8, 8), (16, 16)):
+        raise UserError(f"a conv_stem makes patches of 8 or 16 pixels, got patch_size {config.patch_size}")
+    narrowest = sides[0] // 2
+    if config.hidden_size % narrowest:
+        raise UserError(
+            f"hidden_size ({config.hidden_size}) is not a multiple of {narrowest}, by which the first convolution of a "
+            f"conv_stem for patches of {sides[0]} pixels is narrower"
+        )
 
 
 def check_patches(config: PreTrainedConfig) -> None:
@@ -157,6 +177,7 @@ __all__ = [
     "check_positive",
     "check_probability",
     "check_size",
+    "check_stem",
     "field_message",
     "resolve_head_dim",
 ]

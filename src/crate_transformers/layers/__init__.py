@@ -2,31 +2,40 @@
 
 from .attention_names import mssa_attention
 from .block import Block
-from .compression import Compression, CompressionOperator, SubspaceAttention
+from .compression import Compression, CompressionOperator, SubspaceAttention, SubspaceOperator, TokenStatisticsAttention
 from .decoder_layer import CrateDecoderLayer, Expansion, LinearDictionary
 from .embeddings import (
     ConvPatchEmbeddings,
+    ConvStage,
+    ConvStemEmbeddings,
     NormalizedPatchEmbeddings,
     TextEmbeddings,
     VisionEmbeddings,
+    fourier_positions,
     patchify,
     resample_positions,
     sincos_positions,
     unpatchify,
 )
+from .increment import DropPath, LayerScale
 from .layer import CrateLayer
 from .linear import Linear
 from .normalized_linear import NormalizedLinear
-from .sparsification import SparseCoding, Sparsification, SparsificationStep, kept_step_matrices
+from .sparsification import FeedForward, SparseCoding, Sparsification, SparsificationStep, kept_step_matrices
 
 __all__ = [
     "Block",
     "Compression",
     "CompressionOperator",
     "ConvPatchEmbeddings",
+    "ConvStage",
+    "ConvStemEmbeddings",
     "CrateDecoderLayer",
     "CrateLayer",
+    "DropPath",
     "Expansion",
+    "FeedForward",
+    "LayerScale",
     "Linear",
     "LinearDictionary",
     "NormalizedLinear",
@@ -35,8 +44,11 @@ __all__ = [
     "Sparsification",
     "SparsificationStep",
     "SubspaceAttention",
+    "SubspaceOperator",
     "TextEmbeddings",
+    "TokenStatisticsAttention",
     "VisionEmbeddings",
+    "fourier_positions",
     "kept_step_matrices",
     "mssa_attention",
     "patchify",

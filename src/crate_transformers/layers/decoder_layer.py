@@ -18,6 +18,7 @@ from ..ops import linear
 from ..upstream import GradientCheckpointingLayer
 from .block import Block
 from .compression import OperatorStep, SubspaceAttention
+from .layer_norm import block_norm
 from .normalized_linear import NormalizedLinear
 
 
@@ -26,7 +27,7 @@ class LinearDictionary(Block):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.block_layer_norm_eps)
+        self.norm = block_norm(config)
         self.weight = nn.Parameter(torch.empty(config.hidden_size, config.hidden_size))
         self.reset_parameters()
 
@@ -49,7 +50,7 @@ class Expansion(OperatorStep):
 
     def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         compressed, _ = self.attention(self.norm(hidden_states), **kwargs)
-        return hidden_states - self.dropout(compressed)
+        return hidden_states - self.increment(compressed)
 
 
 class CrateDecoderLayer(GradientCheckpointingLayer):

@@ -21,7 +21,8 @@ class NormalizedLinear(nn.Module):
     def __init__(self, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None = None):
         super().__init__()
         self.eps = norm.eps
-        scale, shift = norm.weight.double(), norm.bias.double()  # folding rounds once
+        scale = norm.weight.double()  # folding rounds once
+        shift = torch.zeros_like(scale) if norm.bias is None else norm.bias.double()
         wide = weight.double()  # (out, in)
         offset = wide @ shift if bias is None else wide @ shift + bias.double()
         self.linear = Linear(wide.shape[1], wide.shape[0], dtype=weight.dtype, device=weight.device)

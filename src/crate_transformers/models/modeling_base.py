@@ -27,6 +27,7 @@ def output_of(name: str) -> OutputRecorder:
 WHITE_BOX_RECORDS: dict[str, OutputRecorder] = {
     "half_hidden_states": OutputRecorder(Compression),  # Z_half (B, N, d)
     "subspace_projections": output_of(".compression.attention.subspaces"),  # (B, N, K p)
+    "memberships": output_of(".compression.attention.membership"),  # of tokens in heads (B, N, K), of tssa alone
     "codes": output_of(".sparsification.coding"),  # the sparse codes (B, N, m)
 }
 

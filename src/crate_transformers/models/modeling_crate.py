@@ -36,7 +36,7 @@ from ..upstream import (
 )
 from .modeling_base import CratePreTrainedModel, backbone_forward, check_labels, pass_on_records
 from .plan import run_layers
-from .text_plan import check_length, check_text, one_cache, plan_cache
+from .text_plan import check_length, check_text, one_cache, plan_cache, real_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class CrateModelOutput(BaseModelOutputWithPoolingAndCrossAttentions):
 
     half_hidden_states: tuple[Tensor, ...] | None = None
     subspace_projections: tuple[Tensor, ...] | None = None
+    memberships: tuple[Tensor, ...] | None = None
     codes: tuple[Tensor, ...] | None = None
 
 
@@ -186,7 +187,11 @@ class CrateModel(CrateTextPreTrainedModel):
         )
         mask = attention_mask if plan.is_paged else self._mask(hidden_states, attention_mask, plan.cache, **kwargs)
         read = None if self.config.is_decoder else num_read
-        hidden_states = run_layers(self, hidden_states, mask, read, cache=plan.cache, **kwargs)
+        tokens = {
+            "is_token": real_tokens(self, attention_mask, num_tokens, plan.past_length),
+            "token_positions": None if position_ids is None else position_ids - (self.config.position_offset or 0),
+        }
+        hidden_states = run_layers(self, hidden_states, mask, read, cache=plan.cache, **tokens, **kwargs)
         hidden_states = self.norm(hidden_states)
         pooled = None
         if self.pooler is not None:

@@ -55,6 +55,7 @@ class CrateMAEModelOutput(BaseModelOutput):
     mask: Tensor | None = None
     half_hidden_states: tuple[Tensor, ...] | None = None
     subspace_projections: tuple[Tensor, ...] | None = None
+    memberships: tuple[Tensor, ...] | None = None
     codes: tuple[Tensor, ...] | None = None
 
 
@@ -73,6 +74,7 @@ class CrateMAEForPreTrainingOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
     half_hidden_states: tuple[Tensor, ...] | None = None
     subspace_projections: tuple[Tensor, ...] | None = None
+    memberships: tuple[Tensor, ...] | None = None
     codes: tuple[Tensor, ...] | None = None
     decoder_hidden_states: tuple[Tensor, ...] | None = None
     decoder_attentions: tuple[Tensor, ...] | None = None

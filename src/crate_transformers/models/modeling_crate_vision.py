@@ -17,7 +17,7 @@ from transformers import initialization as init
 
 from ..configuration import CrateVisionConfig
 from ..errors import UserError
-from ..layers import CrateLayer, Linear, VisionEmbeddings
+from ..layers import ConvPatchEmbeddings, ConvStage, CrateLayer, Linear, VisionEmbeddings
 from ..upstream import (
     BaseModelOutputWithPooling,
     ImageClassifierOutput,
@@ -33,7 +33,7 @@ from .modeling_base import (
     num_labels_of,
     pass_on_records,
 )
-from .plan import run_layers
+from .plan import check_mask, run_layers
 
 
 @dataclass
@@ -42,11 +42,13 @@ class CrateVisionOutput(BaseModelOutputWithPooling):
 
     last_hidden_state (B, 1 + N, d); pooler_output (B, d), the class token or the mean of the tokens. On request, a
     tuple with an entry a layer: hidden_states (L + 1 of (B, 1 + N, d)), attentions ((B, K, 1 + N, 1 + N), eager only),
-    half_hidden_states (Z_half, (B, 1 + N, d)), subspace_projections ((B, 1 + N, K p)), codes ((B, 1 + N, m)).
+    half_hidden_states (Z_half, (B, 1 + N, d)), subspace_projections ((B, 1 + N, K p)), memberships
+    ((B, 1 + N, K), of tssa), codes ((B, 1 + N, m)). A layer whose blocks make no such record has no entry.
     """
 
     half_hidden_states: tuple[Tensor, ...] | None = None
     subspace_projections: tuple[Tensor, ...] | None = None
+    memberships: tuple[Tensor, ...] | None = None
     codes: tuple[Tensor, ...] | None = None
 
 
@@ -56,6 +58,7 @@ class CrateImageClassifierOutput(ImageClassifierOutput):
 
     half_hidden_states: tuple[Tensor, ...] | None = None
     subspace_projections: tuple[Tensor, ...] | None = None
+    memberships: tuple[Tensor, ...] | None = None
     codes: tuple[Tensor, ...] | None = None
 
 
@@ -68,16 +71,26 @@ class CrateVisionPreTrainedModel(CratePreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        is_flax = self.config.initialization == "flax"
         if isinstance(module, VisionEmbeddings):
-            init.normal_(module.cls_token)
-            init.normal_(module.position_embeddings)
+            init.normal_(module.cls_token, std=1e-6 if is_flax else 1.0)
+            init.normal_(module.position_embeddings, std=0.02 if is_flax else 1.0)
+        elif isinstance(module, ConvStage):
+            init.kaiming_uniform_(module.convolution.weight, a=math.sqrt(5))  # torch's default
+        elif isinstance(module, ConvPatchEmbeddings) and is_flax:
+            init.kaiming_uniform_(module.projection.weight)  # +- sqrt(6 / (C h w))
+            assert module.projection.bias is not None
+            init.zeros_(module.projection.bias)
         else:
             super()._init_weights(module)
 
-    def _init_linear(self, linear: nn.Linear) -> None:  # torch's own default, as the public code leaves it
-        init.kaiming_uniform_(linear.weight, a=math.sqrt(5))
+    def _init_linear(self, linear: nn.Linear) -> None:
+        if self.config.initialization == "flax":
+            init.normal_(linear.weight, std=0.02)
+        else:  # torch's own default, as the public code leaves it
+            init.kaiming_uniform_(linear.weight, a=math.sqrt(5))
         if linear.bias is not None:
-            bound = 1 / math.sqrt(linear.in_features)
+            bound = 1 / math.sqrt(linear.in_features) if self.config.initialization == "public" else 0.0
             init.uniform_(linear.bias, -bound, bound)
 
 
@@ -119,15 +132,16 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
                 asked for, a hook is in the backbone, or its last projection is no plain matrix any more. With pool
                 "cls", 1 gives the same pooled token for less. None: all.
             attention_mask: which tokens see which, broadcastable to (B, K, 1 + N, 1 + N): additive, or bool with
-                True for what is seen.
+                True for what is seen; tssa and cbsa can take none.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
-                output_codes, return_dict.
+                output_memberships, output_codes, return_dict.
 
         Raises:
             ValueError: no image, or one whose size or channels do not fit.
         """
         if pixel_values is None:
             raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
+        check_mask(self, attention_mask)
         grid = patch_grid_of(pixel_values, self.config, interpolate_pos_encoding)
         tokens = self.embeddings(pixel_values, resampling_grid(grid, self.config, interpolate_pos_encoding))
         tokens = run_layers(self, tokens, attention_mask, num_read, **kwargs)

@@ -10,7 +10,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..layers import CrateLayer, Linear
+from ..errors import UserError
+from ..layers import CompressionOperator, CrateLayer, Linear
 from ..layers.attention_names import ONE_WIDE_HEAD
 
 
@@ -46,6 +47,26 @@ def plan_read(
     return None if is_watched(model) or not _is_as_built(subspaces, tokens) else num_read
 
 
+def operators_of(model: PreTrainedModel) -> list[CompressionOperator]:
+    """The operator of each layer of a backbone that compresses."""
+    layers: Any = model.layers
+    return [layer.compression.attention for layer in layers]
+
+
+def check_mask(model: PreTrainedModel, mask: object) -> None:
+    """Refuse a mask of who sees whom where an operator cannot obey it.
+
+    Raises:
+        UserError: with the operator.
+    """
+    deaf = [type(operator).__name__ for operator in operators_of(model) if not operator.reads_mask]
+    if mask is not None and deaf:
+        raise UserError(
+            f"{deaf[0]} compares no tokens pairwise: it cannot take a mask of who sees whom (of text, pass a mask of "
+            "tokens and padding (B, T))"
+        )
+
+
 def run_layers(
     model: PreTrainedModel,
     hidden_states: Tensor,
@@ -65,4 +86,4 @@ def run_layers(
     return last(hidden_states, attention_mask, **kwargs, **({} if num_read is None else {"num_read": num_read}))
 
 
-__all__ = ["is_watched", "plan_read", "run_layers"]
+__all__ = ["check_mask", "is_watched", "operators_of", "plan_read", "run_layers"]

@@ -6,6 +6,7 @@ Shapes: B batch, T tokens.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,9 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 
 from ..configuration import CrateConfig
 from ..errors import UserError
-from ..layers.compression.cache import SubspaceDynamicLayer, SubspaceStaticLayer
-from ..upstream import DynamicLayer, StaticLayer
+from ..layers import CompressionOperator
+from ..layers.compression.cache import StatisticsLayer
+from .plan import check_mask, operators_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,25 +106,30 @@ def one_cache(cache: object, past_key_values: object) -> Any:
     return cache
 
 
-def store_one_tensor(cache: Cache) -> Cache:
-    """Let a dynamic or static cache of transformers store one tensor a layer, in place.
+def fit_cache(cache: Cache, operators: Sequence[CompressionOperator]) -> Cache:
+    """Put into a cache of transformers, in place, the layers that the operators of a model keep the past in.
 
-    Layers that already hold tokens, and kinds that hold something else (quantized, sliding), are left as they are:
-    right, but not halved.
+    Layers that already hold tokens, and kinds that the operator does not replace (quantized, sliding), are left as they
+    are, where the operator keeps keys and values at all: right, but not smaller.
 
     Returns:
         the same cache.
+
+    Raises:
+        UserError: a kind of layer that an operator without keys and values cannot use.
     """
-    if not isinstance(cache, Cache):
-        return cache  # paged: its blocks are its own
-    if cache.layer_class_to_replicate is DynamicLayer:
-        cache.layer_class_to_replicate = SubspaceDynamicLayer
     layers: list[Any] = cache.layers
-    for index, layer in enumerate(layers):
-        if type(layer) is DynamicLayer and not layer.is_initialized:
-            layers[index] = SubspaceDynamicLayer()
-        elif type(layer) is StaticLayer and not layer.is_initialized:
-            layers[index] = SubspaceStaticLayer(layer.max_cache_len)
+    while cache.layer_class_to_replicate is not None and len(layers) < len(operators):
+        layers.append(cache.layer_class_to_replicate())
+    for index, (layer, operator) in enumerate(zip(layers, operators, strict=False)):
+        replace = operator.cache_layers.get(type(layer))
+        if replace is not None and not layer.is_initialized:
+            layers[index] = replace(layer)
+        elif not operator.keeps_tokens and not isinstance(layer, StatisticsLayer):
+            raise UserError(
+                f"layer {index} ({type(operator).__name__}) keeps statistics of its tokens, which a "
+                f"{type(layer).__name__} cannot hold: pass an empty DynamicCache() or StaticCache, or none"
+            )
     return cache
 
 
@@ -166,9 +173,43 @@ def plan_cache(model: PreTrainedModel, cache: Any, use_cache: bool | None) -> Ca
         cache = DynamicCache(config=model.config)
     if cache is None:
         return CachePlan()
+    operators = operators_of(model)
     if not isinstance(cache, Cache):
+        if not all(operator.keeps_tokens for operator in operators):
+            raise UserError(
+                "a layer of tssa keeps statistics of its tokens: a paged cache, of tokens, cannot hold them"
+            )
         return CachePlan(cache, bool(use_cache), is_paged=True)
-    return CachePlan(cache, bool(use_cache), past_length=store_one_tensor(cache).get_seq_length())
+    return CachePlan(cache, bool(use_cache), past_length=fit_cache(cache, operators).get_seq_length())
 
 
-__all__ = ["CachePlan", "check_length", "check_text", "one_cache", "plan_cache", "store_one_tensor"]
+def real_tokens(model: PreTrainedModel, mask: object, num_tokens: int, past_length: int | Tensor) -> Tensor | None:
+    """Which of the new tokens are no padding (B, T), for operators that read no mask; None where nothing says.
+
+    Args:
+        mask: (B, past + T), 1 for a token; or the 4-d mask that `generate` prepares for a static cache, which says no
+            more than that.
+
+    Raises:
+        UserError: a prepared mask that says more, for an operator that cannot obey it.
+    """
+    if not isinstance(mask, Tensor) or all(operator.reads_mask for operator in operators_of(model)):
+        if not isinstance(mask, Tensor | None):
+            check_mask(model, mask)
+        return mask[:, -num_tokens:].bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
+    if mask.ndim == 2:
+        return mask[:, -num_tokens:].bool()
+    past_length = int(past_length)
+    seen = mask if mask.dtype == torch.bool else mask == 0
+    seen = seen[:, 0, :, : past_length + num_tokens]  # (B, T, past + T)
+    last = seen[:, -1]  # a real token is seen by the last one
+    earlier = torch.ones_like(seen[0]).tril(past_length)
+    is_plain = (seen == (last[:, None] & earlier)) | ~last[
+        :, None, past_length:
+    ].mT  # what padding sees does not matter
+    if not model.config.is_decoder or not is_plain.all():
+        check_mask(model, mask)
+    return last[:, past_length:]
+
+
+__all__ = ["CachePlan", "check_length", "check_text", "fit_cache", "one_cache", "plan_cache", "real_tokens"]

@@ -17,16 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
-from torch import Tensor
-
 from ..errors import UserError
 
 Choice = Literal["equation", "torch", "all"]
 Arguments = TypeVar("Arguments", bound=tuple[Any, ...])
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Form(Generic[Arguments]):
+class Form(Generic[Arguments, Result]):
     """One way to evaluate an operator.
 
     Attributes:
@@ -42,12 +41,12 @@ class Form(Generic[Arguments]):
     """
 
     name: str
-    evaluate: Callable[[Arguments], Tensor]
+    evaluate: Callable[[Arguments], Result]
     takes: Callable[[Arguments], bool] = lambda _: True
     is_torch: bool = True
 
 
-class Operator(Generic[Arguments]):
+class Operator(Generic[Arguments, Result]):
     """An equation and its faster forms; called like the equation.
 
     Args:
@@ -61,14 +60,14 @@ class Operator(Generic[Arguments]):
         ('linear', ['oneDNN', 'torch'])
     """
 
-    def __init__(self, equation: Callable[..., Tensor], arguments: type[Arguments], *forms: Form[Arguments]):
+    def __init__(self, equation: Callable[..., Result], arguments: type[Arguments], *forms: Form[Arguments, Result]):
         self.name = equation.__name__
         self.equation = equation
         self.arguments = arguments
         self.forms = forms
         OPERATORS[self.name] = self
 
-    def __call__(self, *args: Any, **named: Any) -> Tensor:
+    def __call__(self, *args: Any, **named: Any) -> Result:
         if _choice == "equation":
             return self.equation(*args, **named)
         arguments = self.arguments(*args, **named)
@@ -78,7 +77,7 @@ class Operator(Generic[Arguments]):
         return self.equation(*args, **named)
 
 
-OPERATORS: dict[str, Operator[Any]] = {}  # every operator of the library, by name
+OPERATORS: dict[str, Operator[Any, Any]] = {}  # every operator of the library, by name
 
 
 def _checked(choice: str) -> Choice:

@@ -4,12 +4,13 @@ Shapes: B batch, N tokens, d hidden_size, K heads, p head_dim.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from ..block import Block
+from .cache import Replacements
 
 
 class CompressionOperator(Block, ABC):
@@ -17,13 +18,25 @@ class CompressionOperator(Block, ABC):
 
     `gives_map` says whether `forward` can give the N x N map of who mixes whom. Where the operator has a module called
     `subspaces`, whose output (B, N, K p) are the projected tokens, that is recorded as `subspace_projections`; without
-    it the operator has no subspaces, and no coding rate under them.
+    it the operator has no subspaces, and no coding rate under them. `rate_of` says what is coded there: the tokens in
+    "subspaces" U_k, "values", which have no one set of subspaces, or tokens in their "memberships" of heads, whose rate
+    is the variational one.
+
+    `reads_mask` says whether `forward` obeys an attention mask; an operator that does not is told which tokens are
+    padding, and can take no other mask.
+
+    What a decoder keeps of the past: `cache_layers` says what replaces an empty cache layer of transformers, by its
+    class. Without `keeps_tokens` nothing but those layers will do.
 
     Args:
         config: of the model. layer_idx: position of the layer, the address in the cache.
     """
 
     gives_map = False
+    rate_of: Literal["subspaces", "values", "memberships"] = "subspaces"
+    cache_layers: ClassVar[Replacements] = {}
+    keeps_tokens = True
+    reads_mask = True
 
     def __init__(self, config: PreTrainedConfig, layer_idx: int = 0):
         super().__init__()
@@ -38,6 +51,8 @@ class CompressionOperator(Block, ABC):
 
         Args:
             attention_mask: what transformers' attention takes, or None. cache: of a decoder.
+            kwargs: is_token (B, N), False for padding, and token_positions (B or 1, N), for operators that read no
+                mask; what transformers' attention takes.
         """
 
     def mix_first(

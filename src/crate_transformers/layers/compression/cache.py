@@ -1,19 +1,22 @@
-"""The cache of MSSA: one tensor a layer, because keys are values.
+"""What operators keep of the past, in place of transformers' cache layers, which store keys and values.
 
-transformers' cache layers store the two tensors that they are given; here they are one and the same, so storing it
-once halves the bytes. The plan of a forward puts these layers into a cache that `generate` or a user has made.
+MSSA: one tensor a layer, because keys are values; storing it once halves the bytes. TSSA: its statistics, which do not
+grow. The plan of a forward puts these layers into a cache that `generate` or a user has made.
 
-Shapes: B batch, K heads, M cached tokens, p head_dim.
+Shapes: B batch, K heads, M cached tokens, N new ones, p head_dim.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache
 
+from ...errors import UserError
 from ...ops.growing import GrowingTensor, writable
-from ...upstream import CACHE, DynamicLayer, StaticLayer
+from ...ops.tssa import Statistics
+from ...upstream import CACHE, CacheLayerMixin, DynamicLayer, StaticLayer
 
 
 class _OneTensor:
@@ -86,8 +89,82 @@ class SubspaceStaticLayer(_OneTensor, StaticLayer):
         return self.keys, self.keys
 
 
-def extend(cache: Any, tokens: Tensor, layer_idx: int, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Append projected tokens (B, K, N, p) to a layer of a cache.
+class StatisticsLayer(CacheLayerMixin):
+    """What TSSA keeps: S, A (B, K, p) and P (B, K) in float32, and how many tokens they are of: 2 d + K numbers and a
+    count, whatever the length. There is no token to go back to, so it cannot be cropped.
+
+    Attributes:
+        statistics: None before the first token. num_real: tokens that are no padding, (B, 1), or one number for all.
+    """
+
+    is_sliding = False
+    is_croppable = False
+    supports_early_init = False
+
+    def __init__(self, max_length: int = -1):
+        super().__init__()
+        self.statistics: Statistics | None = None
+        self.num_real: int | Tensor = 0
+        self._num_tokens, self._max_length = 0, max_length
+
+    def keep(self, statistics: Statistics, num_new: int, is_token: Tensor | None) -> None:
+        """Put the statistics after N new tokens in place of those before; is_token (B, N): False for padding."""
+        self.statistics, self.is_initialized = statistics, True
+        self._num_tokens += num_new
+        self.num_real = self.num_real + (num_new if is_token is None else is_token.long().sum(dim=1, keepdim=True))
+
+    def _replace(self, change: Callable[[Tensor], Tensor]) -> None:
+        if self.statistics is not None:
+            self.statistics = Statistics(*map(change, self.statistics))
+        if not isinstance(self.num_real, int):
+            self.num_real = change(self.num_real)
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing: what is kept takes the shape of the first tokens."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        raise UserError("a layer of tssa keeps statistics of its tokens: it takes no keys and values")
+
+    def get_seq_length(self) -> int:
+        return self._num_tokens
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._num_tokens + query_length, 0
+
+    def get_max_length(self) -> int:
+        return self._max_length
+
+    get_max_cache_shape = get_max_length  # its name before transformers 5.24
+
+    def crop(self, *args: object) -> None:
+        raise UserError(
+            "the cache of a tssa layer cannot be cropped, for it keeps sums over its tokens and no token of its own: "
+            "begin a new cache, or copy this one before the tokens that may be taken back"
+        )
+
+    def reset(self) -> None:
+        self.statistics, self.num_real, self._num_tokens, self.is_initialized = None, 0, 0, False
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.batch_select_indices(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self._replace(lambda kept: kept[indices.to(kept.device)])
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self._replace(lambda kept: kept.repeat_interleave(repeats, dim=0))
+
+    def offload(self) -> None:
+        self._replace(lambda kept: kept.cpu())
+
+    def prefetch(self) -> None:
+        """Nothing: the statistics are small, and come along when they are read."""
+
+
+def extend(cache: Any, keys: Tensor, values: Tensor, layer_idx: int, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Append keys and values (B, K, N, p), one and the same tensor in MSSA, to a layer of a cache.
 
     Args:
         cache: transformers' Cache, or the paged one of its continuous batching.
@@ -98,11 +175,30 @@ def extend(cache: Any, tokens: Tensor, layer_idx: int, options: dict[str, Any]) 
         keys and values (B, K, M, p) to attend to.
     """
     if isinstance(cache, Cache):
-        return cache.update(tokens, tokens, layer_idx)
+        return cache.update(keys, values, layer_idx)
     if CACHE == "cache":
-        return cache.update(tokens, tokens, layer_idx, kwargs=options)
+        return cache.update(keys, values, layer_idx, kwargs=options)
     options["cache"] = cache
-    return tokens, tokens
+    return keys, values
 
 
-__all__ = ["SubspaceDynamicLayer", "SubspaceStaticLayer", "extend"]
+# an empty cache layer of transformers, by its class -> what takes its place; see `CompressionOperator.cache_layers`
+Replacements = Mapping[type, Callable[[StaticLayer], CacheLayerMixin]]
+ONE_TENSOR: Replacements = {
+    DynamicLayer: lambda layer: SubspaceDynamicLayer(),
+    StaticLayer: lambda layer: SubspaceStaticLayer(layer.max_cache_len),
+}
+STATISTICS: Replacements = {
+    DynamicLayer: lambda layer: StatisticsLayer(),
+    StaticLayer: lambda layer: StatisticsLayer(layer.max_cache_len),
+}
+
+__all__ = [
+    "ONE_TENSOR",
+    "STATISTICS",
+    "Replacements",
+    "StatisticsLayer",
+    "SubspaceDynamicLayer",
+    "SubspaceStaticLayer",
+    "extend",
+]

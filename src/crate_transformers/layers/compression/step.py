@@ -16,21 +16,27 @@ from transformers import PreTrainedConfig
 
 from ...configuration.blocks import COMPRESSIONS, name_of_layer
 from ..block import Block
+from ..increment import Increment
+from ..layer_norm import block_norm
 from .block import CompressionOperator
 
 
 class OperatorStep(Block):
-    """A LayerNorm, an operator that mixes the tokens, dropout; subclasses say what is done with what they give."""
+    """A LayerNorm or none, an operator that mixes the tokens, what becomes of its increment.
+
+    Subclasses say what is done with what they give.
+    """
 
     def __init__(self, config: PreTrainedConfig, operator: CompressionOperator):
         super().__init__()
-        self.norm: nn.LayerNorm | nn.Identity = nn.LayerNorm(config.hidden_size, eps=config.block_layer_norm_eps)
+        self.normalises = config.compression_norm
+        self.norm: nn.Module = block_norm(config) if self.normalises else nn.Identity()
         self.attention = operator
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.increment = Increment(config)
 
     def folded(self) -> nn.Module:
-        if self.attention.fold(cast(nn.LayerNorm, self.norm)):
-            self.norm = nn.Identity()
+        if self.normalises and self.attention.fold(cast(nn.LayerNorm, self.norm)):
+            self.norm, self.normalises = nn.Identity(), False
         return self
 
 
@@ -45,9 +51,9 @@ class Compression(OperatorStep):
         """Z_half (B, N, d) of Z (B, N, d); of the first num_read tokens alone, where that is given."""
         if num_read is None:
             compressed, _ = self.attention(self.norm(hidden_states), **kwargs)
-            return hidden_states + self.dropout(compressed)
+            return hidden_states + self.increment(compressed)
         compressed, _ = self.attention.mix_first(self.norm(hidden_states), num_read, **kwargs)
-        return hidden_states[:, :num_read] + self.dropout(compressed)
+        return hidden_states[:, :num_read] + self.increment(compressed)
 
 
 __all__ = ["Compression", "OperatorStep"]

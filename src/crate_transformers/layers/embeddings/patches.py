@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 
 from ...configuration.validation import as_pair
 from ..linear import Linear
+from .stem import ConvStemEmbeddings
 
 
 def patchify(pixel_values: Tensor, patch_size: tuple[int, int]) -> Tensor:
@@ -68,6 +69,7 @@ class ConvPatchEmbeddings(nn.Module):
 PATCH_EMBEDDINGS: dict[str, type[nn.Module]] = {
     "normalized": NormalizedPatchEmbeddings,
     "convolution": ConvPatchEmbeddings,
+    "conv_stem": ConvStemEmbeddings,
 }
 
 __all__ = ["PATCH_EMBEDDINGS", "ConvPatchEmbeddings", "NormalizedPatchEmbeddings", "patchify", "unpatchify"]

@@ -1,7 +1,10 @@
-"""Positions of image patches: resampling a learned table, and the fixed sine-cosine table.
+"""Positions of image patches: resampling a learned table, the fixed sine-cosine table, and Fourier features.
 
 Shapes: G = (rows, columns) patch grid, d width; row 0 of a table belongs to the class token.
 """
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,13 +12,17 @@ from torch import Tensor
 from ...errors import UserError
 
 
-def resample_positions(table: Tensor, from_grid: tuple[int, int], to_grid: tuple[int, int]) -> Tensor:
+def resample_positions(
+    table: Tensor, from_grid: tuple[int, int], to_grid: tuple[int, int], offset: float = 0.0
+) -> Tensor:
     """Resample a position table to a patch grid (bicubic); the class token's row is kept.
 
     The table's own grid changes nothing.
 
     Args:
-        table: (1, 1 + rows * columns, d). from_grid, to_grid: (rows, columns).
+        table: (1, 1 + rows * columns, d). from_grid, to_grid: (rows, columns). offset: added to the sides of to_grid
+            before the ratio is taken by which positions are spread, as the public code of CBT (and DINO) does with 0.1;
+            0 spreads the one grid over the other.
 
     Returns:
         (1, 1 + to_rows * to_columns, d).
@@ -23,7 +30,11 @@ def resample_positions(table: Tensor, from_grid: tuple[int, int], to_grid: tuple
     width = table.shape[-1]
     grid = table[:, 1:].reshape(1, *from_grid, width).permute(0, 3, 1, 2)  # (1, d, rows, columns)
     # float32: bicubic is not implemented for half precision everywhere
-    resampled = torch.nn.functional.interpolate(grid.float(), size=to_grid, mode="bicubic", align_corners=False)
+    options: dict[str, Any] = {"size": to_grid}
+    if offset:
+        ratios = [(to + offset) / side for to, side in zip(to_grid, from_grid, strict=True)]
+        options = {"scale_factor": ratios, "recompute_scale_factor": False}
+    resampled = torch.nn.functional.interpolate(grid.float(), mode="bicubic", align_corners=False, **options)
     patches = resampled.to(table.dtype).permute(0, 2, 3, 1).reshape(1, -1, width)
     return torch.cat([table[:, :1], patches], dim=1)
 
@@ -56,4 +67,32 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
     return torch.cat([torch.zeros(1, 1, width), table.float()], dim=1)
 
 
-__all__ = ["resample_positions", "sincos_positions"]
+def fourier_positions(grid: tuple[int, int], width: int = 32, device: torch.device | None = None) -> Tensor:
+    """Fourier features of each patch's row and column, of any grid.
+
+    y_r = 2 pi (r + 1) / (R + 1e-6), and x_c alike; each becomes `width` numbers, v / 10000^(2 floor(i / 2) / width)
+    through sine for even i and cosine for odd i; rows come first.
+
+    Args:
+        grid: (rows R, columns C). width: even.
+
+    Returns:
+        (R * C, 2 * width), float32, row by row.
+
+    Source: the layout of ToST (arXiv 2412.17810), after XCiT (arXiv 2106.09681).
+    """
+    exponents = 2 * (torch.arange(width, device=device) // 2) / width
+    frequencies = 10000.0**-exponents
+
+    def encode(side: int) -> Tensor:  # (side, width)
+        places = torch.arange(1, side + 1, device=device, dtype=torch.float32) / (side + 1e-6) * (2 * math.pi)
+        angles = places[:, None] * frequencies
+        return torch.stack([angles[:, 0::2].sin(), angles[:, 1::2].cos()], dim=2).flatten(1)
+
+    rows, columns = grid
+    by_row = encode(rows)[:, None].expand(-1, columns, -1)
+    by_column = encode(columns)[None].expand(rows, -1, -1)
+    return torch.cat([by_row, by_column], dim=-1).flatten(0, 1)
+
+
+__all__ = ["fourier_positions", "resample_positions", "sincos_positions"]

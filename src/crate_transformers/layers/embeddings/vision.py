@@ -32,7 +32,7 @@ class VisionEmbeddings(nn.Module):
         tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         positions = self.position_embeddings
         if grid is not None:
-            positions = resample_positions(positions, self.config.patch_grid, grid)
+            positions = resample_positions(positions, self.config.patch_grid, grid, self.config.interpolate_offset)
         return self.dropout(tokens + positions)
 
 

@@ -3,5 +3,14 @@
 from .block import SparsificationStep
 from .ista import SparseCoding, Sparsification
 from .kept_steps import kept_step_matrices
+from .mlp import FeedForward
+from .none import NoSparsification
 
-__all__ = ["SparseCoding", "Sparsification", "SparsificationStep", "kept_step_matrices"]
+__all__ = [
+    "FeedForward",
+    "NoSparsification",
+    "SparseCoding",
+    "Sparsification",
+    "SparsificationStep",
+    "kept_step_matrices",
+]

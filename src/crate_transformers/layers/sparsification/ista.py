@@ -21,6 +21,8 @@ from transformers import initialization as init
 from ...ops import ista, linear
 from ...ops.ista import folded_step, step_matrix
 from ..block import Block
+from ..increment import DropPath
+from ..layer_norm import block_norm
 from ..normalized_linear import NormalizedLinear
 from .block import SparsificationStep
 
@@ -86,10 +88,11 @@ class Sparsification(SparsificationStep):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.block_layer_norm_eps)
+        self.norm = block_norm(config)
         self.coding = SparseCoding(config)
         self.decodes = config.dictionary_ratio > 1
         self.residual = config.ista_residual
+        self.drop_path = DropPath(config.drop_path_rate if config.ista_residual else 0.0)  # there is nothing to skip to
         self.decoder_dictionary: nn.Parameter | None = None
         if self.decodes and not config.tie_dictionary:
             self.decoder_dictionary = nn.Parameter(torch.empty_like(self.coding.dictionary))  # (d, m)
@@ -105,7 +108,7 @@ class Sparsification(SparsificationStep):
         if self.decodes:
             decoder = self.coding.dictionary if self.decoder_dictionary is None else self.decoder_dictionary
             output = linear(output, decoder)
-        return half_hidden_states + output if self.residual else output
+        return half_hidden_states + self.drop_path(output) if self.residual else output
 
     def code_width(self) -> int:
         return self.coding.dictionary.shape[1]

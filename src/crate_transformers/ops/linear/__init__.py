@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..conditions import wants_gradient
 from ..forms import Form, Operator
 from . import equation, onednn
 
 
 class Product(NamedTuple):
-    """Arguments of `linear` and `rectified_linear`."""
+    """Arguments of `linear`, `rectified_linear` and `gelu_linear`."""
 
     x: Tensor
     weight: Tensor
@@ -27,8 +28,8 @@ class Sum(NamedTuple):
     scale: float
 
 
-def _by_onednn(a: Product, rectify: bool) -> Tensor:
-    product = onednn.linear(a.x.reshape(-1, a.x.shape[-1]), a.weight, a.bias, rectify)
+def _by_onednn(a: Product, activation: str) -> Tensor:
+    product = onednn.linear(a.x.reshape(-1, a.x.shape[-1]), a.weight, a.bias, activation)
     return product.view(*a.x.shape[:-1], -1)
 
 
@@ -38,28 +39,43 @@ def _rectified_by_torch(a: Product) -> Tensor:
     return F.relu(product, inplace=True)
 
 
+def _has_gradient(a: Product) -> bool:
+    return wants_gradient(*(part for part in a if part is not None))
+
+
 linear = Operator(
     equation.linear,
     Product,
-    Form("oneDNN", lambda a: _by_onednn(a, False), lambda a: onednn.can_multiply(a.x, a.weight), is_torch=False),
+    Form("oneDNN", lambda a: _by_onednn(a, "none"), lambda a: onednn.can_multiply(a.x, a.weight), is_torch=False),
     Form("torch", lambda a: F.linear(*a)),
 )
 rectified_linear = Operator(
     equation.rectified_linear,
     Product,
-    Form("oneDNN", lambda a: _by_onednn(a, True), lambda a: onednn.can_multiply(a.x, a.weight), is_torch=False),
+    Form("oneDNN", lambda a: _by_onednn(a, "relu"), lambda a: onednn.can_multiply(a.x, a.weight), is_torch=False),
     Form("torch", _rectified_by_torch, lambda a: a.x.ndim == 2),
+)
+gelu_linear = Operator(
+    equation.gelu_linear,
+    Product,
+    Form(
+        "oneDNN",
+        lambda a: _by_onednn(a, "gelu"),
+        lambda a: onednn.can_multiply(a.x, a.weight) and not _has_gradient(a),
+        is_torch=False,
+    ),
+    Form("torch", lambda a: F.gelu(linear(*a))),
 )
 add_product = Operator(
     equation.add_product,
     Sum,
     Form(
         "oneDNN",
-        lambda a: torch.add(a.x, onednn.linear(a.left, a.weight, None, False), alpha=a.scale),
+        lambda a: torch.add(a.x, onednn.linear(a.left, a.weight, None, "none"), alpha=a.scale),
         lambda a: onednn.can_multiply(a.left, a.weight),
         is_torch=False,
     ),
     Form("torch", lambda a: torch.addmm(a.x, a.left, a.weight.mT, alpha=a.scale)),
 )
 
-__all__ = ["add_product", "linear", "rectified_linear"]
+__all__ = ["add_product", "gelu_linear", "linear", "rectified_linear"]

@@ -1,9 +1,11 @@
 """Products of tokens with a matrix.
 
-    y = x W^T + b,    y = relu(x W^T + b),    y = x + s L W^T
+    y = x W^T + b,    y = relu(x W^T + b),    y = gelu(x W^T + b),    y = x + s L W^T
 
 Shapes: k inputs, n outputs; tokens are rows, with any leading axes.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -30,6 +32,17 @@ def rectified_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.relu(linear(x, weight, bias))
 
 
+def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """gelu(x W^T + b) (..., n), gelu(y) = y Phi(y), of x (..., k), weight (n, k), bias (n).
+
+    Example:
+        >>> round(gelu_linear(torch.ones(1, 1), torch.ones(1, 1)).item(), 4)
+        0.8413
+    """
+    product = linear(x, weight, bias)
+    return product * (1 + torch.erf(product / math.sqrt(2))) / 2
+
+
 def add_product(x: Tensor, left: Tensor, weight: Tensor, scale: float) -> Tensor:
     """x + s L W^T (m, n) of x (m, n), left (m, k), weight (n, k), scale s.
 
@@ -40,4 +53,4 @@ def add_product(x: Tensor, left: Tensor, weight: Tensor, scale: float) -> Tensor
     return x + scale * linear(left, weight)
 
 
-__all__ = ["add_product", "linear", "rectified_linear"]
+__all__ = ["add_product", "gelu_linear", "linear", "rectified_linear"]

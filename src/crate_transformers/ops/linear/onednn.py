@@ -22,17 +22,18 @@ _FEWEST_TERMS = 2**22  # m k n from which the faster product repays 25 microseco
 
 
 @torch.library.custom_op("crate::linear", mutates_args=(), device_types="cpu")
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
-    """x W^T + b, or relu of it where that is asked for.
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    """x W^T + b, or an activation of it.
 
     Args:
         x: (m, k). weight: (n, k). bias: (n). All float32, m, k, n >= 1.
+        activation: "none", "relu", or "gelu", which has no derivative here.
 
     Returns:
         (m, n), without gaps.
     """
-    activation = "relu" if rectify else "none"
-    return torch.ops.mkldnn._linear_pointwise(_without_gaps(x), _without_gaps(weight), bias, activation, [], "")
+    form = "none" if activation == "gelu" else ""  # which form of gelu: the exact one
+    return torch.ops.mkldnn._linear_pointwise(_without_gaps(x), _without_gaps(weight), bias, activation, [], form)
 
 
 def _without_gaps(matrix: Tensor) -> Tensor:
@@ -41,13 +42,14 @@ def _without_gaps(matrix: Tensor) -> Tensor:
 
 
 @linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, rectify = inputs
-    ctx.save_for_backward(x, weight, output if rectify else None)
+    x, weight, _, activation = inputs
+    assert activation != "gelu"
+    ctx.save_for_backward(x, weight, output if activation == "relu" else None)
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
@@ -57,8 +59,8 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None,
     gradient = gradient.contiguous()
     for_x, for_weight, for_bias, _ = ctx.needs_input_grad
     return (
-        torch.ops.crate.linear(gradient, weight.mT, None, False) if for_x else None,
-        torch.ops.crate.linear(gradient.mT, x.mT, None, False) if for_weight else None,
+        torch.ops.crate.linear(gradient, weight.mT, None, "none") if for_x else None,
+        torch.ops.crate.linear(gradient.mT, x.mT, None, "none") if for_weight else None,
         gradient.sum(0) if for_bias else None,
         None,
     )
