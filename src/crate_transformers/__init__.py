@@ -11,7 +11,7 @@ from ._registration import register_when_loaded
 from .configuration.families import MODEL_FAMILIES
 
 if TYPE_CHECKING:  # the same names, for static readers
-    from .configuration import CrateConfig, CrateMAEConfig, CrateVisionConfig
+    from .configuration import CrateConfig, CrateMAEConfig, CrateVisionConfig, TostConfig, TostVisionConfig
     from .interop import (
         CRATE,
         convert_checkpoint,
@@ -33,6 +33,10 @@ if TYPE_CHECKING:  # the same names, for static readers
         CrateMAEModel,
         CrateModel,
         CrateVisionModel,
+        TostForCausalLM,
+        TostForImageClassification,
+        TostModel,
+        TostVisionModel,
     )
 
 __version__ = "0.1.0"
@@ -53,6 +57,12 @@ __all__ = [
     "CrateModel",
     "CrateVisionConfig",
     "CrateVisionModel",
+    "TostConfig",
+    "TostForCausalLM",
+    "TostForImageClassification",
+    "TostModel",
+    "TostVisionConfig",
+    "TostVisionModel",
     "__version__",
     "convert_checkpoint",
     "fuse",

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from .configuration_crate import CrateConfig
     from .configuration_crate_mae import CrateMAEConfig
     from .configuration_crate_vision import CrateVisionConfig
+    from .configuration_tost import TostConfig
+    from .configuration_tost_vision import TostVisionConfig
     from .families import MODEL_FAMILIES
     from .sizes import SIZES, heads_of_width, size_fields
 
@@ -17,6 +19,8 @@ __all__ = [
     "CrateConfig",
     "CrateMAEConfig",
     "CrateVisionConfig",
+    "TostConfig",
+    "TostVisionConfig",
     "heads_of_width",
     "size_fields",
 ]
@@ -27,6 +31,8 @@ __getattr__, __dir__ = lazy_names(
         "CrateConfig": "configuration_crate",
         "CrateMAEConfig": "configuration_crate_mae",
         "CrateVisionConfig": "configuration_crate_vision",
+        "TostConfig": "configuration_tost",
+        "TostVisionConfig": "configuration_tost_vision",
         "MODEL_FAMILIES": "families",
         **dict.fromkeys(("SIZES", "heads_of_width", "size_fields"), "sizes"),
     },

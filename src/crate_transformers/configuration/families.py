@@ -93,6 +93,28 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
             size_prefix="bert",
             layouts=("causal language model", "text encoder"),
         ),
+        ModelFamily(
+            "tost_vision",
+            reads="images",
+            config="configuration.configuration_tost_vision:TostVisionConfig",
+            models={
+                "AutoModel": "models.modeling_tost_vision:TostVisionModel",
+                "AutoModelForImageClassification": "models.modeling_tost_vision:TostForImageClassification",
+            },
+            tasks=("image-classification", "self-distillation"),
+            layouts=("ToST for images",),
+        ),
+        ModelFamily(
+            "tost",
+            reads="text",
+            config="configuration.configuration_tost:TostConfig",
+            models={
+                "AutoModel": "models.modeling_tost:TostModel",
+                "AutoModelForCausalLM": "models.modeling_tost:TostForCausalLM",
+            },
+            tasks=("causal-language-modeling",),
+            layouts=("ToST for text",),
+        ),
     )
 }
 

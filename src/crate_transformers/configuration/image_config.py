@@ -30,11 +30,14 @@ class CrateImageConfig(CrateLayerConfig):
     def validate_architecture(self) -> None:
         """Raise ValueError where sizes do not fit each other."""
         check_layer(self)
-        check_patches(self)
+        self._check_patches()
         height, width = as_pair(self.patch_size)
         check_size(
             self, self._all_layers, patches=self.num_patches, values_of_a_patch=self.num_channels * height * width
         )
+
+    def _check_patches(self) -> None:
+        check_patches(self)
 
     @property
     def _all_layers(self) -> int:
@@ -52,7 +55,11 @@ class CrateImageConfig(CrateLayerConfig):
     @property
     def patch_grid(self) -> tuple[int, int]:
         """(rows, columns) of patches in an image."""
-        (height, width), (patch_height, patch_width) = as_pair(self.image_size), as_pair(self.patch_size)
+        return self.grid_of(*as_pair(self.image_size))
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """(rows, columns) of whole patches in an image of height x width pixels."""
+        patch_height, patch_width = as_pair(self.patch_size)
         return height // patch_height, width // patch_width
 
     @property

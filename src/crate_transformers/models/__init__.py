@@ -10,6 +10,8 @@ from .modeling_crate_heads import (
 )
 from .modeling_crate_mae import CrateMAEForPreTraining, CrateMAEModel
 from .modeling_crate_vision import CrateForImageClassification, CrateVisionModel
+from .modeling_tost import TostForCausalLM, TostModel
+from .modeling_tost_vision import TostForImageClassification, TostVisionModel
 
 register_auto_classes()
 
@@ -25,4 +27,8 @@ __all__ = [
     "CrateMAEModel",
     "CrateModel",
     "CrateVisionModel",
+    "TostForCausalLM",
+    "TostForImageClassification",
+    "TostModel",
+    "TostVisionModel",
 ]

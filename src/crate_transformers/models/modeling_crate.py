@@ -129,7 +129,8 @@ class CrateModel(CrateTextPreTrainedModel):
         self.embeddings = TextEmbeddings(config)
         self.layers = nn.ModuleList([CrateLayer(config, index) for index in range(config.num_hidden_layers)])
         width, eps = config.hidden_size, config.layer_norm_eps
-        self.norm = nn.LayerNorm(width, eps=eps) if config.final_layer_norm else nn.Identity()
+        final_norm = nn.LayerNorm(width, eps=eps, bias=config.layer_norm_bias)
+        self.norm = final_norm if config.final_layer_norm else nn.Identity()
         self.pooler = CratePooler(config) if add_pooling_layer else None
         self.post_init()
 
@@ -239,6 +240,7 @@ class CrateLMHead(nn.Module):
 class _CrateLanguageModel(CrateTextPreTrainedModel):
     """Backbone and language-model head."""
 
+    backbone_class = CrateModel
     _tied_weights_keys = {  # noqa: RUF012 (the parent's declaration)
         "lm_head.decoder.weight": "crate.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
@@ -248,7 +250,7 @@ class _CrateLanguageModel(CrateTextPreTrainedModel):
         super().__init__(config)
         if not config.lm_head_transform:
             self._tied_weights_keys = {k: v for k, v in self._tied_weights_keys.items() if "bias" not in k}
-        self.crate = CrateModel(config, add_pooling_layer=False)
+        self.crate = self.backbone_class(config, add_pooling_layer=False)
         self.lm_head = CrateLMHead(config)
         self.post_init()
 

@@ -4,6 +4,7 @@ from .patches import ConvPatchEmbeddings, NormalizedPatchEmbeddings, patchify, u
 from .positions import fourier_positions, resample_positions, sincos_positions
 from .stem import ConvStage, ConvStemEmbeddings
 from .text import TextEmbeddings
+from .tost import TostEmbeddings
 from .vision import VisionEmbeddings
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ConvStemEmbeddings",
     "NormalizedPatchEmbeddings",
     "TextEmbeddings",
+    "TostEmbeddings",
     "VisionEmbeddings",
     "fourier_positions",
     "patchify",
