@@ -66,7 +66,7 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
                 "AutoModelForImageClassification": "models.modeling_crate_vision:CrateForImageClassification",
             },
             tasks=("image-classification", "self-distillation"),
-            layouts=("vision classifier",),
+            layouts=("vision classifier", "CBT"),
         ),
         ModelFamily(
             "crate_mae",

@@ -95,8 +95,11 @@ def convert(
     config = _configure(layout, state, extra, num_attention_heads, config_overrides, notes)
     layout.check(state, config)
     notes += dropped
-    dtype = _common_dtype(translated.values(), notes)
-    translated = {name: tensor.to("cpu", dtype) for name, tensor in translated.items()}
+    dtype = _common_dtype(filter(Tensor.is_floating_point, translated.values()), notes)
+    translated = {
+        name: tensor.to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in translated.items()
+    }
 
     model_class, options = layout.model_class(state), {}
     if model_class is CrateModel and not any("pooler." in name for name in state):
@@ -179,7 +182,7 @@ def _configure(
         if name in overrides and read.get(name) not in (None, overrides[name]):
             raise UserError(f"{name} is {read[name]} by the checkpoint's shapes, got {overrides[name]}: leave it out")
     fields.update(num_attention_heads=heads, head_dim=inner // heads)
-    if fields.get("num_labels") == 1000 and layout.name == "vision classifier" and "id2label" not in fields:
+    if fields.get("num_labels") == 1000 and layout.image_labels and "id2label" not in fields:
         fields.update(imagenet_labels())
     if "id2label" in fields and len(fields["id2label"]) != fields.get("num_labels", len(fields["id2label"])):
         raise UserError(f"id2label names {len(fields['id2label'])} classes, the checkpoint has {fields['num_labels']}")

@@ -123,7 +123,8 @@ def fit_cache(cache: Cache, operators: Sequence[CompressionOperator]) -> Cache:
         layers.append(cache.layer_class_to_replicate())
     for index, (layer, operator) in enumerate(zip(layers, operators, strict=False)):
         replace = operator.cache_layers.get(type(layer))
-        if replace is not None and not layer.is_initialized:
+        is_empty = not layer.is_initialized or (not operator.keeps_tokens and not layer.get_seq_length())
+        if replace is not None and is_empty:
             layers[index] = replace(layer)
         elif not operator.keeps_tokens and not isinstance(layer, StatisticsLayer):
             raise UserError(

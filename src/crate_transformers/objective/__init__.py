@@ -8,6 +8,7 @@ from .coding_rate import (
     subspace_coding_rate,
 )
 from .sparsity import ista_step, sparsity
+from .variational_rate import variational_coding_rate
 
 __all__ = [
     "coding_rate",
@@ -17,4 +18,5 @@ __all__ = [
     "sparse_rate_reduction",
     "sparsity",
     "subspace_coding_rate",
+    "variational_coding_rate",
 ]

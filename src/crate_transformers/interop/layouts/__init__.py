@@ -5,12 +5,15 @@
 
 from ...errors import UserError
 from .autoencoder import AUTOENCODER
+from .cbt import CBT
 from .encoder import ENCODER
 from .language import LANGUAGE
 from .layout import Layout, StateDict
+from .tost import TOST
+from .tost_vision import TOST_VISION
 from .vision import VISION
 
-LAYOUTS: tuple[Layout, ...] = (VISION, AUTOENCODER, LANGUAGE, ENCODER)
+LAYOUTS: tuple[Layout, ...] = (CBT, VISION, AUTOENCODER, LANGUAGE, ENCODER, TOST_VISION, TOST)  # tried in this order
 
 
 def recognise(state: StateDict) -> Layout:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from ...configuration import CrateConfig
 from ...errors import UserError
 from ...models import CrateForCausalLM
@@ -13,7 +15,10 @@ from .shapes import any_match, depth, require
 def _language_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
     require(state, LANGUAGE.sizes_from)
     vocab_size, width = state["transformer.wte.weight"].shape
-    atoms = state["transformer.h.0.ista.weight"].shape[0]
+    is_sparse = any_match(state, r"transformer\.h\.\d+\.ista\.weight")  # else attention alone (AoT)
+    if is_sparse:
+        require(state, {"transformer.h.0.ista.weight": 2})
+    atoms = state["transformer.h.0.ista.weight"].shape[0] if is_sparse else width
     if atoms % width:
         raise UserError(
             f"the {atoms} rows of transformer.h.0.ista.weight are no multiple of the width {width} of "
@@ -31,6 +36,7 @@ def _language_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, An
         "num_hidden_layers": depth(state, LANGUAGE.layers[0]),
         "max_position_embeddings": state["transformer.wpe.weight"].shape[0],
         "dictionary_ratio": atoms // width,
+        **({} if is_sparse else {"sparsification": "none"}),
         "final_layer_norm": any_match(state, r"transformer\.ln_f\..+"),
         "attention_output_bias": any(name.endswith("attn.c_proj.bias") for name in state),
         "attention_inner_size": state["transformer.h.0.attn.c_attn.weight"].shape[0],
@@ -46,6 +52,11 @@ def _language_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, An
     }
 
 
+def _our_shape(name: str, tensor: Tensor) -> Tensor:
+    over_complete = name.endswith("coding.dictionary") and tensor.ndim == 2 and tensor.shape[0] > tensor.shape[1]
+    return tensor.mT.contiguous() if over_complete else tensor
+
+
 LANGUAGE = Layout(
     name="causal language model",
     is_layout=lambda state: any_match(state, r"transformer\.h\.\d+\.(ista|prenorm_1)\.weight"),
@@ -55,7 +66,6 @@ LANGUAGE = Layout(
         "transformer.wte.weight": 2,
         "transformer.wpe.weight": 2,
         "transformer.h.0.attn.c_attn.weight": 2,
-        "transformer.h.0.ista.weight": 2,
     },
     names={
         r"transformer\.wte\.weight": "crate.embeddings.word_embeddings.weight",
@@ -73,7 +83,7 @@ LANGUAGE = Layout(
     fields=_language_fields,
     model_class=lambda state: CrateForCausalLM,
     # the over-complete weight is (m, d); our dictionary is (d, m) like the square one
-    transpose=lambda name, tensor: name.endswith("coding.dictionary") and tensor.shape[0] > tensor.shape[1],
+    transform=_our_shape,
 )
 
 __all__ = ["LANGUAGE"]

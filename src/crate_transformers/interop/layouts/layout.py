@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ...errors import UserError
 
 StateDict = Mapping[str, Tensor]
+_COUNTER = ".num_batches_tracked"  # of a BatchNorm: the one tensor of whole numbers that is kept
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Layout:
     names: pattern -> our name. ignored: patterns of tensors that carry no parameter, with the reason.
     layers: what the names of a stack of layers begin with; the group is the number of the layer.
     fields: state dict and extras -> config fields. model_class: state dict -> class.
+    transform: our name and the checkpoint's tensor -> the tensor as it is here.
+    image_labels: whether a head of 1000 classes is ImageNet's, so that they get their names.
     subspaces: the names that end so hold U. sizes_from: tensors from whose shapes a configuration is inferred, each
     with its number of axes.
     """
@@ -38,7 +41,8 @@ class Layout:
     subspaces: str
     sizes_from: dict[str, int]
     ignored: dict[str, str] = field(default_factory=dict)
-    transpose: Callable[[str, Tensor], bool] = lambda name, tensor: False
+    transform: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor
+    image_labels: bool = False
     check: Callable[[StateDict, PreTrainedConfig], None] = lambda state, config: None
 
     def translate(self, state: StateDict) -> tuple[dict[str, Tensor], list[str]]:
@@ -60,10 +64,10 @@ class Layout:
                 raise UserError(f"unexpected key {name[:200]!r} in a checkpoint of the {self.name} layout")
             if ours in translated:
                 raise UserError(f"the checkpoint holds a tensor twice, as {sources[ours]} and as {name}: leave one out")
-            if not tensor.is_floating_point():
+            if not tensor.is_floating_point() and not ours.endswith(_COUNTER):
                 raise UserError(f"{name} is of whole numbers ({tensor.dtype}): expected floating-point numbers")
             sources[ours] = name
-            translated[ours] = tensor.mT.contiguous() if tensor.ndim == 2 and self.transpose(ours, tensor) else tensor
+            translated[ours] = self.transform(ours, tensor)
         return translated, notes
 
     def check_layers(self, state: StateDict) -> None:

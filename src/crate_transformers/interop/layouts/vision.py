@@ -54,7 +54,16 @@ def _vision_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]
         "num_labels": state["mlp_head.1.weight"].shape[0],
         "attention_output_projection": any(".fn.to_out." in name for name in state),
         "attention_inner_size": state["transformer.layers.0.0.fn.qkv.weight"].shape[0],
+        **_attention_only(state),
     }
+
+
+def _attention_only(state: StateDict) -> dict[str, Any]:
+    """The fields of an attention-only transformer (AoT), which has no sparsification, and norms or none."""
+    if any_match(state, r"transformer\.layers\.\d+\.1\..+"):
+        return {}
+    has_norms = any_match(state, r"transformer\.layers\.\d+\.0\.norm\.weight")
+    return {"sparsification": "none", "compression_norm": has_norms}
 
 
 VISION = Layout(
@@ -88,6 +97,7 @@ VISION = Layout(
     config_class=CrateVisionConfig,
     fields=_vision_fields,
     model_class=lambda state: CrateForImageClassification,
+    image_labels=True,
 )
 
 __all__ = ["VISION"]

@@ -1,0 +1,104 @@
+"""The layout of the public CBT, with the attention that it is named for (CBSA) or one of two others in its shell."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...configuration import CrateVisionConfig
+from ...errors import UserError
+from ...models import CrateForImageClassification
+from .layout import Layout, StateDict
+from .shapes import any_match, depth, require, square_grid
+
+_LAYER = r"transformer\.layers\.(\d+)"
+_ATTENTION = r"crate.layers.\1.compression.attention"
+
+
+def _compression(state: StateDict, layer: int) -> str:
+    before = f"transformer.layers.{layer}.0.fn."
+    if any_match(state, before.replace(".", r"\.") + "(step_x|ss_x)"):
+        return "cbsa"
+    return "tssa" if f"{before}temp" in state else "mssa"
+
+
+def _heads(state: StateDict) -> int | None:
+    """As the steps of CBSA or the temperatures of TSSA have them; MSSA alone does not say."""
+    told = (tensor.shape[0] for name, tensor in state.items() if name.endswith((".step_x", ".ss_x", ".temp")))
+    return next(told, None)
+
+
+def _fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
+    require(state, CBT.sizes_from)
+    stages = depth(state, r"to_patch_embedding\.proj\.(\d+)\.0\.")
+    if stages not in (3, 4):
+        raise UserError(f"the stem of a CBT has 3 or 4 convolutions (to_patch_embedding.proj), this one {stages}")
+    layers = depth(state, CBT.layers[0])
+    blocks = [_compression(state, layer) for layer in range(layers)]
+    rows, columns = square_grid(state, "pos_embedding", extra)
+    patch = 2**stages
+    image = extra.get("image_size", rows * patch if rows == columns else (rows * patch, columns * patch))
+    subspaces = next(tensor for name, tensor in state.items() if name.endswith(("0.fn.proj.weight", "0.fn.qkv.weight")))
+    return {
+        "image_size": image,
+        "patch_size": patch,
+        "patch_embedding": "conv_stem",
+        "interpolate_offset": 0.1,
+        "num_channels": state["to_patch_embedding.proj.0.0.weight"].shape[1],
+        "hidden_size": state["cls_token"].shape[-1],
+        "num_hidden_layers": layers,
+        "num_attention_heads": _heads(state),
+        "compression": blocks[0] if len(set(blocks)) == 1 else blocks,
+        "qkv_bias": any_match(state, _LAYER + r"\.0\.fn\.qkv\.bias"),
+        "num_labels": state["mlp_head.1.weight"].shape[0],
+        "attention_inner_size": subspaces.shape[0],
+    }
+
+
+CBT = Layout(
+    name="CBT",
+    is_layout=lambda state: (
+        any_match(state, r"to_patch_embedding\.proj\.\d+\.0\.weight") and any_match(state, _LAYER + r"\.0\.fn\..+")
+    ),
+    layers=(_LAYER + r"\.",),
+    subspaces=".weight",
+    sizes_from={
+        "cls_token": 3,
+        "pos_embedding": 3,
+        "to_patch_embedding.proj.0.0.weight": 4,
+        "mlp_head.1.weight": 2,
+    },
+    names={
+        r"cls_token": "crate.embeddings.cls_token",
+        r"pos_embedding": "crate.embeddings.position_embeddings",
+        **{
+            rf"to_patch_embedding\.proj\.{2 * stage}\.0\.weight": (
+                f"crate.embeddings.patch_embeddings.stages.{stage}.convolution.weight"
+            )
+            for stage in range(4)
+        },
+        **{
+            rf"to_patch_embedding\.proj\.{2 * stage}\.1\.(weight|bias|running_mean|running_var|num_batches_tracked)": (
+                rf"crate.embeddings.patch_embeddings.stages.{stage}.norm.\1"
+            )
+            for stage in range(4)
+        },
+        _LAYER + r"\.0\.norm\.(weight|bias)": r"crate.layers.\1.compression.norm.\2",
+        _LAYER + r"\.0\.fn\.proj\.weight": rf"{_ATTENTION}.subspaces.weight",
+        _LAYER + r"\.0\.fn\.qkv\.(weight|bias)": rf"{_ATTENTION}.subspaces.\2",
+        _LAYER + r"\.0\.fn\.temp": rf"{_ATTENTION}.membership.temperature",
+        _LAYER + r"\.0\.fn\.step_x": rf"{_ATTENTION}.step_tokens",
+        _LAYER + r"\.0\.fn\.ss_x": rf"{_ATTENTION}.step_tokens",  # the paper's listing
+        _LAYER + r"\.0\.fn\.step_rep": rf"{_ATTENTION}.step_representatives",
+        _LAYER + r"\.0\.fn\.ss_rep": rf"{_ATTENTION}.step_representatives",
+        _LAYER + r"\.0\.fn\.to_out\.(weight|bias)": rf"{_ATTENTION}.output.\2",
+        _LAYER + r"\.1\.norm\.(weight|bias)": r"crate.layers.\1.sparsification.norm.\2",
+        _LAYER + r"\.1\.fn\.weight": r"crate.layers.\1.sparsification.coding.dictionary",
+        r"mlp_head\.0\.(weight|bias)": r"norm.\1",
+        r"mlp_head\.1\.(weight|bias)": r"classifier.\1",
+    },
+    config_class=CrateVisionConfig,
+    fields=_fields,
+    model_class=lambda state: CrateForImageClassification,
+    image_labels=True,
+)
+
+__all__ = ["CBT"]
