@@ -9,6 +9,7 @@ from zoo import build, enable_checkpointing
 from crate_transformers import TostConfig, TostForCausalLM, TostForImageClassification, TostVisionConfig, fuse
 from crate_transformers.errors import UserError
 from crate_transformers.layers.compression.tssa import Membership
+from crate_transformers.upstream import CACHE
 
 LENGTH = 1024
 
@@ -33,8 +34,8 @@ def test_one_token_at_a_time_equals_the_parallel_form():
     model, tokens = language_model(max_position_embeddings=LENGTH), ids(length=LENGTH)
     whole, cache, pieces = model(tokens).logits, None, []
     for token in tokens.split(1, dim=1):
-        outputs = model(token, cache=cache, use_cache=True)
-        cache = outputs.cache
+        outputs = model(token, past_key_values=cache, use_cache=True)
+        cache = outputs[CACHE]
         pieces.append(outputs.logits)
     assert largest_difference(torch.cat(pieces, dim=1), whole) <= 1e-5
     assert cache.get_seq_length() == LENGTH
@@ -49,8 +50,8 @@ def test_chunks_left_padding_and_another_order():
     assert largest_difference(model(padded, attention_mask=mask).logits[:, 5:], whole) <= 1e-5
     first = model(padded[:, :9], attention_mask=mask[:, :9], use_cache=True)
     order = torch.tensor([2, 0, 0])
-    first.cache.reorder_cache(order)
-    rest = model(padded[order, 9:], attention_mask=mask, cache=first.cache, use_cache=True)
+    first[CACHE].reorder_cache(order)
+    rest = model(padded[order, 9:], attention_mask=mask, past_key_values=first[CACHE], use_cache=True)
     assert largest_difference(rest.logits, whole[order, 4:]) <= 1e-5
 
 
@@ -73,30 +74,30 @@ def test_the_cache_does_not_grow():
     model, sizes = language_model(max_position_embeddings=300), set()
     cache = None
     for length in (1, 100, 199):
-        cache = model(ids(1, length), cache=cache, use_cache=True).cache
+        cache = model(ids(1, length), past_key_values=cache, use_cache=True)[CACHE]
         sizes.add(sum(tensor.numel() * tensor.element_size() for layer in cache.layers for tensor in layer.statistics))
     assert sizes == {2 * (2 * 15 + 3) * 4}
 
 
 def test_the_cache_in_half_precision_is_wide():
     model = language_model().to(torch.bfloat16)
-    cache = model(ids(), use_cache=True).cache
+    cache = model(ids(), use_cache=True)[CACHE]
     assert {tensor.dtype for tensor in cache.layers[0].statistics} == {torch.float32}
 
 
 def test_what_the_cache_refuses():
     model = language_model()
-    cache = model(ids(), use_cache=True).cache
+    cache = model(ids(), use_cache=True)[CACHE]
     with pytest.raises(UserError, match="cannot be cropped"):
         cache.crop(-2)
     held = DynamicCache()
     held.update(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 5), 0)
     with pytest.raises(UserError, match="keeps statistics of its tokens"):
-        model(ids(), cache=held)
+        model(ids(), past_key_values=held)
     with pytest.raises(UserError, match="cannot take a mask"):
         model(ids(), attention_mask=torch.rand(2, 1, 17, 17) > 0.5)
     copied = StaticCache(model.config, max_cache_len=40)
-    model(ids(), cache=copied)
+    model(ids(), past_key_values=copied)
     copied.reset()
     assert copied.get_seq_length() == 0
     assert QuantizedCache  # of transformers: what it holds are keys and values
@@ -107,9 +108,9 @@ def test_a_hybrid_decoder_keeps_both():
     with torch.no_grad():
         whole = model(ids()).logits
         first = model(ids()[:, :9], use_cache=True)
-        rest = model(ids()[:, 9:], cache=first.cache, use_cache=True)
+        rest = model(ids()[:, 9:], past_key_values=first[CACHE], use_cache=True)
     assert largest_difference(rest.logits, whole[:, 9:]) <= 1e-5
-    assert [type(layer).__name__ for layer in first.cache.layers] == ["StatisticsLayer", "SubspaceDynamicLayer"]
+    assert [type(layer).__name__ for layer in first[CACHE].layers] == ["StatisticsLayer", "SubspaceDynamicLayer"]
 
 
 def test_recomputed_gradients_are_the_same():

@@ -240,7 +240,7 @@ class CrateLMHead(nn.Module):
 class _CrateLanguageModel(CrateTextPreTrainedModel):
     """Backbone and language-model head."""
 
-    backbone_class = CrateModel
+    backbone_class: type[CrateModel] = CrateModel
     _tied_weights_keys = {  # noqa: RUF012 (the parent's declaration)
         "lm_head.decoder.weight": "crate.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",

@@ -49,7 +49,8 @@ class TostForCausalLM(TostPreTrainedModel, CrateForCausalLM):
 
     Example:
         >>> sizes = {"vocab_size": 99, "num_hidden_layers": 2, "bos_token_id": 1, "eos_token_id": 1}
-        >>> TostForCausalLM(TostConfig(hidden_size=48, num_attention_heads=3, **sizes))(torch.tensor([[5, 7, 9]])).logits.shape
+        >>> config = TostConfig(hidden_size=48, num_attention_heads=3, **sizes)
+        >>> TostForCausalLM(config)(torch.tensor([[5, 7, 9]])).logits.shape
         torch.Size([1, 3, 99])
     """
 

@@ -28,7 +28,8 @@ class TostEmbeddings(nn.Module):
         patches = features.flatten(2).mT
         if not self.adds_positions:
             return patches
-        positions = fourier_positions(features.shape[-2:], _FEATURES, device=patches.device)
+        rows, columns = features.shape[-2:]
+        positions = fourier_positions((rows, columns), _FEATURES, device=patches.device)
         return patches + self.position_projection(positions.to(patches.dtype))
 
 
