@@ -9,7 +9,7 @@ Shapes: d hidden_size, K heads, p head_dim.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class Architecture:
             declare itself. Names: subspace_projections, half_hidden_states, compression_inputs, codes.
         layers: the list of layers of a backbone.
         subspaces: the projection of one layer, U^T as a matrix (K p, d); None where the layer has no subspaces.
-        makes: whether a layer makes a record ("subspace_projections", "codes", "attentions"); blocks differ in that.
+        makes: whether a layer makes a record ("subspace_projections", "memberships", "codes",
+            "attentions"); blocks differ in that.
         coding: the module of a layer whose output is the code. code_width: its number of entries m.
         half_is_increment: the recorded half_hidden_states are the attention's output, to be added to the tokens.
         normalises_input: False where the projection reads the tokens as they are (post-norm BERT).
@@ -41,11 +42,13 @@ class Architecture:
     subspaces: Callable[[Any], Tensor | None]
     coding: Callable[[Any], nn.Module]
     code_width: Callable[[Any], int]
-    makes: Callable[[Any, str], bool] = lambda layer, record: True
+    makes: Callable[[Any, str], bool] = lambda layer, record: record != "memberships"
     half_is_increment: bool = False
     normalises_input: bool = True
     value_part: tuple[int, int] = (0, 1)
     heads_field: str = "num_attention_heads"
+    rate_of: Callable[[Any], str] = lambda layer: "values"  # what a layer's R^c is of, see `CompressionOperator`
+    prefix_tokens: int = 1  # tokens of an image before its patches: the class token
     needs: dict[str, Any] = field(default_factory=dict)  # config fields that a trace sets for its duration
 
 
@@ -70,6 +73,7 @@ def _block_makes(layer: Any, record: str) -> bool:
         "subspace_projections": lambda: operator.bases() is not None,
         "codes": lambda: layer.sparsification.code_width() is not None,
         "attentions": lambda: operator.gives_map,
+        "memberships": lambda: operator.rate_of == "memberships",
     }
     return bool(answers[record]()) if record in answers else True
 
@@ -82,16 +86,20 @@ _CRATE = Architecture(  # the blocks of a layer answer for themselves
     coding=lambda layer: getattr(layer.sparsification, "coding", layer),
     code_width=lambda layer: layer.sparsification.code_width() or layer.compression.norm.weight.shape[0],
     makes=_block_makes,
+    rate_of=lambda layer: layer.compression.attention.rate_of,
 )
 ARCHITECTURES: dict[str, Architecture] = {
     "crate": _CRATE,
     "crate_vision": _CRATE,
     "crate_mae": _CRATE,
+    "tost": _CRATE,
+    "tost_vision": replace(_CRATE, prefix_tokens=0),  # its class token comes after the layers
     "crate_mae decoder": Architecture(
         recorders={"compression_inputs": ".expansion.norm"},
         layers=lambda model: model.layers,
         subspaces=lambda layer: layer.expansion.attention.bases(),
         coding=lambda layer: layer,  # a decoder layer makes no code: its tokens stand for it
+        rate_of=lambda layer: "subspaces",
         code_width=lambda layer: layer.linear.weight.shape[0],
         heads_field="decoder_num_attention_heads",
     ),

@@ -20,8 +20,10 @@ class AttentionMaps:
 
     Attributes:
         maps: (B, L, K, rows, columns) float32 on the CPU; the weights that the query gives the patches. With the one it
-            gives the class token they sum to 1.
-        layers: which layers, from 0. query: "cls", or (row, column) of the patch.
+            gives the class token they sum to 1 (not in cbsa, whose map is A^T A). Of "membership": how far each patch
+            belongs to each head, which sums to 1 over the heads.
+        layers: which layers, from 0. query: "cls", or (row, column) of the patch; "membership" where layers of tssa
+            make no attention.
 
     Example:
         >>> AttentionMaps(torch.zeros(2, 12, 6, 3, 5), layers=tuple(range(12)), query="cls").grid
@@ -59,8 +61,9 @@ def num_layers_of(model: nn.Module) -> int:
 
 
 def gives_all_maps(model: nn.Module) -> bool:
-    """Whether every layer of a model gives its attention and projects its tokens onto subspaces."""
-    return all_make(model, "attentions") and all_make(model, "subspace_projections")
+    """Whether every layer of a model gives its attention, or every one memberships, and projects its tokens."""
+    maps = all_make(model, "attentions") or all_make(model, "memberships")
+    return maps and all_make(model, "subspace_projections")
 
 
 def segmentation_layer(model: nn.Module, layer: int | None) -> int:
@@ -101,7 +104,8 @@ def attention_maps(
         query: "cls", or (row, column) of a patch.
 
     Raises:
-        ValueError: an image smaller than a patch; a layer or patch that does not exist.
+        ValueError: an image smaller than a patch; a layer or patch that does not exist; a patch of a model of tssa,
+            whose maps are memberships.
 
     Example:
         >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
@@ -113,6 +117,8 @@ def attention_maps(
     """
     num_layers = num_layers_of(model)
     chosen = tuple(resolve_layer(i, num_layers) for i in (range(num_layers) if layers is None else layers))
+    if all_make(model, "memberships"):
+        return _membership_maps(model, images, chosen, query, batch_size)
     batches = []
     for record in trace_batches(model, images, ("attention",), batch_size=batch_size):
         if record.grid is None:
@@ -121,6 +127,21 @@ def attention_maps(
         rows = [record.layers[i].get("attention")[:, :, index, 1:].float().cpu() for i in chosen]
         batches.append(torch.stack(rows, dim=1).unflatten(-1, record.grid))  # (B, L, K, rows, columns)
     return AttentionMaps(torch.cat(batches), chosen, query)
+
+
+def _membership_maps(
+    model: nn.Module, images: Tensor, layers: tuple[int, ...], query: str | tuple[int, int], batch_size: int
+) -> AttentionMaps:
+    """Memberships of patches in heads, in the place of attention, which layers of tssa do not make."""
+    if query not in ("cls", "membership"):
+        raise UserError("tssa compares no tokens pairwise: no patch looks at others; leave the patch out")
+    batches = []
+    for record in trace_batches(model, images, ("memberships",), batch_size=batch_size):
+        if record.grid is None:
+            raise UserError("membership maps need images: this model reads text")
+        rows = [record.layers[i].get("memberships")[:, record.prefix :].mT.float().cpu() for i in layers]
+        batches.append(torch.stack(rows, dim=1).unflatten(-1, record.grid))  # (B, L, K, rows, columns)
+    return AttentionMaps(torch.cat(batches), layers, "membership")
 
 
 @dataclass(frozen=True)

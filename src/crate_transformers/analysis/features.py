@@ -52,7 +52,7 @@ def patch_features(
         if record.grid is None:
             raise UserError("patch features need images: this model reads text")
         grid = record.grid
-        projections = record.layers[layer].get("projections")[:, :, 1:].float().cpu()  # (B, K, P, p)
+        projections = record.layers[layer].get("projections")[:, :, record.prefix :].float().cpu()  # (B, K, P, p)
         heads = projections.shape[1]
         if head is not None:
             if not 0 <= head < heads:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..objective import coding_rate, normalize_tokens, sparsity
+from ..objective import coding_rate, normalize_tokens, sparsity, variational_coding_rate
 from ..objective.coding_rate import RateMode
 from .architectures import all_make, architecture_of, backbone_of, unwrap
 from .batches import ModelInputs
@@ -45,6 +45,9 @@ class LayerMeasures:
         mode: "official" or "paper". epsilon: precision of the rates. sparsity_weight: lambda, nats a non-zero entry.
         num_samples: images or sequences.
         coding_rate_mean, coding_rate_std: R^c, nats, summed over the heads.
+        coding_rate_of: what it is of: "subspaces"; "values", where nothing else takes the place of U (mhsa, baselines);
+            "memberships", of tssa: the variational rate F(W; Pi) of `variational_coding_rate`, in either mode of W as
+            it is. F has its own unit of noise, so there is no Delta R with it (NaN).
         rate_mean, rate_std: R, nats.
         rate_reduction_mean, rate_reduction_std: Delta R = R - R^c, nats.
         sparse_rate_reduction_mean, sparse_rate_reduction_std: Delta R - lambda times the number of non-zeros, nats.
@@ -82,6 +85,7 @@ class LayerMeasures:
     nonzero_fraction_std: tuple[float, ...]
     subspace_coherence: tuple[float, ...]
     subspace_block_norms: tuple[tuple[tuple[float, ...], ...], ...]
+    coding_rate_of: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.coding_rate_mean)
@@ -94,7 +98,7 @@ class LayerMeasures:
         )
 
     def rows(self) -> list[dict[str, float]]:
-        """One dictionary a layer: `layer` (from 0) and every column."""
+        """One dictionary a layer: `layer` (from 0) and every column of numbers."""
         return [{"layer": i, **{name: getattr(self, name)[i] for name in self.columns}} for i in range(len(self))]
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,9 +161,13 @@ def _sample_measures(trace: Trace, index: int, weight: Tensor | None, how: _How)
         entries = count * codes.shape[-1]
         fraction = ((codes != 0) & trace.is_token[..., None]).sum(dim=(1, 2)) / entries
     compressed, rate = _rates(tokens, projections, how.epsilon, index)
+    if layer.memberships is not None:
+        compressed = variational_coding_rate(layer.get("projections"), layer.memberships).to(rate.dtype)
     if weight is None:  # there are no subspaces under which to code the tokens
         compressed = torch.full_like(compressed, torch.nan)
     reduction = rate - compressed
+    if layer.memberships is not None:  # F and R have different units of noise
+        reduction = torch.full_like(rate, torch.nan)
     columns = (compressed, rate, reduction, reduction - how.sparsity_weight * fraction * entries, fraction)
     return torch.stack([column.double() for column in columns], dim=-1)
 
@@ -174,6 +182,14 @@ def _weights(model: nn.Module, part: str) -> tuple[list[Tensor | None], int]:
     heads = getattr(backbone.config, architecture.heads_field)
     weights = [architecture.subspaces(layer) for layer in architecture.layers(recorded)]
     return [None if weight is None else weight.detach() for weight in weights], heads
+
+
+def _rate_of(model: nn.Module, part: str) -> tuple[str, ...]:
+    """What R^c of every layer is of, as `LayerMeasures.coding_rate_of` says it."""
+    backbone = backbone_of(model)
+    architecture = architecture_of(backbone, part)
+    recorded: Any = getattr(unwrap(model), "decoder", None) if part == "decoder" else backbone
+    return tuple(architecture.rate_of(layer) for layer in architecture.layers(recorded))
 
 
 class LayerMeter:
@@ -195,6 +211,7 @@ class LayerMeter:
         if mode not in ("official", "paper"):
             raise UserError(f"mode must be 'official' or 'paper', got {mode!r}")
         self._weights, heads = _weights(model, part)
+        self._rate_of = _rate_of(model, part)
         self._makes_codes = part != "decoder" and all_make(model, "codes")  # else the tokens stand for them
         config = backbone_of(model).config
         if sparsity_weight is None:
@@ -207,6 +224,8 @@ class LayerMeter:
     def records(self) -> tuple[str, ...]:
         """What the traces must hold."""
         read = ("compression_inputs", "projections") if self._how.mode == "official" else ("half_tokens",)
+        if "memberships" in self._rate_of:
+            read = (*dict.fromkeys((*read, "projections", "memberships")),)
         return (*read, "codes", *(() if self._makes_codes else ("tokens",)))
 
     def update(self, trace: Trace) -> None:
@@ -241,6 +260,7 @@ class LayerMeter:
             **columns,
             subspace_coherence=tuple(coherence(norm) for norm in norms),
             subspace_block_norms=tuple(tuple(map(tuple, norm.tolist())) for norm in norms),
+            coding_rate_of=self._rate_of,
         )
 
 

@@ -25,7 +25,7 @@ class PictureLook:
     Attributes:
         pictures: (B, H, W, 3) uint8, as they are shown.
         layer: from 0, of the figures of one layer and of the components.
-        attention: the class token's maps, of all layers.
+        attention: the class token's maps, of all layers; of tssa the memberships of patches in heads.
         pointed: the maps of a patch that was pointed at, of `layer`; or None.
         clusters: the heads of all layers, by what they look at.
         components: of the subspace features of `layer`.
@@ -76,7 +76,7 @@ def look_at_pictures(
         ValueError: a layer or patch that does not exist.
     """
     layer = segmentation_layer(model, layer)
-    attention = attention_maps(model, images)
+    attention = attention_maps(model, images)  # of tssa memberships
     heads = attention.maps.shape[1] * attention.maps.shape[2]
     return PictureLook(
         pictures=to_pictures(images, *(normalisation or (None, None))),

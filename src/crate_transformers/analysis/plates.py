@@ -33,7 +33,7 @@ def measure_plates(measures: Mapping[str, LayerMeasures], on: str) -> list[Plate
         Plate(
             "layers",
             layers_figure(measures),
-            "Coding rate under the subspace codebooks, R^c, and fraction of non-zero entries of the code after "
+            f"{_rates_of(measures)}, and fraction of non-zero entries of the code after "
             f"ISTA (of a baseline: after the MLP's activation), by layer. {by}. {how}.",
         ),
         Plate(
@@ -56,6 +56,17 @@ def measure_plates(measures: Mapping[str, LayerMeasures], on: str) -> list[Plate
     return plates
 
 
+def _rates_of(measures: Mapping[str, LayerMeasures]) -> str:
+    """What the curves of R^c are of: of the subspaces, or what takes their place."""
+    kinds = {kind for own in measures.values() for kind in own.coding_rate_of}
+    told = {
+        "subspaces": "Coding rate under the subspace codebooks, R^c",
+        "values": "of mhsa and baselines, which have no one set of subspaces, the rate of the values",
+        "memberships": "of tssa the variational rate under its memberships (another unit of noise: not on one scale)",
+    }
+    return "; ".join(told[kind] for kind in told if kind in kinds or kind == "subspaces")
+
+
 def picture_plates(look: PictureLook, name: str, on: str) -> list[Plate]:
     """The figures of a look at pictures; name, on: what to call the model and the data."""
     rows, columns = look.attention.grid
@@ -63,6 +74,9 @@ def picture_plates(look: PictureLook, name: str, on: str) -> list[Plate]:
     about = (
         f"{name}, {len(look.pictures)} images of {on}, {rows} x {columns} patches; crate_transformers {__version__}."
     )
+    is_membership = look.attention.query == "membership"
+    shows = "Memberships of the patches in" if is_membership else "Attention of the class token over the patches,"
+    agreeing = "membership" if is_membership else "class-token"
     plates = []
     if look.pointed is not None and not isinstance(look.pointed.query, str):
         row, column = look.pointed.query
@@ -79,13 +93,13 @@ def picture_plates(look: PictureLook, name: str, on: str) -> list[Plate]:
         Plate(
             "attention",
             attention_figure(look.pictures, look.attention, layer),
-            f"Attention of the class token over the patches, every head of layer {layer} (from 0), each map stretched "
-            f"to its range: yellow high, violet low. {about}",
+            f"{shows} every head of layer {layer} (from 0), each map stretched to its range: yellow high, violet "
+            f"low. {about}",
         ),
         Plate(
             "heads",
             head_clusters_figure(look.pictures, look.attention, look.clusters),
-            f"Heads of all layers by what they look at: clusters of heads whose class-token maps agree over these "
+            f"Heads of all layers by what they look at: clusters of heads whose {agreeing} maps agree over these "
             f"images (average linkage on 1 - correlation), the mean map of each; layer.head above. {about}",
         ),
         Plate(

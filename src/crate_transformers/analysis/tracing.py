@@ -23,12 +23,13 @@ from .batches import ModelInputs, model_batches
 
 logger = logging.getLogger(__name__)
 
-RECORDS = ("tokens", "half_tokens", "compression_inputs", "projections", "codes", "attention")
+RECORDS = ("tokens", "half_tokens", "compression_inputs", "projections", "memberships", "codes", "attention")
 _FLAGS = {
     "tokens": "output_hidden_states",
     "half_tokens": "output_half_hidden_states",
     "compression_inputs": "output_compression_inputs",
     "projections": "output_subspace_projections",
+    "memberships": "output_memberships",
     "codes": "output_codes",
     "attention": "output_attentions",
 }
@@ -44,6 +45,7 @@ class LayerTrace:
         projections: W_k, the projected tokens (B, K, N, p).
         attention: (B, K, N, N), rows sum to 1.
         half_tokens: Z_half (B, N, d).
+        memberships: Pi of tssa (B, N, K), how far each token belongs to each head.
         codes: the sparse code (B, N, m); a baseline's MLP activations; None in a decoder.
 
     Example:
@@ -57,6 +59,7 @@ class LayerTrace:
     projections: Tensor | None = None
     attention: Tensor | None = None
     half_tokens: Tensor | None = None
+    memberships: Tensor | None = None
     codes: Tensor | None = None
 
     def get(self, name: str) -> Tensor:
@@ -74,7 +77,8 @@ class Trace:
     Attributes:
         layers: one record a layer.
         is_token: (B, N) bool, False for padding; None where every token counts.
-        grid: (rows, columns) of patches for an image model; the tokens are then the class token and the patches.
+        grid: (rows, columns) of patches for an image model; the tokens are then `prefix` others (the class token) and
+            the patches.
         inputs: what the model was given.
 
     Example:
@@ -89,6 +93,7 @@ class Trace:
     is_token: Tensor | None
     grid: tuple[int, int] | None
     inputs: dict[str, Tensor]
+    prefix: int = 1
 
     def __len__(self) -> int:
         return next(iter(self.inputs.values())).shape[0]
@@ -150,6 +155,8 @@ def patch_grid(model: PreTrainedModel, pixel_values: Tensor) -> tuple[int, int]:
         raise UserError(f"images must be (batch, channels, height, width), got shape {tuple(pixel_values.shape)}")
     height, width = pixel_values.shape[-2:]
     patch_height, patch_width = as_pair(model.config.patch_size)
+    if hasattr(model.config, "grid_of") and min(model.config.grid_of(height, width)) > 0:
+        return model.config.grid_of(height, width)  # ToST rounds up
     if height < patch_height or width < patch_width:
         raise UserError(
             f"an image of {height} x {width} pixels is smaller than one patch of {patch_height} x {patch_width}: "
@@ -190,7 +197,7 @@ def _by_layer(outputs: Any, record: str, layers: nn.ModuleList, architecture: Ar
 
 def _layers(outputs: Any, layers_of: nn.ModuleList, heads: int, architecture: Architecture) -> tuple[LayerTrace, ...]:
     num_layers = len(layers_of)
-    tokens, halves, inputs, projected, codes, attentions = (
+    tokens, halves, inputs, projected, memberships, codes, attentions = (
         _by_layer(outputs, flag.removeprefix("output_"), layers_of, architecture) for flag in _FLAGS.values()
     )
     if tokens[0] is not None:
@@ -209,6 +216,7 @@ def _layers(outputs: Any, layers_of: nn.ModuleList, heads: int, architecture: Ar
                 projections=None if projections is None else _by_head(projections, heads, architecture),
                 attention=attentions[layer],
                 half_tokens=half,
+                memberships=memberships[layer],
                 codes=codes[layer],
             )
         )
@@ -265,6 +273,7 @@ class _Reading:
             is_token=None if is_token is None or is_token.ndim != 2 or is_token.bool().all() else is_token.bool(),
             grid=grid,
             inputs=arguments,
+            prefix=self.architecture.prefix_tokens,
         )
 
     @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..configuration import MODEL_FAMILIES
 from ..errors import UserError
 from ..models.opening import open_config
 from ..recipes.loading import options_of
@@ -75,7 +76,8 @@ def data_options(kind: type[Data], recipe: Recipe | None, source: str | None, se
 
 
 def _is_text(folder: str | Path) -> bool:
-    return open_config(folder).model_type in ("crate", "bert", "gpt2")
+    kind = open_config(folder).model_type
+    return MODEL_FAMILIES[kind].reads == "text" if kind in MODEL_FAMILIES else kind in ("bert", "gpt2")
 
 
 __all__ = ["data_options", "evaluate_model"]

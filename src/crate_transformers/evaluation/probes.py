@@ -57,9 +57,10 @@ class LabelledFeatures:
 
 
 def default_pool(model: PreTrainedModel) -> str:
-    """ "mean" for autoencoders, whose class token no loss reads; else what the model's own classifier reads."""
+    """ "mean" for autoencoders, whose class token no loss reads, and ToST, whose class token comes after the layers;
+    else what the model's own classifier reads."""
     config = model.config
-    return "mean" if config.model_type in ("crate_mae", "vit_mae") else getattr(config, "pool", "cls")
+    return "mean" if config.model_type in ("crate_mae", "vit_mae", "tost_vision") else getattr(config, "pool", "cls")
 
 
 def layer_features(model: PreTrainedModel, batches: ModelInputs, pool: str, every_layer: bool = False) -> np.ndarray:
@@ -87,11 +88,16 @@ def layer_features(model: PreTrainedModel, batches: ModelInputs, pool: str, ever
     parts: list[Tensor] = []
     for trace in trace_batches(model, batches, ("tokens",), batch_size=256):
         first = [trace.layers[0].tokens_in] if every_layer else []
+        if trace.prefix == 0 and pool == "cls":
+            raise UserError(
+                "this model's class token comes after its layers: pass the mean over the patches (pool mean)"
+            )
         last = [layer.tokens_out for layer in (trace.layers if every_layer else trace.layers[-1:])]
         states = cast(list[Tensor], [*first, *last])  # the trace has them, as asked above
-        with torch.no_grad():
-            states[-1] = norm(states[-1])
-        pooled = [state[:, 0] if pool == "cls" else state[:, 1:].mean(dim=1) for state in states]
+        if trace.prefix:  # else the last norm is of what comes after the layers
+            with torch.no_grad():
+                states[-1] = norm(states[-1])
+        pooled = [state[:, 0] if pool == "cls" else state[:, trace.prefix :].mean(dim=1) for state in states]
         parts.append(torch.stack(pooled).float().cpu())
     return torch.cat(parts, dim=1).numpy()
 

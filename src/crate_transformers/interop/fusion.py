@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import UserError
-from ..layers import CrateDecoderLayer, CrateLayer, NormalizedLinear, NormalizedPatchEmbeddings
+from ..layers import ConvStage, CrateDecoderLayer, CrateLayer, NormalizedLinear, NormalizedPatchEmbeddings
 from ..models import CrateForImageClassification
 from ..models.modeling_base import CratePreTrainedModel
 
@@ -39,11 +40,13 @@ def _fold_layers(model: nn.Module) -> None:
 
 
 def _fold_images(model: CratePreTrainedModel) -> None:
-    """The LayerNorms before the patch projection and before the classifier."""
+    """The LayerNorms before the patch projection and before the classifier, the BatchNorms of a stem."""
     for patches in _parts(model, NormalizedPatchEmbeddings):
         projection = patches.projection
         patches.projection = NormalizedLinear(patches.patch_norm, projection.weight, projection.bias)
         patches.patch_norm = nn.Identity()
+    for stage in _parts(model, ConvStage):
+        stage.convolution, stage.norm = fuse_conv_bn_eval(stage.convolution, stage.norm), nn.Identity()
     for head in _parts(model, CrateForImageClassification):
         head.classifier = NormalizedLinear(head.norm, head.classifier.weight, head.classifier.bias)
         head.norm = nn.Identity()

@@ -111,7 +111,7 @@ class TostVisionModel(TostVisionPreTrainedModel):
                 f"build the model with num_channels={pixel_values.shape[1]}"
             )
         tokens = run_layers(self, self.embeddings(pixel_values), **kwargs)
-        tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         for layer in self.class_layers:
             tokens = layer(tokens)
         tokens = self.norm(tokens)

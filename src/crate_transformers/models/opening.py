@@ -19,6 +19,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .. import models
+from ..configuration import MODEL_FAMILIES
 from ..configuration.validation import MOST_LABELS, MOST_LAYERS, field_message
 from ..errors import UserError
 from .modeling_base import CratePreTrainedModel, check_finite
@@ -131,7 +132,7 @@ def open_weights(
     place = locate(source)
     own = open_config(source)
     # of a foreign configuration, or a pickle, transformers may make any error; our own models keep the trace of theirs
-    is_ours = own.model_type.startswith("crate") and isinstance(place, Path) and stored_tensors(place) is not None
+    is_ours = own.model_type in MODEL_FAMILIES and isinstance(place, Path) and stored_tensors(place) is not None
     with told_as_users("model", source, _OF_FILES if is_ours else (Exception,)):
         if isinstance(place, Path):
             _check_generation_file(place)
