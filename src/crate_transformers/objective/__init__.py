@@ -1,4 +1,4 @@
-"""The theory as pure functions of tensors: coding rates, sparsity, one proximal step."""
+"""The theory as pure functions of tensors: coding rates, sparsity, one proximal step, the loss of SimDINO."""
 
 from .coding_rate import (
     coding_rate,
@@ -7,11 +7,14 @@ from .coding_rate import (
     sparse_rate_reduction,
     subspace_coding_rate,
 )
+from .distillation import DistillationTerms, coding_rate_distillation
 from .sparsity import ista_step, sparsity
 from .variational_rate import variational_coding_rate
 
 __all__ = [
+    "DistillationTerms",
     "coding_rate",
+    "coding_rate_distillation",
     "ista_step",
     "normalize_tokens",
     "rate_reduction",
