@@ -93,8 +93,3 @@ def test_causal_language_model(name, attention):
     assert largest_difference(logits, golden["logits"]) <= 1e-5
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), golden["input_ids"].flatten())
     assert largest_difference(loss, golden["loss_unshifted"]) <= 1e-5
-
-
-def test_alpha_is_refused_by_name():
-    with pytest.raises(ValueError, match="CRATE-alpha"):
-        convert_checkpoint(load_golden("crate_alpha").state)

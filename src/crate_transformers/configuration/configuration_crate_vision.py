@@ -1,6 +1,6 @@
 """Configuration of CRATE for images."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -39,6 +39,7 @@ class CrateVisionConfig(CrateImageConfig):
     """
 
     model_type = "crate_vision"
+    _size_prefixes: ClassVar[tuple[str, ...]] = ("", "alpha", "cbt")
 
     pool: Literal["cls", "mean"] = "cls"
     patch_embedding: Literal["normalized", "convolution", "conv_stem"] = "normalized"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .._lazy import load_by_name
+from .sizes import SIZE_FAMILIES, SIZES, TOST_SIZES, TOST_VISION_SIZES
 
 
 def load_class(place: str) -> Any:
@@ -26,6 +27,7 @@ class ModelFamily:
         models: Auto class of transformers -> the place of the model class that it gives.
         tasks: what the family can be trained for, by the names of recipes.
         size_prefix: what a bare size name is completed with; "" where none is needed.
+        sizes: the names that its configuration takes, each after the prefix, where there is one.
         layouts: the public checkpoint layouts that become this family, by their names in interop.
     """
 
@@ -36,6 +38,7 @@ class ModelFamily:
     tasks: tuple[str, ...]
     size_prefix: str = ""
     layouts: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = tuple(SIZES)
 
     def config_class(self) -> Any:
         """The configuration class."""
@@ -66,7 +69,10 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
                 "AutoModelForImageClassification": "models.modeling_crate_vision:CrateForImageClassification",
             },
             tasks=("image-classification", "self-distillation"),
-            layouts=("vision classifier", "CBT"),
+            sizes=tuple(
+                f"{prefix}-{name}".removeprefix("-") for prefix in SIZE_FAMILIES for name in SIZE_FAMILIES[prefix][0]
+            ),
+            layouts=("vision classifier", "CRATE-alpha", "CRATE-alpha of flax", "CBT"),
         ),
         ModelFamily(
             "crate_mae",
@@ -103,6 +109,7 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
             },
             tasks=("image-classification", "self-distillation"),
             layouts=("ToST for images",),
+            sizes=tuple(TOST_VISION_SIZES),
         ),
         ModelFamily(
             "tost",
@@ -114,6 +121,7 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
             },
             tasks=("causal-language-modeling",),
             layouts=("ToST for text",),
+            sizes=tuple(TOST_SIZES),
         ),
     )
 }

@@ -1,6 +1,6 @@
 """What the configurations of images share: the patches, and the checks of all."""
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from huggingface_hub.dataclasses import strict
 
@@ -14,6 +14,8 @@ Config = TypeVar("Config", bound="CrateImageConfig")
 @strict
 class CrateImageConfig(CrateLayerConfig):
     r"""Fields of [`CrateVisionConfig`], which explains them, and of [`CrateMAEConfig`]."""
+
+    _size_prefixes: ClassVar[tuple[str, ...]] = ("",)
 
     image_size: int | list[int] | tuple[int, int] = 224
     patch_size: int | list[int] | tuple[int, int] = 16
@@ -45,12 +47,13 @@ class CrateImageConfig(CrateLayerConfig):
 
     @classmethod
     def from_size(cls: type[Config], size: str, **fields: Any) -> Config:
-        """Configuration of a published size ("tiny", "small", "base", "large"), with any field overridden.
+        """Configuration of a published size ("tiny", "small", "base", "large"; of classifiers also those of CRATE-alpha
+        and CBT, "alpha-base", "cbt-small"), with any field overridden.
 
         Raises:
             ValueError: an unknown size.
         """
-        return cls(**{**size_fields(size), **fields})
+        return cls(**{**size_fields(size, cls._size_prefixes), **fields})
 
     @property
     def patch_grid(self) -> tuple[int, int]:

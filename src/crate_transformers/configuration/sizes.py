@@ -3,6 +3,8 @@
 Source: arXiv 2306.01129, Table 1 (tiny, small, base, large); the text models are of size base.
 """
 
+from typing import Any
+
 from ..errors import UserError
 
 SIZES: dict[str, dict[str, int]] = {
@@ -32,23 +34,63 @@ TOST_SIZES: dict[str, dict[str, int]] = {
 }
 
 
-def size_fields(size: str) -> dict[str, int]:
+# CRATE-alpha: what its models have in common; arXiv 2405.20299, and the layouts of its files
+ALPHA_FIELDS: dict[str, Any] = {
+    "patch_embedding": "convolution",
+    "attention_output_bias": False,
+    "block_layer_norm_eps": 1e-6,
+    "layer_norm_eps": 1e-5,
+    "dictionary_ratio": 4,
+    "ista_steps": 2,
+    "tie_dictionary": False,
+    "ista_residual": True,
+    "initialization": "flax",
+}
+_CBT_FIELDS: dict[str, Any] = {"compression": "cbsa", "patch_embedding": "conv_stem", "interpolate_offset": 0.1}
+
+
+def _sizes(**rows: tuple[int, int, int]) -> dict[str, dict[str, int]]:
+    names = ("hidden_size", "num_attention_heads", "num_hidden_layers")
+    return {name: dict(zip(names, row, strict=True)) for name, row in rows.items()}
+
+
+# prefix of a name -> (sizes, fields that all of them have): "alpha-base", "cbt-small"
+SIZE_FAMILIES: dict[str, tuple[dict[str, dict[str, int]], dict[str, Any]]] = {
+    "": (SIZES, {}),
+    "alpha": (
+        _sizes(tiny=(192, 3, 12), small=(576, 12, 12), base=(768, 12, 12), large=(1024, 16, 24), huge=(1280, 16, 32)),
+        ALPHA_FIELDS,
+    ),
+    "cbt": (  # arXiv 2509.16875
+        _sizes(tiny=(192, 3, 12), small=(384, 6, 12), base=(768, 12, 12), large=(1024, 16, 24)),
+        _CBT_FIELDS,
+    ),
+}
+
+
+def size_fields(size: str, prefixes: tuple[str, ...] = ("",)) -> dict[str, Any]:
     """Config fields of a published size.
+
+    Args:
+        size: a name of SIZES, or one with the prefix of a family before it. prefixes: the families that there are.
 
     Raises:
         ValueError: a name that is not in the table.
     """
-    if size not in SIZES:
-        raise UserError(f"unknown size {size!r}: expected one of {', '.join(SIZES)}")
-    return dict(SIZES[size])
+    prefix, _, name = size.rpartition("-")
+    sizes, fields = SIZE_FAMILIES.get(prefix, ({}, {}))
+    if prefix not in prefixes or name not in sizes:
+        known = [f"{prefix}-{name}".removeprefix("-") for prefix in prefixes for name in SIZE_FAMILIES[prefix][0]]
+        raise UserError(f"unknown size {size!r}: expected one of {', '.join(known)}")
+    return {**sizes[name], **fields}
 
 
-def heads_of_width(hidden_size: int) -> int | None:
-    """Number of heads that the table gives a width, or None where the width is not in the table."""
-    for fields in SIZES.values():
+def heads_of_width(hidden_size: int, prefix: str = "") -> int | None:
+    """Number of heads that a family's table gives a width, or None where the width is not in the table."""
+    for fields in SIZE_FAMILIES[prefix][0].values():
         if fields["hidden_size"] == hidden_size:
             return fields["num_attention_heads"]
     return None
 
 
-__all__ = ["SIZES", "TOST_SIZES", "TOST_VISION_SIZES", "heads_of_width", "size_fields"]
+__all__ = ["ALPHA_FIELDS", "SIZES", "SIZE_FAMILIES", "TOST_SIZES", "TOST_VISION_SIZES", "heads_of_width", "size_fields"]

@@ -24,7 +24,7 @@ from ..models import CrateModel
 from ..models.image_processing import image_processor_of
 from .imagenet import imagenet_labels
 from .layouts import Layout, recognise
-from .loading import WRAPPERS, load_state_dict
+from .loading import LEFT_OUT, WRAPPERS, load_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ def convert(
     layout = recognise(state)
     notes = [f"layout: {layout.name}"]
     others = [name for name in WRAPPERS if isinstance(extra.get(name), Mapping)]
+    others += extra.get(LEFT_OUT, [])
     notes += [f"{name} is left out: the weights lie beside it" for name in others]
     translated, dropped = layout.translate(state)
     layout.check_layers(state)
@@ -160,12 +161,12 @@ def _configure(
     fields = {**read, **overrides}
     heads = fields.get("num_attention_heads")
     if heads is not None and "num_attention_heads" not in overrides:
-        notes.append(f"{heads} heads, from model_args in the checkpoint (override with num_attention_heads or --heads)")
+        notes.append(f"{heads} heads, as the checkpoint says (override with num_attention_heads or --heads)")
     if heads is None and all(fields.get(name) == value for name, value in _DEMO.items()):
         heads = 6
         notes.append("6 heads: the public demo checkpoint (768 wide, patch 8, 21,842 classes) has 6, not 12")
     if heads is None:
-        heads = heads_of_width(fields["hidden_size"])
+        heads = heads_of_width(fields["hidden_size"], layout.sizes)
         if heads is None:
             raise UserError(
                 f"a state dict does not hold the number of heads, and the width {fields['hidden_size']} is not in the "

@@ -19,9 +19,12 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..files import user_path
+from .npz import read_npz, tree_of
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 _PREFIXES = ("module.", "_orig_mod.")
+_OF_ALL = ("model.", "0.")
+LEFT_OUT = "left out"  # under which the parts of a tree of flax that are no weights are told
 _DEEPEST = 100  # dictionaries in dictionaries that are still opened
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WHOLE_NUMBERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -32,7 +35,8 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
     """Read a checkpoint.
 
     Args:
-        source: a .safetensors file, a file of `torch.save` (read with weights_only), or the loaded dictionary. The
+        source: a .safetensors file, a file of `torch.save` (read with weights_only), an .npz archive of flax (see
+            npz.py), or the loaded dictionary. The
             tensors may sit under `state_dict` or `model`, their names may carry `module.` or `_orig_mod.`.
 
     Returns:
@@ -43,6 +47,9 @@ def load_state_dict(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, T
             name; a tensor that is not of plain numbers, is empty, repeats fewer numbers than it has, or is not finite.
     """
     content, extra = _unwrap(source if isinstance(source, Mapping) else _read(user_path(source)))
+    content, left_out = tree_of(_without_common_prefix(content))
+    if left_out:
+        extra[LEFT_OUT] = left_out
     keys: dict[str, str] = {}  # as they are in the file, by their name without prefixes
     tensors: dict[str, Tensor] = {}
     for key, value in content.items():
@@ -88,6 +95,15 @@ def _unwrap(content: object) -> tuple[Mapping[Any, Any], dict[str, Any]]:
             raise UserError(f"not a checkpoint: its tensors lie more than {_DEEPEST} dictionaries deep")
         seen.add(id(content))
     return content, extra
+
+
+def _without_common_prefix(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Without what wrappers of models put before every name (`model.`, and `0.` of a sequence)."""
+    names = [key for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)]
+    for prefix in _OF_ALL:
+        if names and all(_strip(name).startswith(prefix) for name in names):
+            return {key if key not in names else _strip(key).removeprefix(prefix): content[key] for key in content}
+    return content
 
 
 def _strip(key: str) -> str:
@@ -139,6 +155,8 @@ def _read(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if path.suffix == ".npz":
+            return read_npz(path)
         _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols; what does not load raises
@@ -177,4 +195,4 @@ def _check_archive(path: Path) -> None:
                         pass
 
 
-__all__ = ["WRAPPERS", "load_state_dict"]
+__all__ = ["LEFT_OUT", "WRAPPERS", "load_state_dict"]

@@ -13,7 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..errors import UserError
 
-CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
+CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".npz")
 PATIENCE = 5.0  # seconds, for a connection and for an answer
 _KEPT = ("config.json", "tokenizer_config.json", "tokenizer.json", "preprocessor_config.json")
 

@@ -4,29 +4,39 @@
 """
 
 from ...errors import UserError
+from .alpha import ALPHA, ALPHA_FLAX
 from .autoencoder import AUTOENCODER
 from .cbt import CBT
 from .encoder import ENCODER
 from .language import LANGUAGE
 from .layout import Layout, StateDict
+from .refused import reason_to_refuse
 from .tost import TOST
 from .tost_vision import TOST_VISION
 from .vision import VISION
 
-LAYOUTS: tuple[Layout, ...] = (CBT, VISION, AUTOENCODER, LANGUAGE, ENCODER, TOST_VISION, TOST)  # tried in this order
+LAYOUTS: tuple[Layout, ...] = (
+    ALPHA,
+    ALPHA_FLAX,
+    CBT,
+    VISION,
+    AUTOENCODER,
+    LANGUAGE,
+    ENCODER,
+    TOST_VISION,
+    TOST,
+)  # tried in this order
 
 
 def recognise(state: StateDict) -> Layout:
     """The layout of a state dict.
 
     Raises:
-        ValueError: none of ours; CRATE-alpha is refused by name.
+        ValueError: none of ours; those that are near to ours are refused by name (refused.py).
     """
-    if any(name.endswith("1.fn.D1") for name in state):
-        raise UserError(
-            "this is a CRATE-alpha checkpoint (over-complete decoupled dictionaries D and D1); the alpha family is not "
-            "part of this version"
-        )
+    refused = reason_to_refuse(state)
+    if refused is not None:
+        raise UserError(f"this checkpoint is {refused}")
     for layout in LAYOUTS:
         if layout.is_layout(state):
             return layout
