@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from crate_transformers.objective import coding_rate_distillation
+from crate_transformers.objective import distillation_terms
 
 
 def of_rank(rows, views, rank=0, processes=1):
@@ -24,7 +24,7 @@ def of_rank(rows, views, rank=0, processes=1):
 def terms_and_gradient(golden, views, options, rank=0, processes=1):
     """alignment, rate, loss and the gradient (S, B, d) at the student's features, by name."""
     student = of_rank(golden["student"], views, rank, processes).requires_grad_()
-    terms = coding_rate_distillation(student, of_rank(golden["teacher"], 2, rank, processes), **options)
+    terms = distillation_terms(student, of_rank(golden["teacher"], 2, rank, processes), **options)
     terms.loss.backward()
     return {**{name: value.detach() for name, value in terms._asdict().items()}, "student_grad": student.grad}
 

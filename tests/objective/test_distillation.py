@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from small_runs import ENVIRONMENT
 
-from crate_transformers.objective import coding_rate, coding_rate_distillation
+from crate_transformers.objective import coding_rate, distillation_terms
 
 FILES = ("simdino_small_batch", "simdino_large_batch")
 SETTINGS, VIEWS = {}, {}
@@ -127,8 +127,8 @@ def test_local_and_none_differ_by_what_they_count(two_processes):
             of_rank(expected[who], count, rank, 2) for who, count in (("student", views), ("teacher", 2))
         )
         count, width = student.shape[1:]
-        alone = coding_rate_distillation(student, teacher, 0.05, rate_gamma="per_dimension")
-        coarse = coding_rate_distillation(student, teacher, 0.10, rate_gamma="per_dimension")
+        alone = distillation_terms(student, teacher, 0.05, rate_gamma="per_dimension")
+        coarse = distillation_terms(student, teacher, 0.10, rate_gamma="per_dimension")
         assert largest_difference(two_processes[rank]["none/rate"], alone.rate * (1 + width / count)) <= 1e-6
         assert largest_difference(two_processes[rank]["local/rate"], coarse.rate * (1 + width / (2 * count))) <= 1e-6
 
@@ -152,7 +152,7 @@ def features():
 def test_features_of_one_direction(rate_of, gamma, value):
     """G = B u u^T has one eigenvalue: r = gamma / 2 log(1 + d / eps^2), the least that unit features can have."""
     one = unit(WIDTH)
-    terms = coding_rate_distillation(
+    terms = distillation_terms(
         one.expand(VIEWS_OF_STUDENT, BATCH, WIDTH), one.expand(2, BATCH, WIDTH), 0.3, rate_of=rate_of, rate_gamma=gamma
     )
     assert terms.rate.item() == pytest.approx(value / 2 * math.log(1 + WIDTH / 0.3))
@@ -163,37 +163,37 @@ def test_features_of_one_direction(rate_of, gamma, value):
 def test_features_of_all_directions():
     """d orthonormal features: r = gamma d/2 log(1 + 1 / eps^2), the most that unit features can have."""
     basis = torch.linalg.qr(torch.randn(WIDTH, WIDTH, dtype=torch.float64)).Q
-    found = coding_rate_distillation(basis.expand(3, WIDTH, WIDTH), basis.expand(2, WIDTH, WIDTH), 0.3)
+    found = distillation_terms(basis.expand(3, WIDTH, WIDTH), basis.expand(2, WIDTH, WIDTH), 0.3)
     assert found.rate.item() == pytest.approx(2 / WIDTH * WIDTH / 2 * math.log(1 + 1 / 0.3))
-    spread = coding_rate_distillation(unit(3, WIDTH, WIDTH), unit(2, WIDTH, WIDTH), 0.3, rate_of="student")
+    spread = distillation_terms(unit(3, WIDTH, WIDTH), unit(2, WIDTH, WIDTH), 0.3, rate_of="student")
     assert spread.rate < found.rate
 
 
 def test_the_mean_of_opposite_features_has_no_rate():
     student, _ = features()
-    terms = coding_rate_distillation(student, -student[:2])
+    terms = distillation_terms(student, -student[:2])
     assert terms.rate.item() == pytest.approx(0, abs=1e-12)
-    assert coding_rate_distillation(student, -student[:2], rate_of="student").rate > 0.1
+    assert distillation_terms(student, -student[:2], rate_of="student").rate > 0.1
 
 
 def test_every_pair_of_different_views_is_aligned_once():
     student, teacher = features()
     pairs = [(teacher[t] * student[s]).sum(-1).mean() for t in range(2) for s in range(VIEWS_OF_STUDENT) if s != t]
     assert len(pairs) == 2 * VIEWS_OF_STUDENT - 2
-    terms = coding_rate_distillation(student, teacher, alignment_weight=3.0)
+    terms = distillation_terms(student, teacher, alignment_weight=3.0)
     torch.testing.assert_close(terms.alignment, torch.stack(pairs).mean())
     torch.testing.assert_close(terms.loss, -3 * terms.alignment - terms.rate)
 
 
 def test_the_rate_is_coding_rate_of_the_root_of_epsilon_squared():
     student, teacher = features()
-    terms = coding_rate_distillation(student, teacher, 0.09, rate_of="student", rate_gamma="per_dimension")
+    terms = distillation_terms(student, teacher, 0.09, rate_of="student", rate_gamma="per_dimension")
     torch.testing.assert_close(terms.rate, coding_rate(student[:2], epsilon=0.3).mean() / WIDTH)
 
 
 def test_the_gradient_reaches_the_student_alone():
     student, teacher = (views.requires_grad_() for views in features())
-    coding_rate_distillation(student, teacher).loss.backward()
+    distillation_terms(student, teacher).loss.backward()
     assert teacher.grad is None
     assert (student.grad.abs().sum(dim=(1, 2)) > 0).all()
 
@@ -201,7 +201,7 @@ def test_the_gradient_reaches_the_student_alone():
 def test_a_normalised_alignment_has_no_gradient_along_a_feature():
     for normalize in (True, False):
         student, teacher = features()
-        terms = coding_rate_distillation(student.requires_grad_(), teacher, normalize_alignment=normalize)
+        terms = distillation_terms(student.requires_grad_(), teacher, normalize_alignment=normalize)
         terms.alignment.backward()
         along = (student.grad * student).sum(-1).abs().max()
         assert (along < 1e-12) == normalize
@@ -211,16 +211,16 @@ def test_gradients():
     student, teacher = unit(3, 4, 5), unit(2, 4, 5, seed=1)
     for rate_of in ("student", "mean"):
         assert torch.autograd.gradcheck(
-            lambda z, of=rate_of: coding_rate_distillation(z, teacher, rate_of=of).loss, student.requires_grad_()
+            lambda z, of=rate_of: distillation_terms(z, teacher, rate_of=of).loss, student.requires_grad_()
         )
 
 
 def test_half_precision_and_autocast_are_computed_in_float32():
     student, teacher = (views.bfloat16() for views in features())
-    terms = coding_rate_distillation(student, teacher)
+    terms = distillation_terms(student, teacher)
     assert {term.dtype for term in terms} == {torch.float32}
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        again = coding_rate_distillation(student.float(), teacher.float())
+        again = distillation_terms(student.float(), teacher.float())
     torch.testing.assert_close(again, terms)
 
 
@@ -241,4 +241,4 @@ def test_half_precision_and_autocast_are_computed_in_float32():
 )
 def test_errors_say_what_is_wrong(shapes, keywords, message):
     with pytest.raises(ValueError, match=message):
-        coding_rate_distillation(torch.ones(shapes[0]), torch.ones(shapes[1]), **keywords)
+        distillation_terms(torch.ones(shapes[0]), torch.ones(shapes[1]), **keywords)

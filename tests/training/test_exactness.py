@@ -32,8 +32,13 @@ def test_sigkill_and_resume(tmp_path):
     assert largest_gap(tmp_path / "whole", killed) == 0
 
 
-def test_two_processes_equal_one(tmp_path):
-    settings = {**SMALL, "train.max_steps": 6, "train.mixup_alpha": 0.5, "data.crop": "pad"}
+# a stem of convolutions has BatchNorms, whose statistics are those of all processes
+STEM = {"model.patch_embedding": "conv_stem", "model.image_size": 16, "model.patch_size": 8}
+
+
+@pytest.mark.parametrize("own", [{}, STEM], ids=["as it is", "with BatchNorm"])
+def test_two_processes_equal_one(own, tmp_path):
+    settings = {**SMALL, "train.max_steps": 6, "train.mixup_alpha": 0.5, "data.crop": "pad", **own}
     one = run_command(command(tmp_path / "one", settings={**settings, "train.per_device_train_batch_size": 64}))
     assert one.returncode == 0, one.stderr
     launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTModel
 
-from crate_transformers import CrateVisionConfig, CrateVisionModel
+from crate_transformers import CrateForImageClassification, CrateVisionConfig, CrateVisionModel
 from crate_transformers.models.self_distillation import SelfDistillation
 from crate_transformers.training.trainer import CrateTrainer
 
@@ -63,3 +63,19 @@ def test_magnitudes_of_weight_norm_do_not_decay(tmp_path):
         )
     decays, _ = groups(model, tmp_path)
     assert decays == {"older.weight_v", "newer.parametrizations.weight.original1", "none.map"}
+
+
+def test_kernels_alone(tmp_path):
+    fields = {"dictionary_ratio": 4, "tie_dictionary": False, "patch_embedding": "convolution"}
+    model = CrateForImageClassification(CrateVisionConfig(**SIZES, **fields))
+    options = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[])
+    decays = CrateTrainer(model=model, args=options, decays="kernels").get_decay_parameter_names(model)
+    layer = "crate.layers.0.compression.attention"
+    assert set(decays) == {
+        "crate.embeddings.patch_embeddings.projection.weight",
+        f"{layer}.subspaces.weight",
+        f"{layer}.output.weight",
+        "classifier.weight",
+    }
+    every = CrateTrainer(model=model, args=options).get_decay_parameter_names(model)
+    assert {"crate.layers.0.sparsification.coding.dictionary", "crate.embeddings.cls_token"} <= set(every)

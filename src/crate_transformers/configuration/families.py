@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .._lazy import load_by_name
-from .sizes import SIZE_FAMILIES, SIZES, TOST_SIZES, TOST_VISION_SIZES
+from .sizes import SIZE_FAMILIES, SIZES, TOST_SIZES, TOST_VISION_SIZES, names_of_sizes
 
 
 def load_class(place: str) -> Any:
@@ -69,9 +69,7 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
                 "AutoModelForImageClassification": "models.modeling_crate_vision:CrateForImageClassification",
             },
             tasks=("image-classification", "self-distillation"),
-            sizes=tuple(
-                f"{prefix}-{name}".removeprefix("-") for prefix in SIZE_FAMILIES for name in SIZE_FAMILIES[prefix][0]
-            ),
+            sizes=names_of_sizes(*SIZE_FAMILIES),
             layouts=("vision classifier", "CRATE-alpha", "CRATE-alpha of flax", "CBT"),
         ),
         ModelFamily(

@@ -68,6 +68,11 @@ SIZE_FAMILIES: dict[str, tuple[dict[str, dict[str, int]], dict[str, Any]]] = {
 }
 
 
+def names_of_sizes(*prefixes: str) -> tuple[str, ...]:
+    """The names of the sizes of families, with their prefixes."""
+    return tuple(f"{prefix}-{name}".removeprefix("-") for prefix in prefixes for name in SIZE_FAMILIES[prefix][0])
+
+
 def size_fields(size: str, prefixes: tuple[str, ...] = ("",)) -> dict[str, Any]:
     """Config fields of a published size.
 
@@ -80,8 +85,7 @@ def size_fields(size: str, prefixes: tuple[str, ...] = ("",)) -> dict[str, Any]:
     prefix, _, name = size.rpartition("-")
     sizes, fields = SIZE_FAMILIES.get(prefix, ({}, {}))
     if prefix not in prefixes or name not in sizes:
-        known = [f"{prefix}-{name}".removeprefix("-") for prefix in prefixes for name in SIZE_FAMILIES[prefix][0]]
-        raise UserError(f"unknown size {size!r}: expected one of {', '.join(known)}")
+        raise UserError(f"unknown size {size!r}: expected one of {', '.join(names_of_sizes(*prefixes))}")
     return {**sizes[name], **fields}
 
 
@@ -93,4 +97,13 @@ def heads_of_width(hidden_size: int, prefix: str = "") -> int | None:
     return None
 
 
-__all__ = ["ALPHA_FIELDS", "SIZES", "SIZE_FAMILIES", "TOST_SIZES", "TOST_VISION_SIZES", "heads_of_width", "size_fields"]
+__all__ = [
+    "ALPHA_FIELDS",
+    "SIZES",
+    "SIZE_FAMILIES",
+    "TOST_SIZES",
+    "TOST_VISION_SIZES",
+    "heads_of_width",
+    "names_of_sizes",
+    "size_fields",
+]

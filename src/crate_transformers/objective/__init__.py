@@ -7,7 +7,7 @@ from .coding_rate import (
     sparse_rate_reduction,
     subspace_coding_rate,
 )
-from .distillation import DistillationTerms, coding_rate_distillation
+from .distillation import DistillationTerms, coding_rate_distillation, distillation_terms
 from .sparsity import ista_step, sparsity
 from .variational_rate import variational_coding_rate
 
@@ -15,6 +15,7 @@ __all__ = [
     "DistillationTerms",
     "coding_rate",
     "coding_rate_distillation",
+    "distillation_terms",
     "ista_step",
     "normalize_tokens",
     "rate_reduction",

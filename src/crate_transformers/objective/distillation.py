@@ -18,7 +18,7 @@ are gathered, so that the smaller of the two Gram matrices is factored; the publ
 """
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, distributed
@@ -32,7 +32,7 @@ RateGather = Literal["all", "local", "none"]
 
 
 class DistillationTerms(NamedTuple):
-    """What `coding_rate_distillation` gives: three numbers, and loss = -alignment_weight * alignment - rate.
+    """Three numbers: the loss of `coding_rate_distillation`, -alignment_weight * alignment - rate, and its terms.
 
     Attributes:
         loss: the number to minimise.
@@ -50,7 +50,7 @@ class DistillationTerms(NamedTuple):
     rate: Tensor
 
 
-def coding_rate_distillation(
+def distillation_terms(
     student: Tensor,
     teacher: Tensor,
     epsilon_squared: float = 0.05,
@@ -60,7 +60,7 @@ def coding_rate_distillation(
     rate_gather: RateGather = "all",
     normalize_alignment: bool = True,
 ) -> DistillationTerms:
-    """The loss of SimDINO, -w a - r: features agree between views (a) and have a large coding rate (r).
+    """The loss of SimDINO, -w a - r, with its terms: agreement between views (a), coding rate of the features (r).
 
     Args:
         student: (S, B, d), of unit length, the views that the teacher sees first. teacher: (V, B, d), S >= V, S >= 2;
@@ -81,7 +81,7 @@ def coding_rate_distillation(
 
     Example:
         >>> same, spread = torch.eye(3)[[0, 0, 0]], torch.eye(3)
-        >>> terms = [coding_rate_distillation(views.expand(2, 3, 3), views.expand(2, 3, 3)) for views in (same, spread)]
+        >>> terms = [distillation_terms(views.expand(2, 3, 3), views.expand(2, 3, 3)) for views in (same, spread)]
         >>> [round(term.alignment.item(), 4) for term in terms], bool(terms[0].rate < terms[1].rate)
         ([1.0, 1.0], True)
 
@@ -102,6 +102,20 @@ def coding_rate_distillation(
     gamma = 1 / width + (1 / count if rate_gamma == "paper" else 0)
     rate = gamma * half_logdet(features, width / (count * epsilon_squared)).mean()
     return DistillationTerms(-alignment_weight * alignment - rate, alignment, rate)
+
+
+def coding_rate_distillation(student: Tensor, teacher: Tensor, **options: Any) -> Tensor:
+    """The loss of SimDINO (), -w a - r; arguments, their defaults and errors as in `distillation_terms`.
+
+    Example:
+        >>> views = torch.eye(3).expand(2, 3, 3)
+        >>> loss = coding_rate_distillation(views, views, epsilon_squared=0.05, alignment_weight=1.0, rate_of="mean")
+        >>> bool(loss < -1)  # of which the alignment makes 1
+        True
+
+    Source: arXiv 2502.10385.
+    """
+    return distillation_terms(student, teacher, **options).loss
 
 
 def of_all_processes(features: Tensor) -> Tensor:
@@ -150,4 +164,12 @@ def _check_options(epsilon_squared: float, weight: float, rate_of: str, rate_gam
             raise UserError(f"{name} must be one of {', '.join(get_args(known))}, got {value!r}")
 
 
-__all__ = ["DistillationTerms", "RateGamma", "RateGather", "RateOf", "coding_rate_distillation", "of_all_processes"]
+__all__ = [
+    "DistillationTerms",
+    "RateGamma",
+    "RateGather",
+    "RateOf",
+    "coding_rate_distillation",
+    "distillation_terms",
+    "of_all_processes",
+]

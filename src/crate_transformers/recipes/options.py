@@ -95,6 +95,8 @@ class TrainOptions:
 
     Attributes:
         optimizer: "adamw" or "lion". optimizer_betas: its two momenta; None is its own default.
+        weight_decay_on: "matrices", all parameters but biases, norms and scales; or "kernels", the weights of linear
+            maps and convolutions alone, as CRATE-alpha was trained: no dictionaries, positions and class tokens.
         warmup_epochs: epochs in which the learning rate rises to its height.
         ema_decay: decay per step of the average of the weights that is kept; None keeps the weights themselves.
         measure_every: steps between two measures of the layers; 0 measures none.
@@ -102,6 +104,7 @@ class TrainOptions:
 
     optimizer: str = option("adamw", Limits(choices=("adamw", "lion")))
     optimizer_betas: list[float] | None = option(None, Limits(0, below=1, length=2))
+    weight_decay_on: str = option("matrices", Limits(choices=("matrices", "kernels")))
     warmup_epochs: float | None = option(None, Limits(0))
     ema_decay: float | None = option(None, Limits(further=_check_decay))
     measure_every: int = option(0, Limits(0))

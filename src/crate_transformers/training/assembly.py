@@ -16,6 +16,7 @@ from ..upstream import PrinterCallback
 from .arguments import optimizer_of, steps_per_epoch, training_arguments
 from .callbacks import Ema, MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
 from .checkpoints import Checkpoint, latest_checkpoint
+from .shared_batch_norm import share_statistics
 from .tasks import Task
 from .trainer import CrateTrainer
 
@@ -99,6 +100,8 @@ def build_trainer(
         UserError: values of the recipe that do not fit the data, the model or the number of processes.
     """
     arguments = _arguments(recipe, task, run_dir, _batch_size(recipe, checkpoint, on_note))
+    if arguments.world_size > 1:
+        share_statistics(task.model)
     trainer = CrateTrainer(
         model=task.model,
         args=arguments,
@@ -114,6 +117,7 @@ def build_trainer(
         ema=Ema(task.model, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None,
         count_items=task.count_items,
         progress=checkpoint.progress if checkpoint else None,
+        decays=recipe.train.weight_decay_on,
     )
     _add_callbacks(trainer, recipe, task, on_note)
     return trainer

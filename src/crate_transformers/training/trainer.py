@@ -62,10 +62,11 @@ class CrateTrainer(Trainer):
         ema: Ema | None = None,
         count_items: Callable[[Mapping[str, Tensor]], int] | None = None,
         progress: Progress | None = None,
+        decays: str = "matrices",
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.keyed = keyed
+        self.keyed, self.decays = keyed, decays
         self.evaluation_collator = evaluation_collator
         self.ema = ema
         self.model_accepts_loss_kwargs = False  # losses are means; the Trainer divides them among accumulated steps
@@ -132,8 +133,12 @@ class CrateTrainer(Trainer):
         As the Trainer does, every parameter but biases and those of norms, by name and of LayerNorm: maps and
         dictionaries decay, embeddings, class and mask tokens and position tables too. Beyond that no parameter of one
         dimension (the scale of a BatchNorm, which goes by no name) and no magnitude of a weight norm: a scale is not
-        a direction, and shrinking it is no regularisation.
+        a direction, and shrinking it is no regularisation. With `decays="kernels"` the weights of linear maps and
+        convolutions alone, which are what flax calls kernels.
         """
+        if self.decays == "kernels":
+            kernels = (nn.Linear, nn.Conv2d)
+            return [f"{name}.weight" for name, part in model.named_modules() if isinstance(part, kernels)]
         scales = {name for name, p in model.named_parameters() if p.ndim < 2 or name.endswith(_MAGNITUDES)}
         return [name for name in super().get_decay_parameter_names(model) if name not in scales]
 

@@ -1,10 +1,11 @@
 """What a recipe may say to self-distillation about the crops of a picture, the teacher, the head and the loss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ...errors import UserError
+from ..checks import RecipeError
 from ..limits import Limits
-from ..options import TrainOptions, option
+from ..options import TrainOptions, default_of, option
 from .declaration import TaskDeclaration
 from .images import AREA_SHARES, ImageData
 
@@ -49,7 +50,10 @@ class SelfDistillationTrain(TrainOptions):
         freeze_last_layer_epochs: epochs in which the prototypes are not trained.
         prototypes: the number of outputs of the head. head_hidden_size, head_bottleneck_size: its widths.
         head_batch_norm: whether the head has batch normalisation.
-        self_distillation_loss: "dino" or "coding_rate". rate_weight: weight of the coding rate in the latter loss.
+        self_distillation_loss: "dino", "coding_rate" or "simdino".
+        rate_weight: of coding_rate, the weight of the rate.
+        rate_epsilon_squared, rate_of, rate_gamma, rate_gather, alignment_weight: of simdino; what they mean, and what
+            they are where they are None, is said by `objective.coding_rate_distillation`.
     """
 
     teacher_momentum: float = option(0.996, _SHARE)
@@ -63,13 +67,50 @@ class SelfDistillationTrain(TrainOptions):
     head_hidden_size: int = option(2048, _AT_LEAST_1)
     head_bottleneck_size: int = option(256, _AT_LEAST_1)
     head_batch_norm: bool = False
-    self_distillation_loss: str = option("dino", Limits(choices=("dino", "coding_rate")))
+    self_distillation_loss: str = option("dino", Limits(choices=("dino", "coding_rate", "simdino")))
     rate_weight: float = option(1.0, _AT_LEAST_0)
+    rate_epsilon_squared: float | None = option(None, _POSITIVE)
+    rate_of: str | None = option(None, Limits(choices=("student", "mean")))
+    rate_gamma: str | None = option(None, Limits(choices=("paper", "per_dimension")))
+    rate_gather: str | None = option(None, Limits(choices=("all", "local", "none")))
+    alignment_weight: float | None = option(None, _AT_LEAST_0)
+
+
+# option of simdino -> the keyword of `objective.coding_rate_distillation` that it is
+SIMDINO_OPTIONS = {
+    "rate_epsilon_squared": "epsilon_squared",
+    "rate_of": "rate_of",
+    "rate_gamma": "rate_gamma",
+    "rate_gather": "rate_gather",
+    "alignment_weight": "alignment_weight",
+}
+_OF_PROTOTYPES = (
+    *("prototypes", "freeze_last_layer_epochs", "student_temperature", "teacher_temperature"),
+    *("warmup_teacher_temperature", "warmup_teacher_temperature_epochs"),
+)
+_NOT_OF_SIMDINO = {
+    "rate_weight": "the weight of simdino's rate is train.rate_gamma, and train.alignment_weight weighs the other term",
+    **dict.fromkeys(_OF_PROTOTYPES, "simdino has no prototypes, so no temperature and no last layer"),
+}
 
 
 def _check(data: SelfDistillationData, train: SelfDistillationTrain) -> None:
     if train.ema_decay is not None:
         raise UserError("train.ema_decay does not apply: the teacher is the average (train.teacher_momentum)")
+    _check_loss(train)
+
+
+def _check_loss(train: SelfDistillationTrain) -> None:
+    """Refuse what the loss does not read; only dino and coding_rate may share a recipe, to be run with either."""
+    loss = train.self_distillation_loss
+    reasons = dict.fromkeys(SIMDINO_OPTIONS, f"it is of train.self_distillation_loss = simdino, and the loss is {loss}")
+    for declared in fields(train):
+        reason = (_NOT_OF_SIMDINO if loss == "simdino" else reasons).get(declared.name)
+        if reason is not None and getattr(train, declared.name) != default_of(declared):
+            key = f"train.{declared.name}"
+            raise RecipeError(
+                key, f"{key} does not apply: {reason}; leave it out, or start from the recipe simdino-digits"
+            )
 
 
 def _too_long(train: SelfDistillationTrain, steps: int, steps_per_epoch: int) -> list[str]:
@@ -108,4 +149,4 @@ TASK = TaskDeclaration(
     too_long=_too_long,
 )
 
-__all__ = ["TASK", "SelfDistillationData", "SelfDistillationTrain"]
+__all__ = ["SIMDINO_OPTIONS", "TASK", "SelfDistillationData", "SelfDistillationTrain"]

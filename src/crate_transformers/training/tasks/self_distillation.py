@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,9 +27,10 @@ from ...configuration.validation import as_pair
 from ...data import CropTransform, EvaluationTransform, LabelledImages, MultiCropImages, stack_items
 from ...errors import UserError
 from ...evaluation.probes import knn_accuracy
-from ...models.self_distillation import SelfDistillation, SelfDistillationLoss, pooled
+from ...models.self_distillation import FeatureLoss, SelfDistillation, SelfDistillationLoss, pooled
+from ...objective import distillation_terms
 from ...recipes.schema import Recipe
-from ...recipes.tasks.self_distillation import SelfDistillationData, SelfDistillationTrain
+from ...recipes.tasks.self_distillation import SIMDINO_OPTIONS, SelfDistillationData, SelfDistillationTrain
 from ...report.pictures import picture_grid_figure, to_pictures
 from ...report.sections import Section
 from ..build import build_model
@@ -41,6 +43,19 @@ logger = logging.getLogger(__name__)
 COLLAPSED = 0.05  # a run has collapsed where the teacher's output has less of the information that a batch allows
 _BANK = 10_000  # training images whose features the neighbours come from, at most
 _NEIGHBORS = 20
+_REMEDIES = {  # of a collapse, by the loss
+    "dino": "lower train.teacher_temperature",
+    "coding_rate": "raise train.rate_weight",
+    "simdino": "lower train.alignment_weight",
+}
+_NUMBERS = ("teacher_entropy", "teacher_information", "alignment", "rate")  # the last two are of simdino
+_COLUMNS = {  # of the report: metric of the validation part -> (heading, format)
+    "eval_knn_accuracy": ("k-nn accuracy (validation)", ".4f"),
+    "eval_teacher_entropy": ("entropy of the teacher's output (nats)", ".3f"),
+    "eval_teacher_information": ("information, share of a batch's ceiling", ".3f"),
+    "eval_alignment": ("alignment of student and teacher (cosine)", ".3f"),
+    "eval_rate": ("rate of the features (gamma x nats)", ".3f"),
+}
 
 
 class SelfDistillationTask(ImageTask):
@@ -64,7 +79,7 @@ class SelfDistillationTask(ImageTask):
         self.prepare(self.config)
         self.model = SelfDistillation(
             backbone,
-            cast(SelfDistillationLoss, train.self_distillation_loss),
+            _loss_of(train),
             train.prototypes,
             train.head_hidden_size,
             train.head_bottleneck_size,
@@ -107,13 +122,12 @@ class SelfDistillationTask(ImageTask):
         return logits
 
     def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
-        features, entropy, information = tuple(evaluation.predictions)
+        features, *numbers = tuple(evaluation.predictions)  # in the order of SelfDistillationOutput
         labels = np.asarray(evaluation.label_ids)
         bank, bank_labels = self._bank()
         return {
             "knn_accuracy": knn_accuracy(bank, bank_labels, features, labels, _NEIGHBORS),
-            "teacher_entropy": float(np.mean(entropy)),
-            "teacher_information": float(np.mean(information)),
+            **{name: float(np.mean(values)) for name, values in zip(_NUMBERS, numbers, strict=False)},
         }
 
     @torch.no_grad()
@@ -141,8 +155,8 @@ class SelfDistillationTask(ImageTask):
             return [
                 accuracy,
                 f"COLLAPSED: the teacher's output hardly depends on the picture ({share:.1%} of the information that a "
-                f"batch allows, entropy {entropy:.3f} nats): lower train.teacher_temperature or train.learning_rate, "
-                "raise train.teacher_momentum, or make batches larger",
+                f"batch allows, entropy {entropy:.3f} nats): {_REMEDIES[self.train.self_distillation_loss]}, "
+                "lower train.learning_rate, raise train.teacher_momentum, or make batches larger",
             ]
         return [accuracy, f"no collapse: the teacher's output carries {share:.0%} of the information a batch allows"]
 
@@ -168,9 +182,7 @@ class SelfDistillationTask(ImageTask):
         rows = [
             {
                 "step": entry["step"],
-                "k-nn accuracy (validation)": f"{entry['eval_knn_accuracy']:.4f}",
-                "entropy of the teacher's output (nats)": f"{entry['eval_teacher_entropy']:.3f}",
-                "information, share of a batch's ceiling": f"{entry['eval_teacher_information']:.3f}",
+                **{head: format(entry[name], form) for name, (head, form) in _COLUMNS.items() if name in entry},
             }
             for entry in history
             if "eval_knn_accuracy" in entry
@@ -216,6 +228,14 @@ def local_size(config: PreTrainedConfig, data: SelfDistillationData) -> tuple[in
 
 def _picture(crop: Tensor, processor: CLIPImageProcessor) -> Image.Image:
     return Image.fromarray(to_pictures(crop[None], processor.image_mean, processor.image_std)[0])
+
+
+def _loss_of(train: SelfDistillationTrain) -> SelfDistillationLoss | FeatureLoss:
+    """The loss by name, or that of SimDINO with the options that the recipe sets."""
+    if train.self_distillation_loss != "simdino":
+        return cast(SelfDistillationLoss, train.self_distillation_loss)
+    options = {keyword: getattr(train, name) for name, keyword in SIMDINO_OPTIONS.items()}
+    return partial(distillation_terms, **{name: value for name, value in options.items() if value is not None})
 
 
 def _steps_per_epoch(state: TrainerState) -> float:
