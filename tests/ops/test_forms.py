@@ -114,12 +114,12 @@ CASES = {
     ],
     "tssa": [((projected(), memberships_of(1)), {}), ((projected(), memberships_of(1, with_padding())), {})],
     "causal_memberships": [
-        ((projected(), TEMPERATURE, laid((1, 17, 3), "rows", 1), torch.zeros(2, 3, 5), None), {}),
+        ((projected(), TEMPERATURE, laid((1, 17, 3), "rows", 1), None, None), {}),
         ((projected(), TEMPERATURE, laid((2, 17, 3), "rows", 1), of_the_past(2), with_padding()), {}),
         ((projected(tokens=1), TEMPERATURE, laid((1, 1, 3), "rows", 1), of_the_past(2), None), {}),
     ],
     "causal_tssa": [
-        ((projected(), memberships_of(1), torch.zeros(2, 3, 5), torch.zeros(2, 3)), {}),
+        ((projected(), memberships_of(1)), {}),
         ((projected(), memberships_of(1, with_padding()), of_the_past(2), torch.full((2, 3), 1.7)), {}),
     ],
     "cbsa": [

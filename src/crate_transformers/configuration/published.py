@@ -58,7 +58,8 @@ PUBLISHED: tuple[Published, ...] = (
     ),
     Published(
         "CRATE-alpha-B/16", 2024, "2405.20299", "mssa + ista (4 d, two steps, decoupled, residual)", "N^2",
-        "crate_vision", "alpha-base", 72_328_936, _TOP1.format("81.2") + " after IN-21K", "torch .pth, flax .npz", _RATES,
+        "crate_vision", "alpha-base", 72_328_936, _TOP1.format("81.2") + " after IN-21K", "torch .pth, flax .npz",
+        _RATES,
     ),
     Published(
         "CRATE-alpha-L/14", 2024, "2405.20299", "mssa + ista (4 d, two steps, decoupled, residual)", "N^2",
@@ -70,8 +71,8 @@ PUBLISHED: tuple[Published, ...] = (
         "classifier (.pth)", "variational rate, memberships",
     ),
     Published(
-        "ToST-B (text)", 2024, "2412.17810", "causal tssa + mlp", "N, 2 d + K numbers kept", "tost", "base", 110_384_016,
-        "OpenWebText loss 3.20", "language model (.pt)", "variational rate, memberships",
+        "ToST-B (text)", 2024, "2412.17810", "causal tssa + mlp", "N, 2 d + K numbers kept", "tost", "base",
+        110_384_016, "OpenWebText loss 3.20", "language model (.pt)", "variational rate, memberships",
     ),
     Published(
         "CBT-T", 2025, "2509.16875", "cbsa + ista", "N m", "crate_vision", "cbt-tiny", 1_789_192, _TOP1.format("63.2"),

@@ -25,9 +25,16 @@ def wants_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
+def is_wide(*tensors: Tensor) -> bool:
+    """Whether the tensors are torch's own, of one dtype of 32 bits or more, and no model is exported or transformed."""
+    dtypes = {tensor.dtype for tensor in tensors}
+    transformed = torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return len(dtypes) == 1 and dtypes <= set(WIDE) and is_tensor_itself(*tensors) and not transformed
+
+
 def is_autocast_on_cpu() -> bool:
     """Whether products on a CPU are taken in a narrower dtype."""
     return torch.is_autocast_enabled("cpu")
 
 
-__all__ = ["HALF", "WIDE", "is_autocast_on_cpu", "is_plain", "is_tensor_itself", "wants_gradient"]
+__all__ = ["HALF", "WIDE", "is_autocast_on_cpu", "is_plain", "is_tensor_itself", "is_wide", "wants_gradient"]

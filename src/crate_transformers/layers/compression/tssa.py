@@ -15,7 +15,7 @@ from transformers import Cache, PreTrainedConfig
 from transformers import initialization as init
 
 from ...ops import causal_memberships, causal_tssa, memberships, tssa
-from ...ops.tssa import Statistics, no_past
+from ...ops.tssa import Statistics
 from ..block import Block
 from .cache import STATISTICS, StatisticsLayer
 from .subspace_operator import SubspaceOperator
@@ -128,12 +128,13 @@ class TokenStatisticsAttention(SubspaceOperator):
         self, projected: Tensor, cache: Cache | None, is_token: Tensor | None, positions: Tensor | None
     ) -> Tensor:
         layer = None if cache is None else cast(StatisticsLayer, cache.layers[self.layer_idx])
-        past = no_past(projected) if layer is None or layer.statistics is None else layer.statistics
+        past = None if layer is None else layer.statistics
         if positions is None:
             positions = _count(projected, is_token) + (0 if layer is None else layer.num_real)
-        pi, squares = self.membership(projected, is_token, past.squares, positions)
+        past_squares, *past_rest = past or (None, None, None)
+        pi, squares = self.membership(projected, is_token, past_squares, positions)
         dropout = self.attention_dropout if self.training else 0.0
-        heads, weighted, mass = causal_tssa(projected, pi, past.weighted, past.mass, dropout)
+        heads, weighted, mass = causal_tssa(projected, pi, *past_rest, dropout)
         if layer is not None:
             layer.keep(Statistics(squares, weighted, mass), projected.shape[1], is_token)
         return heads

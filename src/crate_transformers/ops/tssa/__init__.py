@@ -2,11 +2,14 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from ..forms import Operator
-from . import equation
-from .equation import Statistics, no_past
+from ..conditions import is_wide, wants_gradient
+from ..forms import Form, Operator
+from . import equation, recomputed
+from .equation import Statistics
+from .recomputed import CausalMemberships
 
 
 class Membership(NamedTuple):
@@ -31,7 +34,7 @@ class CausalMembership(NamedTuple):
     projected: Tensor
     temperature: Tensor
     bias: Tensor
-    past: Tensor
+    past: Tensor | None = None
     is_token: Tensor | None = None
 
 
@@ -40,14 +43,56 @@ class CausalShrinking(NamedTuple):
 
     projected: Tensor
     pi: Tensor
-    past_weighted: Tensor
-    past_mass: Tensor
+    past_weighted: Tensor | None = None
+    past_mass: Tensor | None = None
     dropout: float = 0.0
 
 
-memberships = Operator(equation.memberships, Membership)
-tssa = Operator(equation.tssa, Shrinking)
-causal_memberships = Operator(equation.causal_memberships, CausalMembership)
-causal_tssa = Operator(equation.causal_tssa, CausalShrinking)
+def _last(values: Tensor) -> Tensor:
+    return values.detach().sum(dim=1)
 
-__all__ = ["Statistics", "causal_memberships", "causal_tssa", "memberships", "no_past", "tssa"]
+
+def _recomputed_memberships(a: CausalMembership) -> tuple[Tensor, Tensor]:
+    return CausalMemberships.apply(a.projected, a.temperature, a.bias), _last(a.projected.square())
+
+
+def _recomputed_tssa(a: CausalShrinking) -> tuple[Tensor, Tensor, Tensor]:
+    weighted = torch.einsum("bnkp,bnk->bkp", a.projected.detach().square(), a.pi.detach())
+    return recomputed.CausalShrinking.apply(a.projected, a.pi), weighted, _last(a.pi)
+
+
+memberships = Operator(equation.memberships, Membership)
+tssa = Operator(
+    equation.tssa,
+    Shrinking,
+    Form(
+        "recomputed",
+        lambda a: recomputed.Shrinking.apply(a.projected, a.pi),
+        lambda a: not a.dropout and wants_gradient(a.projected, a.pi) and is_wide(a.projected, a.pi),
+    ),
+)
+causal_memberships = Operator(
+    equation.causal_memberships,
+    CausalMembership,
+    Form(
+        "recomputed",
+        _recomputed_memberships,
+        lambda a: (
+            a.is_token is None
+            and wants_gradient(*a[:3])
+            and is_wide(a.projected, a.temperature, a.bias)
+            and a.past is None
+        ),
+    ),
+)
+causal_tssa = Operator(
+    equation.causal_tssa,
+    CausalShrinking,
+    Form(
+        "recomputed",
+        _recomputed_tssa,
+        lambda a: not a.dropout and wants_gradient(*a[:2]) and is_wide(a.projected, a.pi) and a.past_mass is None,
+    ),
+)
+
+__all__ = ["Statistics", "causal_memberships", "causal_tssa", "memberships", "tssa"]

@@ -37,14 +37,6 @@ class Statistics(NamedTuple):
     mass: Tensor
 
 
-def no_past(projected: Tensor) -> Statistics:
-    """The statistics of no token, for projected tokens (B, N, K, p)."""
-    batch, _, heads, width = projected.shape
-    wide = torch.promote_types(projected.dtype, torch.float32)
-    zeros = projected.new_zeros(batch, heads, width, dtype=wide)
-    return Statistics(zeros, zeros, projected.new_zeros(batch, heads, dtype=wide))
-
-
 def memberships(projected: Tensor, temperature: Tensor, is_token: Tensor | None = None) -> Tensor:
     """Pi: how far a token belongs to each head.
 
@@ -85,60 +77,75 @@ def tssa(projected: Tensor, pi: Tensor, dropout: float = 0.0) -> Tensor:
 
 
 def causal_memberships(
-    projected: Tensor, temperature: Tensor, bias: Tensor, past: Tensor, is_token: Tensor | None = None
+    projected: Tensor,
+    temperature: Tensor,
+    bias: Tensor,
+    past: Tensor | None = None,
+    is_token: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Pi of tokens that follow a past, each by the tokens up to itself.
 
     Args:
         projected: W (B, N, K, p). temperature: t (K, 1). bias: b (B or 1, N, K). past: S (B, K, p) before the first
-            token. is_token: (B, N), False for padding, which adds nothing to the statistics.
+            token, in float32 or wider; None: there was none. is_token: (B, N), False for padding, which adds
+            nothing to the statistics.
 
     Returns:
         (B, N, K), in the type of S; S (B, K, p) after the last token.
 
     Example:
         >>> w = torch.ones(1, 2, 3, 5)
-        >>> pi, squares = causal_memberships(w, torch.ones(3, 1), torch.zeros(1, 2, 3), torch.zeros(1, 3, 5))
+        >>> pi, squares = causal_memberships(w, torch.ones(3, 1), torch.zeros(1, 2, 3))
         >>> squares[0, 0, 0].item()
         2.0
     """
-    squares = _squares(projected, past, is_token)
-    seen = past[:, None] + squares.cumsum(dim=1)  # S_t (B, N, K, p)
+    squares = _squares(projected)
+    if is_token is not None:
+        squares = squares * is_token[..., None, None]
+    seen = _since(past, squares)  # S_t (B, N, K, p)
     scores = (squares / seen.clamp(min=_FEWEST_NORM) + bias[..., None]).sum(dim=-1) * temperature.squeeze(-1)
     pi = scores.softmax(dim=-1)
     return pi if is_token is None else pi * is_token[..., None], seen[:, -1]
 
 
 def causal_tssa(
-    projected: Tensor, pi: Tensor, past_weighted: Tensor, past_mass: Tensor, dropout: float = 0.0
+    projected: Tensor,
+    pi: Tensor,
+    past_weighted: Tensor | None = None,
+    past_mass: Tensor | None = None,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The causal step, of tokens that follow a past.
 
     Args:
         projected: W (B, N, K, p). pi: (B, N, K) of `causal_memberships`, 0 for padding. past_weighted, past_mass: A
-            (B, K, p) and P (B, K) before the first token. dropout: as in `tssa`.
+            (B, K, p) and P (B, K) before the first token, or None. dropout: as in `tssa`.
 
     Returns:
         (B, N, K, p); A and P after the last token.
 
     Example:
         >>> w = torch.ones(1, 2, 1, 3)
-        >>> heads, weighted, mass = causal_tssa(w, torch.ones(1, 2, 1), torch.zeros(1, 1, 3), torch.zeros(1, 1))
+        >>> heads, weighted, mass = causal_tssa(w, torch.ones(1, 2, 1))
         >>> heads[0, :, 0, 0].tolist(), mass.item()
         ([-0.5, -0.5], 2.0)
     """
-    squares = _squares(projected, past_weighted)
-    weighted = past_weighted[:, None] + (pi[..., None] * squares).cumsum(dim=1)  # A_t (B, N, K, p)
-    mass = past_mass[:, None] + pi.cumsum(dim=1)  # P_t (B, N, K)
+    weighted = _since(past_weighted, pi[..., None] * _squares(projected))  # A_t (B, N, K, p)
+    mass = _since(past_mass, pi)  # P_t (B, N, K)
     shrinkage = torch.nn.functional.dropout(1 / (1 + weighted / (mass[..., None] + _FEWEST_MASS)), dropout)
     heads = -pi[..., None] * projected * shrinkage
     return heads.to(projected.dtype), weighted[:, -1], mass[:, -1]
 
 
-def _squares(projected: Tensor, like: Tensor, is_token: Tensor | None = None) -> Tensor:
-    """W^2 in the type of the statistics; 0 for padding."""
-    squares = projected.to(like.dtype).square()
-    return squares if is_token is None else squares * is_token[..., None, None]
+def _squares(projected: Tensor) -> Tensor:
+    """W^2, in float32 or wider: sums of squares outgrow half precision."""
+    return projected.to(torch.promote_types(projected.dtype, torch.float32)).square()
 
 
-__all__ = ["Statistics", "causal_memberships", "causal_tssa", "memberships", "no_past", "tssa"]
+def _since(past: Tensor | None, values: Tensor) -> Tensor:
+    """Sums (B, N, ...) of values up to each token, on top of those of the past (B, ...)."""
+    sums = values.cumsum(dim=1)
+    return sums if past is None else past[:, None] + sums
+
+
+__all__ = ["Statistics", "causal_memberships", "causal_tssa", "memberships", "tssa"]
