@@ -10,6 +10,7 @@ and the statistics are sums over the tokens (causal: up to the own one), whose g
 Shapes: B batch, N tokens, K heads, p head_dim.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,7 +25,9 @@ def _back(values: Tensor) -> Tensor:
     return values.flip(1).cumsum(dim=1).flip(1)
 
 
-def _graph(function: Any, inputs: tuple[Tensor, ...], gradients: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+def _graph(
+    function: Callable[..., Any], inputs: tuple[Tensor, ...], gradients: tuple[Tensor | None, ...]
+) -> tuple[Tensor, ...]:
     """The gradients with a graph of their own, through the equation."""
     results = function(*inputs)
     results = results if isinstance(results, tuple) else (results,)
@@ -37,14 +40,14 @@ class Shrinking(torch.autograd.Function):
     """W (B, N, K, p), Pi (B, N, K) -> heads (B, N, K, p); `equation.tssa` without dropout."""
 
     @staticmethod
-    def forward(ctx: Any, projected: Tensor, pi: Tensor) -> Tensor:
+    def forward(ctx, projected: Tensor, pi: Tensor) -> Tensor:
         ctx.save_for_backward(projected, pi)
         mass = pi.sum(dim=1) + _FEWEST_MASS  # (B, K)
         moment = _moment(projected, pi) / mass[..., None]  # (B, K, p)
         return projected * (-pi[..., None]) / (1 + moment)[:, None]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
         projected, pi = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _graph(equation.tssa, (projected, pi), (gradient,))
@@ -68,7 +71,7 @@ class CausalMemberships(torch.autograd.Function):
     """W, t (K, 1), b (B or 1, N, K) -> Pi (B, N, K), from no past; `equation.causal_memberships` without padding."""
 
     @staticmethod
-    def forward(ctx: Any, projected: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx, projected: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
         squares = projected.square()
         shares = _shares(squares, squares.cumsum(dim=1), bias)
         pi = (shares * temperature.squeeze(-1)).softmax(dim=-1)
@@ -76,7 +79,7 @@ class CausalMemberships(torch.autograd.Function):
         return pi
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
         projected, temperature, bias, pi = ctx.saved_tensors
         if torch.is_grad_enabled():
 
@@ -105,13 +108,13 @@ class CausalShrinking(torch.autograd.Function):
     """W, Pi -> heads, from no past; `equation.causal_tssa` without dropout."""
 
     @staticmethod
-    def forward(ctx: Any, projected: Tensor, pi: Tensor) -> Tensor:
+    def forward(ctx, projected: Tensor, pi: Tensor) -> Tensor:
         ctx.save_for_backward(projected, pi)
         ratio, _ = _ratio(projected, pi)
         return projected.mul(-pi[..., None]).div_(ratio.add_(1))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
         projected, pi = ctx.saved_tensors
         if torch.is_grad_enabled():
 
