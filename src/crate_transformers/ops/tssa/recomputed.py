@@ -11,14 +11,21 @@ Shapes: B batch, N tokens, K heads, p head_dim.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
 
 from . import equation
 from .equation import _FEWEST_MASS, _FEWEST_NORM
+
+
+class Context(Protocol):
+    """What carries tensors from a forward to its backward."""
+
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 def _back(values: Tensor) -> Tensor:
@@ -41,14 +48,14 @@ class Shrinking(torch.autograd.Function):
     """W (B, N, K, p), Pi (B, N, K) -> heads (B, N, K, p); `equation.tssa` without dropout."""
 
     @staticmethod
-    def forward(ctx: BackwardCFunction, projected: Tensor, pi: Tensor) -> Tensor:
+    def forward(ctx: Context, projected: Tensor, pi: Tensor) -> Tensor:
         ctx.save_for_backward(projected, pi)
         mass = pi.sum(dim=1) + _FEWEST_MASS  # (B, K)
         moment = _moment(projected, pi) / mass[..., None]  # (B, K, p)
         return projected * (-pi[..., None]) / (1 + moment)[:, None]
 
     @staticmethod
-    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, ...]:
         projected, pi = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _graph(equation.tssa, (projected, pi), (gradient,))
@@ -72,7 +79,7 @@ class CausalMemberships(torch.autograd.Function):
     """W, t (K, 1), b (B or 1, N, K) -> Pi (B, N, K), from no past; `equation.causal_memberships` without padding."""
 
     @staticmethod
-    def forward(ctx: BackwardCFunction, projected: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Context, projected: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
         squares = projected.square()
         shares = _shares(squares, squares.cumsum(dim=1), bias)
         pi = (shares * temperature.squeeze(-1)).softmax(dim=-1)
@@ -80,7 +87,7 @@ class CausalMemberships(torch.autograd.Function):
         return pi
 
     @staticmethod
-    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, ...]:
         projected, temperature, bias, pi = ctx.saved_tensors
         if torch.is_grad_enabled():
 
@@ -109,13 +116,13 @@ class CausalShrinking(torch.autograd.Function):
     """W, Pi -> heads, from no past; `equation.causal_tssa` without dropout."""
 
     @staticmethod
-    def forward(ctx: BackwardCFunction, projected: Tensor, pi: Tensor) -> Tensor:
+    def forward(ctx: Context, projected: Tensor, pi: Tensor) -> Tensor:
         ctx.save_for_backward(projected, pi)
         ratio, _ = _ratio(projected, pi)
         return projected.mul(-pi[..., None]).div_(ratio.add_(1))
 
     @staticmethod
-    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, ...]:
         projected, pi = ctx.saved_tensors
         if torch.is_grad_enabled():
 
