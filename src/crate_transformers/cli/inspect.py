@@ -60,8 +60,10 @@ def inspect(
         on_note=note,
     )
     measures = study.measures[study.name]
+    kinds = set(measures.coding_rate_of)
+    rate = "variational rate" if kinds == {"memberships"} else "R^c of the values" if kinds == {"values"} else "R^c"
     typer.echo(
-        f"{len(measures)} layers measured on {measures.num_samples} samples of {study.on}, mode {mode}: R^c "
+        f"{len(measures)} layers measured on {measures.num_samples} samples of {study.on}, mode {mode}: {rate} "
         f"{measures.coding_rate_mean[0]:.1f} -> {measures.coding_rate_mean[-1]:.1f} nats, non-zeros "
         f"{measures.nonzero_fraction_mean[0]:.2f} -> {measures.nonzero_fraction_mean[-1]:.2f}"
     )

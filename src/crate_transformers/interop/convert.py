@@ -88,6 +88,8 @@ def convert(
     state, extra = load_state_dict(source)
     layout = recognise(state)
     notes = [f"layout: {layout.name}"]
+    if layout.assumes:
+        notes.append(f"the file does not say, and is taken so: {layout.assumes}")
     others = [name for name in WRAPPERS if isinstance(extra.get(name), Mapping)]
     others += extra.get(LEFT_OUT, [])
     notes += [f"{name} is left out: the weights lie beside it" for name in others]

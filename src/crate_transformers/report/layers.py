@@ -70,16 +70,16 @@ def layers_figure(models: Mapping[str, LayerNumbers]) -> "Figure":
 
     Source: arXiv 2306.01129, Figures 3 and 4.
     """
-    panels = {"coding_rate": "coding rate $R^c$ (nats)", "nonzero_fraction": "fraction of non-zero entries"}
+    panels = {"coding_rate": "coding rate Rᶜ (nats)", "nonzero_fraction": "fraction of non-zero entries"}
     return _curves(models, panels)
 
 
 def objective_figure(models: Mapping[str, LayerNumbers]) -> "Figure":
     """R, Delta R and the sparse rate reduction by layer; mean and one standard deviation."""
     panels = {
-        "rate": "coding rate $R$ (nats)",
-        "rate_reduction": r"rate reduction $\Delta R = R - R^c$ (nats)",
-        "sparse_rate_reduction": r"$\Delta R - \lambda \Vert Z \Vert_0$ (nats)",
+        "rate": "coding rate R (nats)",
+        "rate_reduction": "rate reduction ΔR = R - Rᶜ (nats)",
+        "sparse_rate_reduction": "ΔR - λ‖Z‖₀ (nats)",
     }
     return _curves(models, panels)
 

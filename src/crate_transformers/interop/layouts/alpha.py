@@ -21,6 +21,10 @@ from ...models import CrateForImageClassification
 from .layout import Layout, StateDict
 from .shapes import any_match, depth, require, square_grid
 
+_ASSUMES = (
+    "with D1, the dictionary step has a residual (ista_residual=false: the ablation without); eta = lambda = 0.1 "
+    "(ista_step_size, ista_lambda)"
+)
 _ABLATIONS: dict[str, Any] = {"ista_residual": False}
 
 
@@ -132,6 +136,7 @@ ALPHA = Layout(
     fields=_torch_fields,
     model_class=lambda state: CrateForImageClassification,
     image_labels=True,
+    assumes=_ASSUMES,
     sizes="alpha",
 )
 ALPHA_FLAX = Layout(
@@ -169,6 +174,7 @@ ALPHA_FLAX = Layout(
     model_class=lambda state: CrateForImageClassification,
     transform=_flax_shape,
     image_labels=True,
+    assumes=_ASSUMES,
 )
 
 __all__ = ["ALPHA", "ALPHA_FLAX"]

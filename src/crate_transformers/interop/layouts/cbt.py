@@ -99,6 +99,8 @@ CBT = Layout(
     fields=_fields,
     model_class=lambda state: CrateForImageClassification,
     image_labels=True,
+    assumes="the class token is read (pool), 8 x 8 representatives of the first tokens (representatives, "
+    "representatives_from), eta = lambda = 0.1 (ista_step_size, ista_lambda)",
 )
 
 __all__ = ["CBT"]

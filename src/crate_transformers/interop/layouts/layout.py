@@ -27,6 +27,7 @@ class Layout:
     fields: state dict and extras -> config fields. model_class: state dict -> class.
     transform: our name and the checkpoint's tensor -> the tensor as it is here.
     image_labels: whether a head of 1000 classes is ImageNet's, so that they get their names.
+    assumes: what a file of the layout does not say, how it is taken, and the fields that say otherwise.
     sizes: whose table of sizes gives the heads of a width, a prefix of SIZE_FAMILIES.
     subspaces: the names that end so hold U. sizes_from: tensors from whose shapes a configuration is inferred, each
     with its number of axes.
@@ -45,6 +46,7 @@ class Layout:
     transform: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor
     image_labels: bool = False
     sizes: str = ""
+    assumes: str = ""
     check: Callable[[StateDict, PreTrainedConfig], None] = lambda state, config: None
 
     def translate(self, state: StateDict) -> tuple[dict[str, Tensor], list[str]]:

@@ -94,6 +94,8 @@ TOST_VISION = Layout(
     model_class=lambda state: TostForImageClassification,
     transform=_our_shape,
     image_labels=True,
+    assumes="class attention norms all tokens (normalize_all_tokens), positions are added (position_embedding), "
+    "images of 224 pixels (image_size, for the image processor)",
 )
 
 __all__ = ["TOST_VISION"]
