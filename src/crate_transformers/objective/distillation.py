@@ -64,7 +64,7 @@ def distillation_terms(
 
     Args:
         student: (S, B, d), of unit length, the views that the teacher sees first. teacher: (V, B, d), S >= V, S >= 2;
-            no gradient reaches it. Computed in float32 (float64 when given), also within autocast.
+            no gradient reaches it. Computed in float32 (float64 when given), whatever surrounds it.
         epsilon_squared: eps^2, the *square* of the `epsilon` of `coding_rate`, > 0.
         alignment_weight: w >= 0.
         rate_of: "student", or "mean" of student and teacher (the published code's `expa_type` 0 and 1).
