@@ -7,7 +7,7 @@ from ...configuration import CrateVisionConfig
 from ...errors import UserError
 from ...models import CrateForImageClassification
 from .layout import Layout, StateDict
-from .shapes import any_match, depth, require, square_grid
+from .shapes import any_match, depth, require, square_grid, stem_names
 
 _LAYER = r"transformer\.layers\.(\d+)"
 _ATTENTION = r"crate.layers.\1.compression.attention"
@@ -69,18 +69,7 @@ CBT = Layout(
     names={
         r"cls_token": "crate.embeddings.cls_token",
         r"pos_embedding": "crate.embeddings.position_embeddings",
-        **{
-            rf"to_patch_embedding\.proj\.{2 * stage}\.0\.weight": (
-                f"crate.embeddings.patch_embeddings.stages.{stage}.convolution.weight"
-            )
-            for stage in range(4)
-        },
-        **{
-            rf"to_patch_embedding\.proj\.{2 * stage}\.1\.(weight|bias|running_mean|running_var|num_batches_tracked)": (
-                rf"crate.embeddings.patch_embeddings.stages.{stage}.norm.\1"
-            )
-            for stage in range(4)
-        },
+        **stem_names("to_patch_embedding"),
         _LAYER + r"\.0\.norm\.(weight|bias)": r"crate.layers.\1.compression.norm.\2",
         _LAYER + r"\.0\.fn\.proj\.weight": rf"{_ATTENTION}.subspaces.weight",
         _LAYER + r"\.0\.fn\.qkv\.(weight|bias)": rf"{_ATTENTION}.subspaces.\2",

@@ -36,6 +36,17 @@ def require(state: StateDict, axes: Mapping[str, int]) -> None:
             raise UserError(f"misshapen key {name!r}: expected {count} axes, got shape {tuple(state[name].shape)}")
 
 
+def stem_names(before: str) -> dict[str, str]:
+    """The names of a stem of convolutions as ToST and CBT have them, each second module of `before` a stage -> ours."""
+    names: dict[str, str] = {}
+    for stage in range(4):
+        theirs = rf"{before}\.proj\.{2 * stage}"
+        ours = f"crate.embeddings.patch_embeddings.stages.{stage}"
+        names[rf"{theirs}\.0\.weight"] = f"{ours}.convolution.weight"
+        names[rf"{theirs}\.1\.(weight|bias|running_mean|running_var|num_batches_tracked)"] = rf"{ours}.norm.\1"
+    return names
+
+
 def given_pixels(name: str, size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     """(height, width) in pixels of a size that the user gave. name: of the field, for the message.
 
@@ -66,4 +77,4 @@ def square_grid(state: StateDict, table: str, overrides: Mapping[str, Any]) -> t
     return side, side
 
 
-__all__ = ["any_match", "depth", "given_pixels", "require", "square_grid"]
+__all__ = ["any_match", "depth", "given_pixels", "require", "square_grid", "stem_names"]

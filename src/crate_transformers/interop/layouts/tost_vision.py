@@ -9,7 +9,7 @@ from ...configuration import TostVisionConfig
 from ...errors import UserError
 from ...models import TostForImageClassification
 from .layout import Layout, StateDict
-from .shapes import any_match, depth, require
+from .shapes import any_match, depth, require, stem_names
 
 _NORMS = r"\.(weight|bias)"
 
@@ -56,18 +56,7 @@ TOST_VISION = Layout(
     },
     names={
         r"cls_token": "crate.cls_token",
-        **{
-            rf"patch_embed\.proj\.{2 * stage}\.0\.weight": (
-                f"crate.embeddings.patch_embeddings.stages.{stage}.convolution.weight"
-            )
-            for stage in range(4)
-        },
-        **{
-            rf"patch_embed\.proj\.{2 * stage}\.1\.(weight|bias|running_mean|running_var|num_batches_tracked)": (
-                rf"crate.embeddings.patch_embeddings.stages.{stage}.norm.\1"
-            )
-            for stage in range(4)
-        },
+        **stem_names("patch_embed"),
         r"pos_embeder\.token_projection" + _NORMS: r"crate.embeddings.position_projection.\1",
         r"blocks\.(\d+)\.norm1\.(weight|bias)": r"crate.layers.\1.compression.norm.\2",
         r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)": r"crate.layers.\1.compression.attention.subspaces.\2",
