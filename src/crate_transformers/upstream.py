@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # the same names, for static readers
     from transformers.trainer_callback import PrinterCallback as PrinterCallback
     from transformers.trainer_callback import TrainerState as TrainerState
     from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR as PREFIX_CHECKPOINT_DIR
+    from transformers.trainer_utils import EvalLoopOutput as EvalLoopOutput
     from transformers.utils import ModelOutput as ModelOutput
     from transformers.utils.generic import (
         TransformersKwargs as TransformersKwargs,
@@ -145,6 +146,7 @@ SEEN: dict[str, tuple[str, str]] = {
     "PIPELINE_REGISTRY": ("pipelines", _BOTH),
     "ChunkPipeline": ("pipelines.base", _BOTH),
     # training
+    "EvalLoopOutput": ("trainer_utils", _BOTH),
     "INTEGRATION_TO_CALLBACK": ("integrations", _BOTH),
     "PREFIX_CHECKPOINT_DIR": ("trainer_utils", _BOTH),
     "PrinterCallback": ("trainer_callback", _BOTH),

@@ -72,6 +72,25 @@ def test_two_times_four_rows_are_eight(name, real, tmp_path):
             assert (found[key] - value).abs().max() <= 1e-5, key
 
 
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_an_evaluation_is_the_mean_over_its_items(batch, tmp_path):
+    """However the rows, of unequal numbers of labels, are cut into batches."""
+    torch.manual_seed(0)
+    model, data = MODELS["tokens"](), rows((9, 1, 1, 1, 0, 4, 2))
+    trainer = CrateTrainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(tmp_path), per_device_eval_batch_size=batch, use_cpu=True, report_to=[], disable_tqdm=True
+        ),
+        eval_dataset=data,
+        count_items=lambda batch: int((batch["labels"] != -100).sum()),
+    )
+    stacked = {name: torch.stack([row[name] for row in data]) for name in data[0]}
+    with torch.no_grad():
+        expected = model.eval()(**stacked).loss.item()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def tagged(path):
     """Sentences of very different lengths, so that halves of a batch hold different numbers of labels."""
     with path.open("w", encoding="utf-8") as file:

@@ -1,5 +1,6 @@
 """Killed and resumed, or on two processes: the same weights."""
 
+import json
 import signal
 import sys
 import time
@@ -10,6 +11,7 @@ from small_runs import SMALL, command, largest_gap, run_command, start_command
 
 from crate_transformers import CrateForImageClassification, CrateVisionConfig
 from crate_transformers.data import EpochSampler, ImageCollator, KeyedImages, TrainingTransform, load_image_source
+from crate_transformers.evaluation.evaluate import evaluate_model
 from crate_transformers.models.image_processing import image_processor_of
 
 CURVE = __file__.replace("test_exactness.py", "loss_curve.txt")
@@ -46,6 +48,10 @@ def test_two_processes_equal_one(own, tmp_path):
     two = run_command([*launched, *half[1:]])
     assert two.returncode == 0, two.stderr
     assert largest_gap(tmp_path / "one", tmp_path / "two") <= 1e-5
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    for part in ("validation", "test"):  # neither has a whole number of batches
+        assert two[part] == pytest.approx(one[part], abs=1e-5)
+    assert two["test"]["loss"] == pytest.approx(evaluate_model(tmp_path / "two")["loss"], abs=1e-5)
 
 
 def loss_curve():

@@ -5,6 +5,7 @@
 * loss and times are measured over the whole run, however often it was interrupted
 * the loss of a step is the mean over all items of its accumulated batches in all processes, which may be unequal
 * soft labels (MixUp, CutMix) meet a soft cross-entropy
+* the loss of an evaluation is the mean over all its items, whatever the batches and however many the processes
 * a loss that is not finite stops the run before it reaches the weights
 * weight decay leaves every scale alone
 * the time that a step waited for data is measured
@@ -29,7 +30,7 @@ from ..data import EpochSampler
 from ..errors import UserError, one_line
 from ..evaluation.run_folder import checkpoints_in, folder_of_step
 from ..files import give_usual_modes
-from ..upstream import TRAINER_STATE_NAME
+from ..upstream import TRAINER_STATE_NAME, EvalLoopOutput
 from .callbacks import Ema
 from .checkpoints import Progress, seal
 from .tasks.base import Collator
@@ -76,6 +77,7 @@ class CrateTrainer(Trainer):
         self.data_seconds = self.before.data_seconds
         self.loop_started: float | None = None
         self._items_of_step, self._parts_of_step = 0, 1
+        self._evaluated_loss, self._evaluated_items = 0.0, 0
         self._saving_to: Path | None = None
         self.add_callback(_FindBest(Path(str(self.args.output_dir))))
 
@@ -189,6 +191,47 @@ class CrateTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self.ema.swapped_into(self.accelerator.unwrap_model(self.model)) if self.ema else nullcontext():
             return super().evaluate(*args, **kwargs)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        self._evaluated_loss, self._evaluated_items = 0.0, 0
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        items = self._over_processes(float(self._evaluated_items))
+        loss = self._over_processes(self._evaluated_loss)
+        if output.metrics is not None and items:  # the Trainer weighs batches by their rows, padded ones too
+            output.metrics[f"{metric_key_prefix}_loss"] = loss / items
+        return output
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> tuple[Tensor | None, Any, Any]:
+        loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
+        real, own = self._real_rows(_rows(inputs)), loss
+        if real is not None:  # every process runs the model again: a sharded one needs them all
+            first = max(real, 1)
+            inputs = {name: value[:first] if isinstance(value, Tensor) else value for name, value in inputs.items()}
+            own, *_ = super().prediction_step(model, inputs, True)
+        items = 0 if real == 0 else self.count_items(inputs)
+        if items and own is not None:
+            self._evaluated_loss += float(own) * items
+            self._evaluated_items += items
+        return loss, logits, labels
+
+    def _real_rows(self, rows: int) -> int | None:
+        """How many of a batch's rows are samples of this evaluation's own, the first ones; None: all, in every process.
+
+        The last batches are filled up with the first samples, so that all processes have equally many.
+        """
+        loader = self.accelerator.gradient_state
+        if self.accelerator.num_processes == 1 or not loader.end_of_dataloader or loader.remainder <= 0:
+            return None
+        return min(max(loader.remainder - self.accelerator.process_index * rows, 0), rows)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: object) -> bool:
         """As the Trainer does; of two equal metrics (accuracies on a small part) the one with the lower loss wins."""
