@@ -8,6 +8,7 @@ from typing import Any
 
 _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("LayerMeasures", "measure_layers"), "measures"),
+    **dict.fromkeys(("Ladder", "compression_shares", "descent_angles", "measure_half_steps"), "half_steps"),
     **dict.fromkeys(("LayerTrace", "Trace", "trace", "trace_batches"), "tracing"),
     **dict.fromkeys(("AttentionMaps", "HeadClusters", "attention_maps", "cluster_heads"), "attention"),
     **dict.fromkeys(("PatchComponents", "PatchFeatures", "joint_pca", "patch_features"), "features"),
@@ -15,6 +16,9 @@ _PUBLIC: dict[str, str] = {
     **dict.fromkeys(("attention_masks", "resize_masks"), "segmentation"),
     **dict.fromkeys(("BestHeadIoU", "BestMaskIoU", "average_precision", "iou", "objects_of"), "scores"),
     **dict.fromkeys(("Neurons", "find_neurons"), "neurons"),
+    **dict.fromkeys(("Edit", "edited"), "edits"),
+    **dict.fromkeys(("StepFilm", "TokenCode", "code_of_token", "film_of_token"), "token_codes"),
+    **dict.fromkeys(("Run", "run_edited"), "live"),
     **dict.fromkeys(("steer_and_generate", "steered"), "steering"),
     **dict.fromkeys(("TokenAttention", "token_attention"), "text"),
     **dict.fromkeys(("Study", "StudyOptions", "study_model"), "study"),

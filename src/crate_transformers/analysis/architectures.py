@@ -29,6 +29,9 @@ class Architecture:
             declare itself. Names: subspace_projections, half_hidden_states, compression_inputs, codes.
         layers: the list of layers of a backbone.
         subspaces: the projection of one layer, U^T as a matrix (K p, d); None where the layer has no subspaces.
+        norm: the LayerNorm of a layer before its projection; None where it reads the tokens as they are.
+        project: what the projection makes of normalised tokens, (B, N, d) -> (B, N, K p); None as for `subspaces`.
+        heads_end: the module of a layer whose input (B, N, K p) are the heads side by side; None where there is none.
         makes: whether a layer makes a record ("subspace_projections", "memberships", "codes",
             "attentions"); blocks differ in that.
         coding: the module of a layer whose output is the code. code_width: its number of entries m.
@@ -40,6 +43,9 @@ class Architecture:
     recorders: dict[str, str]
     layers: Callable[[Any], nn.ModuleList]
     subspaces: Callable[[Any], Tensor | None]
+    norm: Callable[[Any], nn.Module | None]
+    project: Callable[[Any, Tensor], Tensor | None]
+    heads_end: Callable[[Any], nn.Module | None]
     coding: Callable[[Any], nn.Module]
     code_width: Callable[[Any], int]
     makes: Callable[[Any, str], bool] = lambda layer, record: record != "memberships"
@@ -61,6 +67,9 @@ _VIT = Architecture(
     },
     layers=lambda model: model.layers,
     subspaces=lambda layer: layer.attention.v_proj.weight,
+    norm=lambda layer: layer.layernorm_before,
+    project=lambda layer, tokens: layer.attention.v_proj(tokens),
+    heads_end=lambda layer: layer.attention.o_proj,
     coding=lambda layer: layer.mlp.activation_fn,
     code_width=lambda layer: layer.mlp.fc1.out_features,
     half_is_increment=True,
@@ -78,10 +87,21 @@ def _block_makes(layer: Any, record: str) -> bool:
     return bool(answers[record]()) if record in answers else True
 
 
+def _project(operator: Any, tokens: Tensor) -> Tensor | None:
+    return None if operator.bases() is None else operator.project(tokens).flatten(2)
+
+
+def _heads_end(operator: Any) -> nn.Module | None:
+    return None if getattr(operator, "is_tied", False) else getattr(operator, "output", None)
+
+
 _CRATE = Architecture(  # the blocks of a layer answer for themselves
     recorders={"compression_inputs": ".compression.norm"},
     layers=lambda model: model.layers,
     subspaces=lambda layer: layer.compression.attention.bases(),
+    norm=lambda layer: layer.compression.norm,
+    project=lambda layer, tokens: _project(layer.compression.attention, tokens),
+    heads_end=lambda layer: _heads_end(layer.compression.attention),
     # where no code is made, the tokens that leave the layer stand for it
     coding=lambda layer: getattr(layer.sparsification, "coding", layer),
     code_width=lambda layer: layer.sparsification.code_width() or layer.compression.norm.weight.shape[0],
@@ -98,6 +118,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         recorders={"compression_inputs": ".expansion.norm"},
         layers=lambda model: model.layers,
         subspaces=lambda layer: layer.expansion.attention.bases(),
+        norm=lambda layer: layer.expansion.norm,
+        project=lambda layer, tokens: _project(layer.expansion.attention, tokens),
+        heads_end=lambda layer: _heads_end(layer.expansion.attention),
         coding=lambda layer: layer,  # a decoder layer makes no code: its tokens stand for it
         rate_of=lambda layer: "subspaces",
         code_width=lambda layer: layer.linear.weight.shape[0],
@@ -113,6 +136,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         },
         layers=lambda model: model.encoder.layer,
         subspaces=lambda layer: layer.attention.self.value.weight,
+        norm=lambda layer: None,
+        project=lambda layer, tokens: layer.attention.self.value(tokens),
+        heads_end=lambda layer: layer.attention.output.dense,
         coding=lambda layer: layer.intermediate,
         code_width=lambda layer: layer.intermediate.dense.out_features,
         normalises_input=False,
@@ -126,6 +152,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         },
         layers=lambda model: model.h,
         subspaces=lambda layer: layer.attn.c_attn.weight.mT.chunk(3)[2],  # Conv1D holds (d, 3 d)
+        norm=lambda layer: layer.ln_1,
+        project=lambda layer, tokens: layer.attn.c_attn(tokens).chunk(3, dim=-1)[2],
+        heads_end=lambda layer: layer.attn.c_proj,
         coding=lambda layer: layer.mlp.act,
         code_width=lambda layer: layer.mlp.c_fc.nf,
         half_is_increment=True,

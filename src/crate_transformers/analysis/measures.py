@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from ..errors import UserError
 from ..objective import coding_rate, normalize_tokens, sparsity, variational_coding_rate
@@ -132,7 +133,7 @@ def _rate_inputs(layer: LayerTrace, weight: Tensor | None, heads: int, mode: Rat
 
 
 @dataclass(frozen=True)
-class _How:
+class HowMeasured:
     """How a layer is measured: see `measure_layers`. heads: K of the measured part."""
 
     mode: RateMode
@@ -141,8 +142,30 @@ class _How:
     heads: int
 
 
-def _sample_measures(trace: Trace, index: int, weight: Tensor | None, how: _How) -> Tensor:
-    """The columns PER_SAMPLE of one layer, (B, 5); weight: its U^T (K p, d), or None: then R^c is NaN."""
+def how_measured(
+    config: PreTrainedConfig, mode: RateMode, epsilon: float, sparsity_weight: float | None, heads: int
+) -> HowMeasured:
+    """How the layers of a model are measured; a sparsity_weight of None is the model's lambda.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    if mode not in ("official", "paper"):
+        raise UserError(f"mode must be 'official' or 'paper', got {mode!r}")
+    if sparsity_weight is None:
+        sparsity_weight = float(getattr(config, "ista_lambda", 0.1))
+    return HowMeasured(mode, epsilon, sparsity_weight, heads)
+
+
+def sample_measures(
+    trace: Trace, index: int, weight: Tensor | None, how: HowMeasured, name: int | None = None
+) -> Tensor:
+    """The columns PER_SAMPLE of one layer, (B, 5).
+
+    Args:
+        weight: the layer's U^T (K p, d), or None: then R^c is NaN. name: the number of the layer in messages; None is
+            its index.
+    """
     layer = trace.layers[index]
     # unit tokens are tame; raw ones can be long and of low rank, where float32 loses the 1 of I + G
     given = _rate_inputs(layer, weight, how.heads, how.mode)
@@ -160,7 +183,7 @@ def _sample_measures(trace: Trace, index: int, weight: Tensor | None, how: _How)
         tokens, projections = tokens * real * factor, projections * (real * factor)[:, None]
         entries = count * codes.shape[-1]
         fraction = ((codes != 0) & trace.is_token[..., None]).sum(dim=(1, 2)) / entries
-    compressed, rate = _rates(tokens, projections, how.epsilon, index)
+    compressed, rate = _rates(tokens, projections, how.epsilon, index if name is None else name)
     if layer.memberships is not None:
         compressed = variational_coding_rate(layer.get("projections"), layer.memberships).to(rate.dtype)
     if weight is None:  # there are no subspaces under which to code the tokens
@@ -172,7 +195,7 @@ def _sample_measures(trace: Trace, index: int, weight: Tensor | None, how: _How)
     return torch.stack([column.double() for column in columns], dim=-1)
 
 
-def _weights(model: nn.Module, part: str) -> tuple[list[Tensor | None], int]:
+def subspaces_of(model: nn.Module, part: str) -> tuple[list[Tensor | None], int]:
     """(U^T (K p, d) of every layer, or None where it has no subspaces; K) of a part of a model."""
     backbone = backbone_of(model)
     architecture = architecture_of(backbone, part)
@@ -184,7 +207,7 @@ def _weights(model: nn.Module, part: str) -> tuple[list[Tensor | None], int]:
     return [None if weight is None else weight.detach() for weight in weights], heads
 
 
-def _rate_of(model: nn.Module, part: str) -> tuple[str, ...]:
+def rates_of(model: nn.Module, part: str) -> tuple[str, ...]:
     """What R^c of every layer is of, as `LayerMeasures.coding_rate_of` says it."""
     backbone = backbone_of(model)
     architecture = architecture_of(backbone, part)
@@ -208,15 +231,11 @@ class LayerMeter:
         sparsity_weight: float | None = None,
         part: str = "encoder",
     ) -> None:
-        if mode not in ("official", "paper"):
-            raise UserError(f"mode must be 'official' or 'paper', got {mode!r}")
-        self._weights, heads = _weights(model, part)
-        self._rate_of = _rate_of(model, part)
+        self._weights, heads = subspaces_of(model, part)
+        self._rate_of = rates_of(model, part)
         self._makes_codes = part != "decoder" and all_make(model, "codes")  # else the tokens stand for them
         config = backbone_of(model).config
-        if sparsity_weight is None:
-            sparsity_weight = float(getattr(config, "ista_lambda", 0.1))
-        self._how = _How(mode, epsilon, sparsity_weight, heads)
+        self._how = how_measured(config, mode, epsilon, sparsity_weight, heads)
         self._model, self._model_type, self._part = type(unwrap(model)).__name__, config.model_type, part
         self._moments = RunningMoments()
 
@@ -235,7 +254,7 @@ class LayerMeter:
             ValueError: values that are not finite.
         """
         with torch.no_grad():
-            layers = [_sample_measures(trace, i, weight, self._how) for i, weight in enumerate(self._weights)]
+            layers = [sample_measures(trace, i, weight, self._how) for i, weight in enumerate(self._weights)]
         self._moments.update(torch.stack(layers, dim=1))  # (B, L, 5)
 
     def result(self) -> LayerMeasures:

@@ -3,7 +3,7 @@
 Shapes: B batch, N tokens of a sequence, m neurons.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,12 +17,15 @@ from .neurons import check_neuron
 
 
 @contextmanager
-def steered(model: nn.Module, layer: int, neurons: Mapping[int, float]) -> Iterator[None]:
-    """Within the scope, a layer's neurons have the given values on every token.
+def steered(
+    model: nn.Module, layer: int, neurons: Mapping[int, float], tokens: Sequence[int] | None = None
+) -> Iterator[None]:
+    """Within the scope, a layer's neurons have the given values.
 
     Args:
         model: CRATE of any family, or a baseline. layer: from 0, negative from the end.
         neurons: neuron -> its value; a sparse code is >= 0, but any number is set.
+        tokens: places of the tokens that it is about, from 0; None is every token.
 
     Raises:
         ValueError: a layer or neuron that does not exist.
@@ -45,7 +48,12 @@ def steered(model: nn.Module, layer: int, neurons: Mapping[int, float]) -> Itera
 
     def set_neurons(module: nn.Module, arguments: Any, code: Tensor) -> Tensor:
         code = code.clone()
-        code[..., places] = torch.tensor([float(v) for v in neurons.values()], dtype=code.dtype, device=code.device)
+        values = torch.tensor([float(v) for v in neurons.values()], dtype=code.dtype, device=code.device)
+        if tokens is None:
+            code[..., places] = values
+            return code
+        for token in tokens:
+            code[:, token, places] = values
         return code
 
     handle = architecture.coding(layers[layer]).register_forward_hook(set_neurons, prepend=True)

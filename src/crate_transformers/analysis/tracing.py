@@ -6,7 +6,7 @@ Shapes: B batch, N tokens, d hidden_size, K heads, p head_dim, m entries of a co
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -180,25 +180,36 @@ def _image_arguments(model: PreTrainedModel, arguments: dict[str, Tensor]) -> tu
     return {**arguments, **extra}, grid
 
 
-def _by_head(projected: Tensor, heads: int, architecture: Architecture) -> Tensor:
+def by_head(projected: Tensor, heads: int) -> Tensor:
+    """(B, K, N, p) of heads side by side (B, N, K p)."""
+    return projected.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _values_by_head(projected: Tensor, heads: int, architecture: Architecture) -> Tensor:
     part, parts = architecture.value_part
-    projected = projected.chunk(parts, dim=-1)[part]
-    return projected.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, K, N, p)
+    return by_head(projected.chunk(parts, dim=-1)[part], heads)
 
 
-def _by_layer(outputs: Any, record: str, layers: nn.ModuleList, architecture: Architecture) -> list[Any]:
-    """The tensors (B, ...) of a record, one a layer; None where a layer makes none, or none was asked for."""
+def _by_layer(
+    outputs: Any, record: str, layers: nn.ModuleList, architecture: Architecture, start: int = 0
+) -> list[Any]:
+    """The tensors (B, ...) of a record, one a layer; None where it was not asked for, or the layer made none."""
     found = list(outputs.get(record) or ())
     if record == "hidden_states":
         return found or [None] * (len(layers) + 1)
     made = iter(found)
-    return [next(made, None) if architecture.makes(layer, record) else None for layer in layers]
+    return [
+        next(made, None) if index >= start and architecture.makes(layer, record) else None
+        for index, layer in enumerate(layers)
+    ]
 
 
-def _layers(outputs: Any, layers_of: nn.ModuleList, heads: int, architecture: Architecture) -> tuple[LayerTrace, ...]:
+def _layers(
+    outputs: Any, layers_of: nn.ModuleList, heads: int, architecture: Architecture, start: int = 0
+) -> tuple[LayerTrace, ...]:
     num_layers = len(layers_of)
     tokens, halves, inputs, projected, memberships, codes, attentions = (
-        _by_layer(outputs, flag.removeprefix("output_"), layers_of, architecture) for flag in _FLAGS.values()
+        _by_layer(outputs, flag.removeprefix("output_"), layers_of, architecture, start) for flag in _FLAGS.values()
     )
     if tokens[0] is not None:
         tokens = [tokens[0], *outputs["layer_outputs"]]
@@ -213,7 +224,7 @@ def _layers(outputs: Any, layers_of: nn.ModuleList, heads: int, architecture: Ar
                 tokens_in=tokens[layer],
                 tokens_out=tokens[layer + 1],
                 compression_inputs=inputs[layer] if architecture.normalises_input else tokens[layer],
-                projections=None if projections is None else _by_head(projections, heads, architecture),
+                projections=None if projections is None else _values_by_head(projections, heads, architecture),
                 attention=attentions[layer],
                 half_tokens=half,
                 memberships=memberships[layer],
@@ -236,8 +247,25 @@ def _flags(records: tuple[str, ...], architecture: Architecture) -> dict[str, bo
     return {**flags, "output_layer_outputs": True} if "tokens" in wanted else flags
 
 
+@contextmanager
+def _standing_still(layers: nn.ModuleList, records: Sequence[LayerTrace]) -> Iterator[None]:
+    """Within the scope, the first layers give the tokens of their records instead of computing."""
+
+    def give(tokens: Tensor) -> Callable[..., Tensor]:
+        return lambda *arguments, **options: tokens
+
+    still = [layer for layer, _ in zip(layers, records, strict=False)]
+    for layer, record in zip(still, records, strict=True):
+        vars(layer)["forward"] = give(record.get("tokens_out"))
+    try:
+        yield
+    finally:
+        for layer in still:
+            del vars(layer)["forward"]
+
+
 @dataclass(frozen=True)
-class _Reading:
+class Reading:
     """Which model is run, which part of it is recorded, and what.
 
     whole: the model with its head. backbone: without. recorded: the part whose layers are read. flags: `_flags`.
@@ -250,7 +278,7 @@ class _Reading:
     flags: dict[str, bool]
 
     @classmethod
-    def of(cls, model: nn.Module, records: tuple[str, ...], part: str) -> "_Reading":
+    def of(cls, model: nn.Module, records: tuple[str, ...], part: str) -> "Reading":
         whole, backbone = unwrap(model), backbone_of(model)
         architecture = architecture_of(backbone, part)
         if part == "decoder" and not hasattr(whole, "decoder"):
@@ -260,21 +288,33 @@ class _Reading:
 
     def run(self, arguments: dict[str, Tensor]) -> Trace:
         """The trace of one batch."""
+        return self.run_whole(arguments)[0]
+
+    def run_whole(self, arguments: dict[str, Tensor], before: Trace | None = None, start: int = 0) -> tuple[Trace, Any]:
+        """The trace of one batch, and the outputs of the part that was recorded.
+
+        Args:
+            before: an earlier trace of the same batch with tokens, whose layers before `start` still hold: they are not
+                run again.
+        """
         is_token = arguments.get("attention_mask")
         grid = None
         if "pixel_values" in arguments:
             arguments, grid = _image_arguments(self.backbone, arguments)
-        with self._recording():
-            outputs = self._outputs(arguments)
         layers = self.architecture.layers(self.recorded)
+        kept = () if before is None else before.layers[:start]
+        with self._recording(), _standing_still(layers, kept):
+            outputs = self._outputs(arguments)
         heads = getattr(self.backbone.config, self.architecture.heads_field)
-        return Trace(
-            layers=_layers(outputs, layers, heads, self.architecture),
+        made = _layers(outputs, layers, heads, self.architecture, len(kept))
+        record = Trace(
+            layers=(*kept, *made[len(kept) :]),
             is_token=None if is_token is None or is_token.ndim != 2 or is_token.bool().all() else is_token.bool(),
             grid=grid,
             inputs=arguments,
             prefix=self.architecture.prefix_tokens,
         )
+        return record, outputs
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -330,7 +370,7 @@ def trace_batches(
         >>> len(trace.layers), trace.layers[0].projections.shape
         (12, torch.Size([2, 6, 17, 64]))
     """
-    reading = _Reading.of(model, tuple(records), part)
+    reading = Reading.of(model, tuple(records), part)
     for arguments in model_batches(reading.backbone, inputs, batch_size):
         yield reading.run(arguments)
 
@@ -357,7 +397,9 @@ def trace(model: nn.Module, inputs: ModelInputs, records: tuple[str, ...] = RECO
 __all__ = [
     "RECORDS",
     "LayerTrace",
+    "Reading",
     "Trace",
+    "by_head",
     "eager_attention",
     "patch_grid",
     "trace",
