@@ -6,6 +6,7 @@ from typing import Any
 from .bench import bench
 from .convert import convert
 from .evaluate import evaluate
+from .explore import explore
 from .export import export
 from .generate import generate
 from .inspect import inspect
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "convert": convert,
     "export": export,
     "inspect": inspect,
+    "explore": explore,
     "segment": segment,
     "probe": probe,
     "reconstruct": reconstruct,

@@ -74,14 +74,14 @@ def image_inputs(
         raise UserError(f"--limit must be at least 1, got {limit}")
     if data.startswith("tensors:"):
         return tensor_inputs(data.removeprefix("tensors:"), limit)
-    name, count, read = _pictures(data, split, getattr(model.config, "num_channels", 3))
+    name, count, read = picture_source(data, split, getattr(model.config, "num_channels", 3))
     count = count if limit is None else min(limit, count)
     processor = processor_of(model, source)
     normalisation = (list(processor.image_mean), list(processor.image_std)) if processor.do_normalize else None
     return Inputs(_Images(read, count, processor, batch_size), name, count, normalisation)
 
 
-def _pictures(data: str, split: str, channels: int) -> tuple[str, int, Callable[[int], Image.Image]]:
+def picture_source(data: str, split: str, channels: int) -> tuple[str, int, Callable[[int], Image.Image]]:
     """(name, number of pictures, function from place to picture) of files, folders or a part of a data source."""
     if user_path(data).exists():
         paths = find_images([user_path(data)])

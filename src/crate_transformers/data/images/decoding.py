@@ -54,10 +54,14 @@ def load_image(path: str | Path, num_channels: int = 3) -> Image.Image:
             return decode_image(file, str(path), num_channels)
 
 
-def decode_image(source: BinaryIO, name: str, num_channels: int = 3) -> Image.Image:
-    """As `load_image`, of an open file; `name` is what messages call it."""
+def decode_image(source: BinaryIO, name: str, num_channels: int = 3, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """As `load_image`, of an open file.
+
+    Args:
+        name: what messages call it. max_pixels: no more are read.
+    """
     with named_damage(name), Image.open(source) as image:
-        _check_size(image.width, image.height, name)
+        _check_size(image.width, image.height, name, max_pixels)
         if image.format == "TIFF":
             _check_tiff(cast("TiffImageFile", image), name)
         stored = _stored_mode(image)
@@ -66,10 +70,10 @@ def decode_image(source: BinaryIO, name: str, num_channels: int = 3) -> Image.Im
         return to_channels(picture, num_channels, name)
 
 
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels or max(width, height) > MAX_SIDE:
         raise UserError(
-            f"{name} is {width} x {height} pixels, more than the {MAX_PIXELS:,} (and {MAX_SIDE:,} a side) that are "
+            f"{name} is {width} x {height} pixels, more than the {max_pixels:,} (and {MAX_SIDE:,} a side) that are "
             "read: make it smaller"
         )
 
