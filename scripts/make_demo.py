@@ -18,6 +18,7 @@ from PIL import Image
 
 from crate_transformers.data import load_image_source
 from crate_transformers.data.text import load_text_source
+from crate_transformers.files import give_usual_modes
 from crate_transformers.models.opening import open_model
 
 DEMO = Path(__file__).resolve().parents[1] / "src" / "crate_transformers" / "demo"
@@ -60,6 +61,7 @@ def ship(name: str, run: Path) -> None:
     command = " ".join(["crate", "train", *COMMANDS[name]])
     (folder / "recipe.yaml").write_text(f"# {command}\n" + "".join(kept), encoding="utf-8")
     shutil.copyfile(run / "metrics.json", folder / "metrics.json")
+    give_usual_modes(folder)
 
 
 def ship_pictures(root: Path) -> None:

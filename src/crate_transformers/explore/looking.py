@@ -128,6 +128,19 @@ class Looking:
             paint(pixels, state.painted, self.grid(self.subjects.model, state))
         return pixels.to(device)
 
+    def token(self, state: State, which: str) -> int:
+        """The chosen token of the first model, as the place of a token of this one: the same part of the picture."""
+        if which == "model" or not self.subject(state, which).reads_images:
+            return state.token
+        own, other = self.subject(state, "model"), self.subject(state, which)
+        prefix, other_prefix = prefix_of(own), prefix_of(other)
+        if state.token < prefix:
+            return min(state.token, other_prefix)
+        (rows, columns), (other_rows, other_columns) = self.grid(own, state), self.grid(other, state)
+        row, column = divmod(state.token - prefix, columns)
+        row, column = int((row + 0.5) * other_rows / rows), int((column + 0.5) * other_columns / columns)
+        return other_prefix + row * other_columns + column
+
     def check_layer(self, state: State, run: Run) -> None:
         layers = len(run.trace.layers)
         if state.layer >= layers:
@@ -171,10 +184,15 @@ def paint(pixels: Tensor, patches: tuple[int, ...], grid: tuple[int, int]) -> No
         pixels[..., top : round((row + 1) * height), left : round((column + 1) * width)] = 0.0
 
 
+def prefix_of(subject: Subject) -> int:
+    """How many tokens of a model stand before the patches."""
+    return architecture_of(backbone_of(subject.model)).prefix_tokens
+
+
 def has_code(subject: Subject, layer: int) -> bool:
     """Whether a layer's code is one of a dictionary."""
     backbone = backbone_of(subject.model)
     return step_of(architecture_of(backbone).layers(backbone)[layer]) is not None
 
 
-__all__ = ["MAX_MAP_TOKENS", "MAX_UPLOADS", "MAX_UPLOAD_BYTES", "Looking", "has_code", "paint"]
+__all__ = ["MAX_MAP_TOKENS", "MAX_UPLOADS", "MAX_UPLOAD_BYTES", "Looking", "has_code", "paint", "prefix_of"]

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import demo
 from ..analysis.architectures import architecture_of, backbone_of
+from ..data.images.modes import to_channels
 from ..errors import UserError
 from ..evaluation.inputs import picture_source, read_text
 from ..evaluation.opening import ImageProcessor, open_model, processor_of, tokenizer_of
@@ -47,6 +48,7 @@ class Subject:
     def pixels(self, picture: Image.Image) -> Tensor:
         """(1, C, H, W) as the model reads them."""
         assert self.processor is not None
+        picture = to_channels(picture, self.model.config.num_channels)
         return self.processor(picture, return_tensors="pt")["pixel_values"]
 
     def ids(self, text: str) -> Tensor:
@@ -194,12 +196,8 @@ def _with_pictures(
         return Subjects(subject, others, name, min(count, MAX_PICTURES), read_one)
     name = model.removeprefix("demo:") if model.startswith("demo:") else "fashion"
     pictures = demo.pictures(name)
-    channels = subject.model.config.num_channels
-
-    def read(index: int) -> Image.Image:
-        return pictures.images[index].convert("L" if channels == 1 else "RGB")
-
-    return Subjects(subject, others, pictures.name, len(pictures.images), read, pictures.labels)
+    images = pictures.images
+    return Subjects(subject, others, pictures.name, len(images), images.__getitem__, pictures.labels)
 
 
 def _with_texts(subject: Subject, others: dict[str, Callable[[], Subject]], text: str | None) -> Subjects:

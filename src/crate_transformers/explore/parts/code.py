@@ -24,7 +24,7 @@ def code(look: Looking, state: State) -> Answer:
     if not has_code(subject, state.layer):
         return Answer({"left_out": f"layer {state.layer} of {subject.name} makes no sparse code: it has no atoms"})
     with edited(subject.model, run.edit):
-        code = code_of_token(subject.model, run.trace, state.layer, state.token)
+        code = code_of_token(subject.model, run.trace, state.layer, look.token(state, state.which))
     codes = run.trace.layers[state.layer].get("codes")[0]  # (N, m)
     firing = codes[:, list(code.neurons[:_FIRING])].T.float().cpu()
     return Answer(
@@ -48,7 +48,7 @@ def film(look: Looking, state: State) -> Answer:
     if not has_code(subject, state.layer):
         return Answer({"left_out": f"layer {state.layer} of {subject.name} takes no step of ISTA"})
     with edited(subject.model, run.edit):
-        film = film_of_token(subject.model, run.trace, state.layer, state.token)
+        film = film_of_token(subject.model, run.trace, state.layer, look.token(state, state.which))
     data = {"taken": film.taken, "objective": film.objective, "nonzeros": film.nonzeros}
     return Answer(data, {"codes": film.codes.float().cpu().numpy()})
 

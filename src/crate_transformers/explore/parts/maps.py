@@ -40,7 +40,7 @@ def maps(look: Looking, state: State) -> Answer:
     arrays: dict[str, np.ndarray] = {}
     for which in look.both(state):
         run = look.run(state, which)
-        rows = [_attention_row(layer, state.token) for layer in run.trace.layers]
+        rows = [_attention_row(layer, look.token(state, which)) for layer in run.trace.layers]
         made = [row for row in rows if row is not None]
         if not made:
             found[which] = {"left_out": _why_no_maps(look, state, which, run)}
@@ -97,7 +97,7 @@ def features(look: Looking, state: State) -> Answer:
             arrays[f"{which}/colors"] = (components.colors[0].numpy() * 255).round().astype(np.uint8)
             arrays[f"{which}/foreground"] = components.foreground[0].numpy().astype(np.uint8)
             found[which] = {"explained": list(components.explained), "grid": run.trace.grid}
-        row = _attention_row(layer, state.token)
+        row = _attention_row(layer, look.token(state, which))
         if row is not None and layer.memberships is None:
             maps = row[:, run.trace.prefix :].unflatten(-1, run.trace.grid)
             arrays[f"{which}/masks"] = attention_masks(maps).numpy().astype(np.uint8)

@@ -49,7 +49,9 @@ def probabilities(subject: Subject, run: Run, state: State) -> Tensor | None:
     if not subject.reads_images:
         if logits.ndim != 3:
             return None
-        logits = logits[:, min(state.token, logits.shape[1] - 1)]
+        if state.token >= logits.shape[1]:
+            raise UserError(f"there is no token {state.token}: the text has {logits.shape[1]}, from 0")
+        logits = logits[:, state.token]
     return logits[0].float().softmax(dim=-1).cpu()
 
 

@@ -48,7 +48,8 @@ function App() {
     postUnpacked("describe", { state: { other: state.other } }).then((found) => {
       done = true;
       setAbout(found);
-      if (found.data.model.reads === "text" && !state.text) set({ text: found.data.texts[0] || "" });
+      const model = found.data.model;
+      if (plain) set({ layer: Math.max(model.layers - 2, 0), ...(model.reads === "text" ? { text: found.data.texts[0] || "" } : {}) });
     }, (e) => setError(e.message));
     const restore = () => setState(fromHash(location.hash));
     addEventListener("hashchange", restore);
@@ -109,7 +110,7 @@ function Page({ about, answer, state, set, open, setOpen, error, busy, live, cho
   const whole = row(which), map = whole && (isText ? whole : whole.slice(prefix));
   const clamp = (value) => { const rest = state.neurons.filter(([l, n]) => l !== layer || n !== state.neuron); set({ neurons: value === null ? rest : [...rest, [layer, state.neuron, value]] }); };
   const off = (l, h) => state.heads_off.some(([a, b]) => a === l && b === h);
-  const infos = (side) => ({ ...(data.maps[side] || {}), grid: isText ? null : grid, prefix });
+  const infos = (side) => ({ prefix, ...(data.maps[side] || {}), grid: isText ? null : (data.maps[side] || {}).grid || grid });
   const leftOut = Object.values(data.maps || {}).map((m) => m.left_out).filter(Boolean);
   return html`
   <header><h1>CRATE explorer</h1><p class="note">${model.name} (${model.class}, ${model.layers} layers, ${model.heads} heads, ${model.parameters.toLocaleString("en")} parameters) on ${about.data.on}</p>
@@ -142,9 +143,9 @@ function Page({ about, answer, state, set, open, setOpen, error, busy, live, cho
       <${Ladder} ladder=${data.ladder} angles=${open.angles && data.angles} state=${{ ...state, layer }} set=${set} changed=${changed} onAngles=${() => setOpen({ ...open, angles: !open.angles })} />
       <section aria-labelledby="heads"><h2 id="heads">Every head of every layer</h2><p class="note">${open.over === "shares" ? "Each token's share of the change of R^c of each head." : "What the chosen token attends to."} Choose one to see it over the ${isText ? "text" : "picture"}.</p>
         ${leftOut.map((words) => html`<p class="note left-out">${words}</p>`)}
-        ${["model", "other"].map((side) => mapsOf(side) && html`<${Heads} key=${side} array=${mapsOf(side)} info=${infos(side)} state=${side === which ? { ...state, layer } : { layer: -1 }} set=${(given) => set(side === which ? given : { ...withoutChanges(state), painted: state.painted, ...given, which: side })} kind=${kind} which=${side} name=${side === "model" ? model.name : other ? other.name : ""} off=${side === which ? off : () => false} />`)}</section>
-      ${data.code && html`<${Code} key=${`${which}-${layer}`} code=${data.code} firing=${arrays["code/firing"]} state=${{ ...state, layer }} set=${set} grid=${grid} film=${open.film && data.film} filmCodes=${arrays["film/codes"]} onFilm=${() => setOpen({ ...open, film: !open.film })} />`}
-      <${Neuron} neuron=${data.neuron} state=${{ ...state, layer }} set=${set} thumbnails=${about.arrays.thumbnails} grid=${grid} prefix=${prefix} clamp=${clamp} isText=${isText} />
+        <div class="beside">${["model", "other"].map((side) => mapsOf(side) && html`<${Heads} key=${side} array=${mapsOf(side)} info=${infos(side)} state=${side === which ? { ...state, layer } : { layer: -1 }} set=${(given) => set(side === which ? given : { ...withoutChanges(state), painted: state.painted, ...given, which: side })} kind=${kind} which=${side} name=${side === "model" ? model.name : other ? other.name : ""} off=${side === which ? off : () => false} />`)}</div></section>
+      <div class="pair">${data.code && html`<${Code} key=${`${which}-${layer}`} code=${data.code} firing=${arrays["code/firing"]} state=${{ ...state, layer }} set=${set} grid=${grid} film=${open.film && data.film} filmCodes=${arrays["film/codes"]} onFilm=${() => setOpen({ ...open, film: !open.film })} />`}
+      <${Neuron} neuron=${data.neuron} state=${{ ...state, layer }} set=${set} thumbnails=${about.arrays.thumbnails} grid=${grid} prefix=${prefix} clamp=${clamp} isText=${isText} /></div>
     </div>
   </div>`;
 }

@@ -42,7 +42,7 @@ function Film({ film, codes }) {
   const values = Array.from(codes.values.subarray(at * m, (at + 1) * m));
   const most = Math.max(...codes.values), top = values.map((v, i) => [v, i]).sort((a, b) => b[0] - a[0]).slice(0, 60);
   return html`<div><p class="note">The layer takes ${film.taken} step${film.taken > 1 ? "s" : ""}; the others show where ISTA would go on to. Step ${at}: ½‖x − zDᵀ‖² + λ‖z‖₁ = ${short(film.objective[at])}, ${film.nonzeros[at]} non-zero entries.</p>
-    <label class="slide">step <input type="range" min="0" max=${film.objective.length - 1} value=${at} onInput=${(e) => setStep(+e.target.value)} /> ${at}</label>
+    <label class="slide">step <input type="range" aria-label="step of ISTA" min="0" max=${film.objective.length - 1} value=${at} onInput=${(e) => setStep(+e.target.value)} /> ${at}</label>
     <${Line} values=${film.objective} label="objective by step" mark=${at} />
     <svg class="line-chart" viewBox="0 0 300 60" role="img" aria-label="the 60 largest entries of the code after step ${at}">${top.map(([v], i) => html`<rect x=${i * 5} y=${58 - (54 * Math.max(v, 0)) / most} width="4" height=${(54 * Math.max(v, 0)) / most} class="now" />`)}</svg></div>`;
 }

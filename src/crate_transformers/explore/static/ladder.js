@@ -84,8 +84,8 @@ export function Ladder({ ladder, angles, state, set, changed, onAngles }) {
       <button aria-pressed=${!!angles} onClick=${onAngles}>angles to the gradient</button></div>
     <div class="panels">${PANELS.map(([column, title, aim]) => html`<${Panel} key=${column} ...${{ column, title, aim, layers, onLayer }}
       series=${seriesOf(column)} layer=${state.layer} points=${ladder.points} />`)}</div>
-    <${Marks} entry=${ladder.model} name=${ladder.model.name} layer=${state.layer} angles=${angles && angles.model} ...${{ layers, onLayer }} />
+    <div class="beside"><${Marks} entry=${ladder.model} name=${ladder.model.name} layer=${state.layer} angles=${angles && angles.model} ...${{ layers, onLayer }} />
     ${ladder.other && html`<${Marks} entry=${ladder.other} name=${ladder.other.name} layer=${state.layer} angles=${angles && angles.other}
-      layers=${ladder.other.now.coding_rate.length} onLayer=${onLayer} />`}
+      layers=${ladder.other.now.coding_rate.length} onLayer=${onLayer} />`}</div>
   </section>`;
 }

@@ -43,7 +43,7 @@ export function Stage({ picture, grid, prefix, state, set, map, kind, painting }
   const [rows, columns] = grid;
   const chosen = state.token - prefix;
   useEffect(() => {
-    if (map) draw(over.current, coloured(Array.from(map), kind, Math.max(...map.map(Math.abs))), grid, 190);
+    if (map) draw(over.current, coloured(Array.from(map), kind, Math.max(...map.map(Math.abs))), grid, 165);
     else over.current.getContext("2d").clearRect(0, 0, over.current.width, over.current.height);
   }, [map, kind]);
   const patchAt = (event) => {
