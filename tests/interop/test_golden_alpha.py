@@ -71,7 +71,10 @@ def test_flax(name, kind, has_prefix):
         weights = {key.removeprefix("params/"): value for key, value in weights.items()}
     if kind == "arrays":
         weights = {key: value.numpy() for key, value in weights.items()}
-    compare(convert_checkpoint(weights), golden)
+    model = convert_checkpoint(weights)
+    for attention, forms in (("eager", "equation"), ("eager", "all"), ("sdpa", "all")):
+        model.set_attn_implementation(attention)
+        compare(model, golden, forms)
 
 
 def test_a_file_of_flax(tmp_path):
@@ -131,6 +134,71 @@ def test_bad_archives(write, message, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=message):
         convert_checkpoint(tmp_path / "file.npz")
     assert not (tmp_path / "was-run").exists()
+
+
+def write_tree(path, **arrays):
+    """The golden tree of flax, with some arrays put beside or in place of its own."""
+    weights = {key: value.numpy() for key, value in tree("alpha_flax").items()}
+    np.savez(path, **{**weights, **{key.replace("__", "/"): value for key, value in arrays.items()}})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"params__note": np.array(["made in spring"])}, "params/note is an array of <U14: expected"),
+        (
+            {"params__head__bias": np.zeros(5, "complex64")},
+            "head/bias is of type torch.complex64",
+        ),
+        ({"params__day": np.array(["2024-01-01"], "M8[D]")}, "params/day is an array of datetime64"),
+        ({"params__pair": np.zeros(3, [("a", "i1"), ("b", "i1")])}, "params/pair is an array of"),
+        ({"params__wide": np.zeros(3, "V4")}, "params/wide is an array of"),
+        ({"cls": np.zeros((1, 1, 20), "float32")}, "holds cls twice, as '(params/)?cls' and as '(params/)?cls'"),
+        ({"params__head__bias": np.zeros(5, "longdouble")}, "params/head/bias"),
+    ],
+)
+def test_arrays_that_are_no_weights_are_named(arrays, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        convert_checkpoint(write_tree(tmp_path / "file.npz", **arrays))
+
+
+def test_an_array_of_the_other_byte_order_is_the_same(tmp_path):
+    bias = tree("alpha_flax")["params/head/bias"].numpy()
+    file = write_tree(tmp_path / "file.npz", params__head__bias=bias.astype(">f4"))
+    compare(convert_checkpoint(file), load_golden("alpha_flax"))
+
+
+def test_a_compressed_tree_is_read(tmp_path):
+    weights = {key: value.numpy() for key, value in tree("alpha_flax").items()}
+    zeros = {"opt/0": np.zeros(2**22, "float32")}  # nothing compresses better
+    np.savez_compressed(tmp_path / "file.npz", **weights, **zeros)
+    compare(convert_checkpoint(tmp_path / "file.npz"), load_golden("alpha_flax"))
+
+
+@pytest.mark.parametrize(("name", "heads"), [("alpha_flax", 4), ("cbt_patch8", 1), ("tost_patch16", 1), ("tost_lm", 1)])
+def test_heads_that_a_checkpoint_contradicts_are_refused(name, heads):
+    weights = tree(name) if name == "alpha_flax" else load_golden(name).state
+    with pytest.raises(UserError, match=rf"the checkpoint says that it has \d+ heads, got {heads}"):
+        convert_checkpoint(weights, num_attention_heads=heads)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "head/bias",
+        "encoder_norm/scale",
+        "Transformer/encoderblock_1/LayerNorm_0/scale",
+        "Transformer/encoderblock_1/OvercompleteISTABlock_0/D",
+        "Transformer/encoderblock_0/MultiHeadDotProductSubspaceAttention_0/out/kernel",
+    ],
+)
+def test_what_a_tree_lacks_is_named_as_flax_does(name):
+    weights = {key.removeprefix("params/"): value for key, value in tree("alpha_flax").items()}
+    with pytest.raises(UserError, match=f"missing in the checkpoint: {name}"):
+        convert_checkpoint({key: value for key, value in weights.items() if key != name})
+    with pytest.raises(UserError, match=f"misshapen.*{name}"):
+        convert_checkpoint({**weights, name: weights[name].flatten()[:1]})
 
 
 def test_what_is_missing_is_named():

@@ -162,8 +162,11 @@ def _configure(
     inner = read.pop("attention_inner_size")
     fields = {**read, **overrides}
     heads = fields.get("num_attention_heads")
-    if heads is not None and "num_attention_heads" not in overrides:
-        notes.append(f"{heads} heads, as the checkpoint says (override with num_attention_heads or --heads)")
+    said = read.get("num_attention_heads")
+    if said is not None and heads != said:
+        raise UserError(f"the checkpoint says that it has {said} heads, got {heads} (num_attention_heads, --heads)")
+    if said is not None:
+        notes.append(f"{said} heads, as the checkpoint says")
     if heads is None and all(fields.get(name) == value for name, value in _DEMO.items()):
         heads = 6
         notes.append("6 heads: the public demo checkpoint (768 wide, patch 8, 21,842 classes) has 6, not 12")
@@ -179,7 +182,9 @@ def _configure(
         raise UserError(f"the number of heads must be a whole number from 1 on, got {heads!r}")
     if inner % heads:
         key = next(name for name in state if name.endswith(layout.subspaces))
-        raise UserError(f"{heads} heads do not divide the {inner} rows of {key}: pass another num_attention_heads")
+        raise UserError(
+            f"{heads} heads do not divide the {inner} rows of {key}: pass another number (num_attention_heads, --heads)"
+        )
     read["head_dim"] = inner // heads
     for name in _FIXED_BY_SHAPES:
         if name in overrides and read.get(name) not in (None, overrides[name]):

@@ -62,6 +62,11 @@ function App() {
     asker.current.ask(state, wants(about.data, state, open));
   }, [about && about.data.model.name, state, open.over, open.angles, open.film]);
 
+  useEffect(() => { // when an answer is on the screen, for those who measure how long that takes
+    if (!answer || !live) return;
+    requestAnimationFrame(() => { performance.clearMarks("drawn"); performance.mark("drawn"); });
+  }, [answer]);
+
   const choose = async (name) => {
     try {
       const found = await postUnpacked("describe", { state: { other: name } });

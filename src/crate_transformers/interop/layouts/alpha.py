@@ -67,7 +67,7 @@ def _torch_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
 
 _BLOCK = r"Transformer/encoderblock_(\d+)"
 _ATTENTION = r"/MultiHeadDotProductSubspaceAttention_0"
-_CODING = r"/(?:Overcomplete)?ISTABlock_0"
+_CODINGS = ("/ISTABlock_0", "/OvercompleteISTABlock_0")  # messages name the last
 
 
 def _flax_fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,8 +162,8 @@ ALPHA_FLAX = Layout(
         _BLOCK + _ATTENTION + r"/out/kernel": r"crate.layers.\1.compression.attention.output.weight",
         _BLOCK + r"/LayerNorm_1/scale": r"crate.layers.\1.sparsification.norm.weight",
         _BLOCK + r"/LayerNorm_1/bias": r"crate.layers.\1.sparsification.norm.bias",
-        _BLOCK + _CODING + r"/D": r"crate.layers.\1.sparsification.coding.dictionary",
-        _BLOCK + _CODING + r"/D1": r"crate.layers.\1.sparsification.decoder_dictionary",
+        **{_BLOCK + coding + r"/D": r"crate.layers.\1.sparsification.coding.dictionary" for coding in _CODINGS},
+        **{_BLOCK + coding + r"/D1": r"crate.layers.\1.sparsification.decoder_dictionary" for coding in _CODINGS},
         r"encoder_norm/scale": "norm.weight",
         r"encoder_norm/bias": "norm.bias",
         r"head/kernel": "classifier.weight",

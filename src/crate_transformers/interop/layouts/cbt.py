@@ -22,8 +22,14 @@ def _compression(state: StateDict, layer: int) -> str:
 
 def _heads(state: StateDict) -> int | None:
     """As the steps of CBSA or the temperatures of TSSA have them; MSSA alone does not say."""
-    told = (tensor.shape[0] for name, tensor in state.items() if name.endswith((".step_x", ".ss_x", ".temp")))
-    return next(told, None)
+    name = next((name for name in state if name.endswith((".step_x", ".ss_x", ".temp"))), None)
+    return None if name is None else _rows(state, name)
+
+
+def _rows(state: StateDict, name: str) -> int:
+    if state[name].ndim == 0:
+        raise UserError(f"misshapen key {name!r}: it has no axes")
+    return state[name].shape[0]
 
 
 def _fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +42,7 @@ def _fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
     rows, columns = square_grid(state, "pos_embedding", extra)
     patch = 2**stages
     image = extra.get("image_size", rows * patch if rows == columns else (rows * patch, columns * patch))
-    subspaces = next(tensor for name, tensor in state.items() if name.endswith(("0.fn.proj.weight", "0.fn.qkv.weight")))
+    subspaces = next(name for name in state if name.endswith(("0.fn.proj.weight", "0.fn.qkv.weight")))
     return {
         "image_size": image,
         "patch_size": patch,
@@ -49,7 +55,7 @@ def _fields(state: StateDict, extra: Mapping[str, Any]) -> dict[str, Any]:
         "compression": blocks[0] if len(set(blocks)) == 1 else blocks,
         "qkv_bias": any_match(state, _LAYER + r"\.0\.fn\.qkv\.bias"),
         "num_labels": state["mlp_head.1.weight"].shape[0],
-        "attention_inner_size": subspaces.shape[0],
+        "attention_inner_size": _rows(state, subspaces),
     }
 
 

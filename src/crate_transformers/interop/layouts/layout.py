@@ -71,7 +71,10 @@ class Layout:
             if not tensor.is_floating_point() and not ours.endswith(_COUNTER):
                 raise UserError(f"{name} is of whole numbers ({tensor.dtype}): expected floating-point numbers")
             sources[ours] = name
-            translated[ours] = self.transform(ours, tensor)
+            try:
+                translated[ours] = self.transform(ours, tensor)
+            except (RuntimeError, IndexError) as error:  # it has other axes than such a tensor has
+                raise UserError(f"misshapen key {name!r} in the checkpoint: {tuple(tensor.shape)}") from error
         return translated, notes
 
     def check_layers(self, state: StateDict) -> None:
@@ -82,20 +85,24 @@ class Layout:
         """
         for pattern in self.layers:
             stack: dict[str, set[str]] = {}
-            before = ""
+            before, after = "", "."
             for name in state:
                 match = re.match(pattern, name)
                 if match and self._reason_to_drop(name) is None:
-                    before = name[: match.start(1)]
+                    before, after = name[: match.start(1)], name[match.end(1) : match.end()]
                     stack.setdefault(match[1], set()).add(name[match.end() :])
             everything = set().union(*stack.values())
             for number in range(len(stack)):
                 lost = sorted(everything - stack.get(str(number), set()))
                 if len(lost) == len(everything):
                     others = ", ".join(name[:20] for name in sorted(stack, key=lambda name: (len(name), name))[-2:])
-                    raise UserError(f"missing in the checkpoint: layer {number}, {before}{number}.*; it holds {others}")
+                    raise UserError(
+                        f"missing in the checkpoint: layer {number}, {before}{number}{after}*; it holds {others}"
+                    )
                 if lost:
-                    raise UserError(f"missing in the checkpoint: {before}{number}.{lost[0]}, which other layers have")
+                    raise UserError(
+                        f"missing in the checkpoint: {before}{number}{after}{lost[0]}, which other layers have"
+                    )
 
     def _reason_to_drop(self, name: str) -> str | None:
         return next((why for pattern, why in self.ignored.items() if re.fullmatch(pattern, name)), None)
