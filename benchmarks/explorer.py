@@ -2,8 +2,9 @@
 
     python benchmarks/explorer.py [--tiny] [--moves 100] [--changes 1000] [--output FILE.json]
 
-A browser (chromium) opens the page of a server that runs as `crate explore` does, and moves the slider of lambda. A move
-ends when the answer to it is on the screen. --tiny takes CRATE-tiny at 224 pixels, untrained, instead of the demonstration.
+A browser (chromium) opens the page of a server that runs as `crate explore` does, and moves the slider of lambda. A
+move ends when the answer to it is on the screen. --tiny takes CRATE-tiny at 224 pixels, untrained, instead of the
+demonstration.
 """
 
 import argparse

@@ -182,9 +182,7 @@ def _configure(
         raise UserError(f"the number of heads must be a whole number from 1 on, got {heads!r}")
     if inner % heads:
         key = next(name for name in state if name.endswith(layout.subspaces))
-        raise UserError(
-            f"{heads} heads do not divide the {inner} rows of {key}: pass another number (num_attention_heads, --heads)"
-        )
+        raise UserError(f"{heads} heads do not divide the {inner} rows of {key} (num_attention_heads, --heads)")
     read["head_dim"] = inner // heads
     for name in _FIXED_BY_SHAPES:
         if name in overrides and read.get(name) not in (None, overrides[name]):

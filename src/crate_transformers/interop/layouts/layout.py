@@ -100,9 +100,8 @@ class Layout:
                         f"missing in the checkpoint: layer {number}, {before}{number}{after}*; it holds {others}"
                     )
                 if lost:
-                    raise UserError(
-                        f"missing in the checkpoint: {before}{number}{after}{lost[0]}, which other layers have"
-                    )
+                    first = f"{before}{number}{after}{lost[0]}"
+                    raise UserError(f"missing in the checkpoint: {first}, which other layers have")
 
     def _reason_to_drop(self, name: str) -> str | None:
         return next((why for pattern, why in self.ignored.items() if re.fullmatch(pattern, name)), None)
