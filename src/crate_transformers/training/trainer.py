@@ -283,6 +283,15 @@ class CrateTrainer(Trainer):
             self._remove_old_checkpoints(run_dir)
         self.accelerator.wait_for_everyone()
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As the Trainer does. Of several processes on CPUs each has the device `cpu:0`, onto which torch loads nothing.
+
+        transformers 5.17 asks for just that; 5.24 asks for `cpu`.
+        """
+        if self.args.device.type == "cpu":
+            vars(self.args)["_setup_devices"] = torch.device("cpu")
+        super()._load_optimizer_and_scheduler(checkpoint)
+
     def _best_checkpoint(self, run_dir: Path) -> str | None:
         """The checkpoint of the best evaluation; None where none was saved at that step."""
         best = self.state.best_global_step
