@@ -284,9 +284,10 @@ class CrateTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """As the Trainer does. Of several processes on CPUs each has the device `cpu:0`, onto which torch loads nothing.
+        """As the Trainer does; a CPU goes by `cpu`.
 
-        transformers 5.17 asks for just that; 5.24 asks for `cpu`.
+        Where there are several processes, accelerate calls it `cpu:0`. transformers 5.17 has torch load the optimizer's
+        state onto that, which torch cannot; 5.24 says `cpu`.
         """
         if self.args.device.type == "cpu":
             vars(self.args)["_setup_devices"] = torch.device("cpu")
