@@ -176,8 +176,10 @@ OVERRIDDEN: dict[str, tuple[str, ...]] = {
         "_get_train_sampler",
         "_load_best_model",
         "_load_from_checkpoint",
+        "_load_optimizer_and_scheduler",
         "_save_checkpoint",
     ),
+    "TrainingArguments": ("_setup_devices",),
 }
 
 # keywords that transformers passes to a forward of its own accord; of a text model also those of `TransformersKwargs`

@@ -61,12 +61,14 @@ def test_probe_of_classifiers(tmp_path, family):
     if family == "crate":
         model = build(CrateForImageClassification, CrateVisionConfig(**SIZES, num_labels=3))
     else:
-        model = ViTForImageClassification(ViTConfig(**SIZES, intermediate_size=13, num_labels=3)).eval()
+        # weights as wide as the picture is strong: with transformers' 0.02 the class token hardly sees the patches
+        config = ViTConfig(**SIZES, intermediate_size=13, num_labels=3, initializer_range=0.2)
+        model = build(ViTForImageClassification, config)
     folder = saved(tmp_path / "model", model)
     probe(folder, tmp_path / "out", "digits", layers=False, shots=None, seeds=1, pool=None, limit=150, settings=None)
     content = json.loads((tmp_path / "out" / "probes.json").read_text())
     assert [row["layer"] for row in content["summary"]] == [1, 1]  # the last of two, counted from 0
-    assert all(row["accuracy"] > 0.15 for row in content["summary"])  # a tenth is chance
+    assert all(row["accuracy"] > 0.25 for row in content["summary"])  # a tenth is chance
 
 
 @pytest.mark.parametrize(

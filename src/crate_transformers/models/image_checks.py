@@ -1,11 +1,11 @@
 """Whether a batch of images fits a model, and the grid of its patches."""
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
 from ..configuration.validation import as_pair
 from ..errors import UserError
+from ..ops.conditions import is_exporting
 
 
 def patch_grid_of(pixel_values: Tensor, config: PreTrainedConfig, interpolate_pos_encoding: bool) -> tuple[int, int]:
@@ -22,7 +22,7 @@ def patch_grid_of(pixel_values: Tensor, config: PreTrainedConfig, interpolate_po
             f"num_channels={channels}"
         )
     image, (patch_height, patch_width) = as_pair(config.image_size), as_pair(config.patch_size)
-    if torch.compiler.is_exporting() and interpolate_pos_encoding:
+    if is_exporting() and interpolate_pos_encoding:
         return height // patch_height, width // patch_width
     if (height, width) != image and not interpolate_pos_encoding:
         raise UserError(
@@ -44,7 +44,7 @@ def resampling_grid(
 
     An exported program resamples to whatever grid it is given, its own too (which changes nothing).
     """
-    if interpolate_pos_encoding and (torch.compiler.is_exporting() or grid != config.patch_grid):
+    if interpolate_pos_encoding and (is_exporting() or grid != config.patch_grid):
         return grid
     return None
 

@@ -7,12 +7,28 @@ HALF = (torch.bfloat16, torch.float16)
 WIDE = (torch.float32, torch.float64)
 
 
+def is_exporting() -> bool:
+    """Whether a model is being exported, as `torch.compiler.is_exporting()` says outside of compiled code.
+
+    In compiled code torch 2.11 answers that question with yes, exported or not; newer ones read this flag.
+
+    Example:
+        >>> is_exporting()
+        False
+    """
+    return torch.compiler._is_exporting_flag
+
+
+def _is_transformed() -> bool:
+    """Whether a model is exported or traced, or its gradients are taken by torch.func."""
+    return torch._C._are_functorch_transforms_active() or is_exporting() or torch.jit.is_tracing()
+
+
 def is_plain(tensor: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
     """Whether compiled code can read the numbers: on a CPU, of these dtypes, no model being exported or transformed."""
     if tensor.device.type != "cpu" or tensor.dtype not in dtypes:
         return False
-    transformed = torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting() or torch.jit.is_tracing()
-    return not transformed
+    return not _is_transformed()
 
 
 def is_tensor_itself(*tensors: Tensor) -> bool:
@@ -28,8 +44,7 @@ def wants_gradient(*tensors: Tensor) -> bool:
 def is_wide(*tensors: Tensor) -> bool:
     """Whether the tensors are torch's own, of one dtype of 32 bits or more, and no model is exported or transformed."""
     dtypes = {tensor.dtype for tensor in tensors}
-    transformed = torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting() or torch.jit.is_tracing()
-    return len(dtypes) == 1 and dtypes <= set(WIDE) and is_tensor_itself(*tensors) and not transformed
+    return len(dtypes) == 1 and dtypes <= set(WIDE) and is_tensor_itself(*tensors) and not _is_transformed()
 
 
 def is_autocast_on_cpu() -> bool:
@@ -37,4 +52,13 @@ def is_autocast_on_cpu() -> bool:
     return torch.is_autocast_enabled("cpu")
 
 
-__all__ = ["HALF", "WIDE", "is_autocast_on_cpu", "is_plain", "is_tensor_itself", "is_wide", "wants_gradient"]
+__all__ = [
+    "HALF",
+    "WIDE",
+    "is_autocast_on_cpu",
+    "is_exporting",
+    "is_plain",
+    "is_tensor_itself",
+    "is_wide",
+    "wants_gradient",
+]

@@ -283,6 +283,16 @@ class CrateTrainer(Trainer):
             self._remove_old_checkpoints(run_dir)
         self.accelerator.wait_for_everyone()
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As the Trainer does; a CPU goes by `cpu`.
+
+        Where there are several processes, accelerate calls it `cpu:0`. transformers 5.17 has torch load the optimizer's
+        state onto that, which torch cannot; 5.24 says `cpu`.
+        """
+        if self.args.device.type == "cpu":
+            vars(self.args)["_setup_devices"] = torch.device("cpu")
+        super()._load_optimizer_and_scheduler(checkpoint)
+
     def _best_checkpoint(self, run_dir: Path) -> str | None:
         """The checkpoint of the best evaluation; None where none was saved at that step."""
         best = self.state.best_global_step

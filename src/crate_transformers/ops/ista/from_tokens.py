@@ -12,7 +12,7 @@ Shapes: n tokens, d width.
 import torch
 from torch import Tensor
 
-from ..conditions import WIDE
+from ..conditions import WIDE, is_exporting
 from ..linear import add_product, rectified_linear
 from .descent_matrix import descent_matrix
 from .shrink import shrink_sum
@@ -39,7 +39,7 @@ def is_worth_a_matrix(signal: Tensor, dictionary: Tensor, kept_step: Tensor | No
 
     An exported program serves any number of tokens, and so has the form for many.
     """
-    return kept_step is not None or torch.compiler.is_exporting() or signal[..., 0].numel() >= dictionary.shape[0]
+    return kept_step is not None or is_exporting() or signal[..., 0].numel() >= dictionary.shape[0]
 
 
 def by_one_product(

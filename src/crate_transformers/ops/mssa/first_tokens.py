@@ -53,7 +53,9 @@ def attend_first(
         mask = mask[:, :, :num_first].expand(-1, num_heads, num_first, -1)
         mask = mask.transpose(1, 2).flatten(1, 2).unsqueeze(1)  # (B, 1, n K, N)
     one_head = tokens.unsqueeze(1)  # (B, 1, N, d)
-    mixed, attention = (attend or _by_equation(bases))(queries.flatten(1, 2).unsqueeze(1), one_head, one_head, mask)
+    if attend is None:  # not `attend or ...`: the compiler of torch 2.11 asks no function whether it is true
+        attend = _by_equation(bases)
+    mixed, attention = attend(queries.flatten(1, 2).unsqueeze(1), one_head, one_head, mask)
     mixed = torch.einsum("bnkd,kpd->bnkp", mixed.reshape(queries.shape), bases)
     if attention is not None:
         attention = attention.squeeze(1).unflatten(1, (num_first, num_heads)).transpose(1, 2)
