@@ -155,7 +155,7 @@ def open_subject(source: str, heads: int | None, option: str, on_note: Callable[
     """
     if source.startswith("demo:"):
         found = demo.load(source.removeprefix("demo:"))
-        return Subject(source, source, found.model, found.processor, found.tokenizer)
+        return Subject(source, source, _ready(found.model), found.processor, found.tokenizer)
     model = open_model(source, heads, option=option, on_note=on_note)
     architecture_of(backbone_of(model))  # a model that is none of ours is told now
     name = Path(source).name or source
