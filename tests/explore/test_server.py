@@ -222,4 +222,4 @@ def test_the_command_serves_and_warns(tmp_path):
             assert client.post(f"{base}/api/answer", json={"parts": ["prediction"]}).status_code == 200
     finally:
         process.terminate()
-        process.wait(30)
+        process.communicate(timeout=30)

@@ -25,6 +25,12 @@ class Run:
 
     Attributes:
         trace: what every layer saw and made. outputs: of the whole model, with its head. edit: what was changed.
+
+    Example:
+        >>> from crate_transformers import CrateVisionConfig, CrateVisionModel
+        >>> model = CrateVisionModel(CrateVisionConfig.from_size("tiny", image_size=32, patch_size=8)).eval()
+        >>> run_edited(model, torch.rand(1, 3, 32, 32)).outputs.pooler_output.shape
+        torch.Size([1, 384])
     """
 
     trace: Trace

@@ -29,6 +29,11 @@ class TokenCode:
         residuals: ||x - the sum of the first n terms|| / ||x||, for n = 0 (which is 1) to all of them.
         of: what the sum is compared with, "read" (LN(Z_half)) or "written" (the decoded code).
         norm: ||x||.
+
+    Example:
+        >>> code = TokenCode(0, 3, neurons=(7, 2), values=(1.5, 0.5), residuals=(1.0, 0.4, 0.3), of="read", norm=2.0)
+        >>> code.residuals[len(code.neurons)]  # the share of x that the whole sum leaves
+        0.3
     """
 
     layer: int
@@ -49,6 +54,11 @@ class StepFilm:
         objective: 1/2 ||x - z D^T||^2 + lambda ||z||_1 before the first step and after each.
         nonzeros: entries of the code that are not 0, at the same points.
         codes: (steps + 1, m).
+
+    Example:
+        >>> film = StepFilm(taken=1, objective=(2.0, 1.5), nonzeros=(0, 2), codes=torch.zeros(2, 5))
+        >>> film.objective[film.taken]
+        1.5
     """
 
     taken: int

@@ -10,6 +10,7 @@ from .service import Service
 from .state import State
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Kind = Literal["png", "svg"]
@@ -54,7 +55,7 @@ def maps_figure(service: Service, state: State, kind: Kind) -> bytes:
     heads = answer.arrays[f"maps/{state.which}"][state.layer][:, found["prefix"] :]
     picture = answer.arrays["tokens/picture"]
     figure = Figure(figsize=(2.2 * (len(heads) + 1), 2.6), layout="constrained")
-    panels: Sequence = figure.subplots(1, len(heads) + 1)  # type: ignore[type-arg]
+    panels: Sequence[Axes] = figure.subplots(1, len(heads) + 1)
     extent = (0, picture.shape[1], picture.shape[0], 0)
     panels[0].imshow(picture, extent=extent)
     panels[0].set_title("picture", fontsize=9)

@@ -5,12 +5,13 @@ open_subjects("runs/digits", baseline=None) -> Subjects(model, other, pictures o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import demo
@@ -137,7 +138,7 @@ def open_subjects(
         others[second.name] = lambda: second
     others[UNTRAINED] = lambda: _untrained(subject)
     for folder in _checkpoints(model):
-        others[folder.name] = lambda folder=folder: _checkpoint_of(subject, folder)  # type: ignore[misc]
+        others[folder.name] = partial(_checkpoint_of, subject, folder)
     if subject.reads_images:
         if text is not None:
             raise UserError(f"{subject.name} reads images: pass --data, not --text")
@@ -184,7 +185,7 @@ def _untrained(subject: Subject) -> Subject:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = type(subject.model)(subject.model.config)
-    model = _ready(model.to(subject.model.device))  # type: ignore[arg-type]
+    model = _ready(nn.Module.to(model, subject.model.device))
     return Subject(UNTRAINED, f"{UNTRAINED} {subject.source}", model, subject.processor, subject.tokenizer)
 
 
