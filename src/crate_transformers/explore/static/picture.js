@@ -2,6 +2,9 @@
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { amount, signed } from "./colours.js";
 
+// a picture with a name, or one that only repeats what stands beside it
+const named = (label) => (label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" });
+
 export function Pixels({ array, label, className }) {
   const canvas = useRef(null);
   const [height, width] = array.shape;
@@ -13,7 +16,7 @@ export function Pixels({ array, label, className }) {
     }
     canvas.current.getContext("2d").putImageData(image, 0, 0);
   }, [array]);
-  return html`<canvas ref=${canvas} width=${width} height=${height} class=${className || "pixels"} role="img" aria-label=${label} />`;
+  return html`<canvas ref=${canvas} width=${width} height=${height} class=${className || "pixels"} ...${named(label)} />`;
 }
 
 // values of the patches -> their colours; amounts run from their least to their most, signs are symmetric about 0
@@ -34,7 +37,7 @@ function draw(canvas, colours, [rows, columns], alpha = 255) {
 export function SmallMap({ values, grid, kind, most, label }) {
   const canvas = useRef(null);
   useEffect(() => draw(canvas.current, coloured(Array.from(values), kind, most), grid), [values, kind, most]);
-  return html`<canvas ref=${canvas} class="small-map" role="img" aria-label=${label} />`;
+  return html`<canvas ref=${canvas} class="small-map" ...${named(label)} />`;
 }
 
 export function Stage({ picture, grid, prefix, state, set, map, kind, painting }) {
