@@ -97,7 +97,14 @@ def grow(look: Looking, state: State, temperature: float = 0.0, seed: int = 0) -
     else:
         token = int(last.argmax())
     text = state.text + str(subject.tokenizer.decode([token]))
-    return Answer({"text": text, "token": token, "piece": token_texts(subject.tokenizer, [token])[0]})
+    return Answer(
+        {
+            "text": text,
+            "tokens": subject.ids(text).shape[1],
+            "token": token,
+            "piece": token_texts(subject.tokenizer, [token])[0],
+        }
+    )
 
 
 __all__ = ["grow", "prediction", "probabilities"]

@@ -31,11 +31,19 @@ function App() {
   const [live, setLive] = useState(false);
   const [uploaded, setUploaded] = useState(null);
   const asker = useRef(null);
-  if (!asker.current) asker.current = new Asker((found) => { setAnswer(found); setLive(true); setError(""); }, setError, setBusy);
+  const toLast = useRef(false); // of a new text the last token is looked at: the first sees itself alone
+  if (!asker.current) asker.current = new Asker((found) => {
+    setAnswer(found);
+    setLive(true);
+    setError("");
+    if (toLast.current && found.data.tokens.ids) setState((now) => ({ ...now, token: found.data.tokens.ids.length - 1 }));
+    toLast.current = false;
+  }, setError, setBusy);
 
   const set = (given) => setState((now) => {
     const next = { ...now, ...given };
     if (given.ofText !== undefined) { next.text = about.data.texts[given.ofText]; delete next.ofText; }
+    if (given.text !== undefined && given.token === undefined) { next.token = 0; toLast.current = true; }
     if (given.token !== undefined && next.neurons_of_tokens) next.neurons_of_tokens = [next.token];
     if (given.picture !== undefined && given.painted === undefined && given.picture !== now.picture) next.painted = [];
     return next;
@@ -87,7 +95,7 @@ function App() {
       try {
         const { data } = await postUnpacked("grow", { state: { ...state, text }, temperature });
         text = data.text;
-        set({ text });
+        set({ text, token: data.tokens - 1 });
       } catch (e) { setError(e.message); return; }
     }
   };
