@@ -67,9 +67,15 @@ def test_folders(finished, tmp_path):
     assert (tmp_path / "letter.txt").read_text() == "dear"
 
 
-def test_ema_and_mixing_resume_exactly(tmp_path):
+# convolutions with BatchNorms, whose statistics are averaged too
+STEM = {"model__patch_embedding": "conv_stem", "model__image_size": 16, "model__patch_size": 8}
+
+
+@pytest.mark.parametrize("own", [{}, STEM], ids=["as it is", "with BatchNorm"])
+def test_ema_and_mixing_resume_exactly(own, tmp_path):
     """Interrupted in the middle of an epoch, and run again: the same average, the same weights."""
     options = {
+        **own,
         "train__ema_decay": 0.9,
         "train__mixup_alpha": 0.5,
         "train__cutmix_alpha": 1.0,
