@@ -1,5 +1,9 @@
 """Augmentation, order and mixing are functions of (seed, epoch, sample)."""
 
+from collections import Counter
+from itertools import pairwise
+
+import pytest
 import torch
 
 from crate_transformers import CrateVisionConfig
@@ -8,6 +12,7 @@ from crate_transformers.data import (
     EvaluationTransform,
     ImageCollator,
     KeyedImages,
+    MaskedImages,
     TrainingTransform,
     load_image_source,
 )
@@ -46,6 +51,44 @@ def test_sampler():
     sampler.set_epoch(1)
     assert [index for _, index in sampler] != [index for _, index in first]
     assert {epoch for epoch, _ in sampler} == {1}
+
+
+def test_repetitions():
+    """Every epoch has as many keys, all different, of a third of the samples; another epoch has other samples."""
+    sampler = EpochSampler(100, seed=5, repetitions=3, batch=24)
+    keys = list(sampler)
+    assert len(keys) == len(set(keys)) == len(sampler) == 100
+    times = {index: [key[2:] for key in keys if key[1] == index] for index in dict.fromkeys(key[1] for key in keys)}
+    assert sorted(map(len, times.values())) == [1, *[3] * 33]
+    assert all(found == [(), (2,), (3,)][: len(found)] for found in times.values())
+    sampler.set_epoch(1)
+    assert {key[1] for key in sampler} != set(times)
+    assert all(a[1] != b[1] for a, b in pairwise(keys[:96]))  # in whole batches; they are mixed with each other
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4, 8])
+def test_repetitions_go_to_different_processes(processes):
+    """And a step has the same samples, however many the processes."""
+    batch = 24
+    sampler = EpochSampler(240, seed=5, repetitions=3, batch=batch)
+    one = list(sampler)
+    for step in range(0, 240, batch):
+        part = batch // processes
+        shards = [one[step + p * part : step + (p + 1) * part] for p in range(processes)]
+        most = max(Counter(key[1] for key in shard).most_common(1)[0][1] for shard in shards)
+        assert most == (1 if processes >= 3 else {1: 3, 2: 2}[processes])
+        assert sorted(Counter(key[1] for key in one[step : step + batch]).values()) == [3] * 8
+
+
+def test_a_repetition_is_augmented_anew():
+    data = augmented()
+    first, second, third = (data[key]["pixel_values"] for key in ((4, 17), (4, 17, 2), (4, 17, 3)))
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+    assert torch.equal(data[(4, 17, 2)]["pixel_values"], second)
+    masked = MaskedImages(data, 4)
+    noise = [masked[key]["noise"] for key in ((4, 17), (4, 17, 2))]
+    assert not torch.equal(*noise)
 
 
 def test_mixing_is_the_same_for_one_process_and_two():

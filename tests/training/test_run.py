@@ -71,7 +71,7 @@ def test_folders(finished, tmp_path):
 STEM = {"model__patch_embedding": "conv_stem", "model__image_size": 16, "model__patch_size": 8}
 
 
-@pytest.mark.parametrize("own", [{}, STEM], ids=["as it is", "with BatchNorm"])
+@pytest.mark.parametrize("own", [{}, {**STEM, "data__repeated_augmentation": 3}], ids=["as it is", "as published"])
 def test_ema_and_mixing_resume_exactly(own, tmp_path):
     """Interrupted in the middle of an epoch, and run again: the same average, the same weights."""
     options = {

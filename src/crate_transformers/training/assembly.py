@@ -114,6 +114,7 @@ def build_trainer(
         preprocess_logits_for_metrics=cast(Callable[[Tensor, Tensor], Tensor], task.reduce_outputs),
         optimizer_cls_and_kwargs=optimizer_of(recipe, arguments),
         keyed=task.keyed,
+        repetitions=task.repetitions,
         ema=Ema(task.model, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None,
         count_items=task.count_items,
         progress=checkpoint.progress if checkpoint else None,

@@ -48,6 +48,7 @@ class CrateTrainer(Trainer):
 
     Args:
         keyed: whether the training set takes keys (epoch, sample); then the order is a function of (seed, epoch).
+        repetitions: how often an epoch has a sample.
         evaluation_collator: makes a batch of items in evaluation; None takes that of training.
         ema: an average of the weights, which is evaluated instead of them and saved with every checkpoint.
         count_items: gives the number of terms that the loss of a batch is the mean of; None counts its rows.
@@ -59,6 +60,7 @@ class CrateTrainer(Trainer):
         self,
         *args: Any,
         keyed: bool = True,
+        repetitions: int = 1,
         evaluation_collator: Collator | None = None,
         ema: Ema | None = None,
         count_items: Callable[[Mapping[str, Tensor]], int] | None = None,
@@ -67,7 +69,7 @@ class CrateTrainer(Trainer):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.keyed, self.decays = keyed, decays
+        self.keyed, self.repetitions, self.decays = keyed, repetitions, decays
         self.evaluation_collator = evaluation_collator
         self.ema = ema
         self.model_accepts_loss_kwargs = False  # losses are means; the Trainer divides them among accumulated steps
@@ -105,7 +107,8 @@ class CrateTrainer(Trainer):
         if not self.keyed:
             return super()._get_train_sampler(train_dataset)
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        return EpochSampler(len(cast(Sized, dataset)), self.args.seed)
+        batch = self.args.train_batch_size * self.args.world_size
+        return EpochSampler(len(cast(Sized, dataset)), self.args.seed, self.repetitions, batch)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], None]:
         started = time.perf_counter()

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from transformers import CLIPImageProcessor
 
-from ..keys import Key, keyed_generator
+from ..keys import Key, key_of, keyed_generator
 from .labelled import LabelledImages
 from .transforms import EvaluationTransform
 
@@ -92,10 +92,11 @@ class MultiCropImages(Dataset):
         return len(self.images)
 
     def __getitem__(self, key: Key | int) -> dict[str, Tensor]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        key = key_of(key)
+        index = key[1]
         picture = self.images.read(index, self.num_channels)
         item: dict[str, Tensor] = {}
-        with keyed_generator(self.seed, epoch, index):
+        with keyed_generator(self.seed, *key):
             for name, (transform, count) in self.crops.items():
                 if count:
                     item[name] = torch.stack([transform(picture) for _ in range(count)])

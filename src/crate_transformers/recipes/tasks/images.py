@@ -51,6 +51,8 @@ class ImageData(DataOptions):
         center_crop: whether an evaluation resizes the shorter side and crops the centre (else it resizes both sides).
         flip: whether training pictures are flipped at random.
         rand_augment: [operations, magnitude] of RandAugment; None is off.
+        repeated_augmentation: how often an epoch has a training picture, each time augmented anew; an epoch stays as
+            long, so it has that many times fewer pictures. 1 is off.
         mean, std: of the normalisation: one number, or one for each channel.
     """
 
@@ -59,6 +61,7 @@ class ImageData(DataOptions):
     center_crop: bool = False
     flip: bool = False
     rand_augment: list[int] | None = option(None, Limits(length=2, further=_check_rand_augment))
+    repeated_augmentation: int = option(1, Limits(1))
     mean: list[float] | None = option(None, fits_model=check_channels)
     std: list[float] | None = option(None, Limits(positive=True), fits_model=check_channels)
 

@@ -6,6 +6,7 @@ from transformers import CLIPImageProcessor, PreTrainedConfig
 
 from ...configuration.validation import as_pair
 from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source
+from ...errors import UserError
 from ...models.image_processing import image_processor_of
 from ...recipes.schema import Recipe
 from ...recipes.tasks.images import CroppedImageData, ImageData, check_channels
@@ -45,6 +46,12 @@ class ImageTask(Task):
             listed = ", ".join(self.splits.left_out[:5])
             self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
         self.notes.extend(self.splits.notes)
+        self.repetitions = data.repeated_augmentation
+        if self.repetitions > len(self.splits.train):
+            raise UserError(
+                f"data.repeated_augmentation is {self.repetitions}, and there are {len(self.splits.train)} training "
+                "pictures: an epoch would have one picture alone; lower it"
+            )
 
     def prepare(self, config: PreTrainedConfig) -> None:
         """Take image size and channels from the model's configuration, and note what its patches lose."""
