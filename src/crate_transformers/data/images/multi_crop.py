@@ -14,7 +14,7 @@ from transformers import CLIPImageProcessor
 
 from ..keys import Key, key_of, keyed_generator
 from .labelled import LabelledImages
-from .transforms import EvaluationTransform
+from .transforms import EvaluationTransform, interpolation_of
 
 
 @dataclass(eq=False)
@@ -22,7 +22,7 @@ class CropTransform:
     """A picture to one augmented crop (C, H, W). Random numbers are torch's global ones.
 
     Attributes:
-        processor: gives mean and standard deviation.
+        processor: gives interpolation, mean and standard deviation.
         size: (height, width) of the crop, pixels.
         scale: smallest and largest share of the picture's area that a crop takes.
         flip: mirror half of the crops.
@@ -43,7 +43,8 @@ class CropTransform:
     solarize: float = 0.0
 
     def __post_init__(self) -> None:
-        crop = v2.RandomResizedCrop(self.size, scale=self.scale, antialias=True)
+        interpolation = interpolation_of(self.processor)
+        crop = v2.RandomResizedCrop(self.size, scale=self.scale, interpolation=interpolation, antialias=True)
         steps: list[v2.Transform] = [v2.PILToTensor(), crop]
         if self.flip:
             steps.append(v2.RandomHorizontalFlip())

@@ -1,5 +1,7 @@
 """Pictures to tensors: as the image processor does for evaluation, with augmentation for training."""
 
+from typing import Any
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -7,6 +9,12 @@ from torchvision.transforms import v2
 from transformers import CLIPImageProcessor
 
 from ...errors import UserError
+from ...upstream import PILImageResampling
+
+
+def interpolation_of(processor: CLIPImageProcessor) -> v2.InterpolationMode:
+    """The interpolation with which an image processor resizes, as torchvision calls it."""
+    return v2.InterpolationMode(PILImageResampling(processor.resample).name.lower())
 
 
 class EvaluationTransform:
@@ -23,12 +31,13 @@ class TrainingTransform:
     """Augmentation, then the processor's scaling: a picture to (C, H, W). Random numbers are torch's global ones.
 
     Args:
-        processor: gives image size, mean and standard deviation.
+        processor: gives image size, interpolation, mean and standard deviation.
         crop: "random_resized" (crop of random size and shape), "pad" (4 pixels in 32, then a random crop) or "none".
         crop_scale: smallest and largest share of the area that a random crop takes.
         flip: mirror half of the pictures.
         rand_augment: (operations, magnitude), or None.
         random_erasing: probability of erasing a rectangle.
+        color_jitter: brightness, contrast and saturation are each multiplied by a number in [1 - this, 1 + this].
     """
 
     def __init__(
@@ -39,15 +48,17 @@ class TrainingTransform:
         flip: bool = False,
         rand_augment: tuple[int, int] | None = None,
         random_erasing: float = 0.0,
+        color_jitter: float = 0.0,
     ):
         if crop not in ("random_resized", "pad", "none"):
             raise UserError(f"data.crop must be random_resized, pad or none, got {crop!r}")
         size = (processor.crop_size["height"], processor.crop_size["width"])
+        resizing: dict[str, Any] = {"interpolation": interpolation_of(processor), "antialias": True}
         steps: list[v2.Transform] = [v2.PILToTensor()]
         if crop == "random_resized":
-            steps.append(v2.RandomResizedCrop(size, scale=tuple(crop_scale), antialias=True))
+            steps.append(v2.RandomResizedCrop(size, scale=tuple(crop_scale), **resizing))
         else:
-            steps.append(v2.Resize(size, antialias=True))
+            steps.append(v2.Resize(size, **resizing))
         if crop == "pad":
             steps.append(v2.RandomCrop(size, padding=[max(1, size[1] // 8), max(1, size[0] // 8)]))
         if flip:
@@ -55,6 +66,8 @@ class TrainingTransform:
         if rand_augment:
             operations, magnitude = rand_augment
             steps.append(v2.RandAugment(num_ops=operations, magnitude=magnitude))
+        if color_jitter:
+            steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
         steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(processor.image_mean, processor.image_std)]
         if random_erasing:
             steps.append(v2.RandomErasing(p=random_erasing))
@@ -64,4 +77,4 @@ class TrainingTransform:
         return self.steps(picture)
 
 
-__all__ = ["EvaluationTransform", "TrainingTransform"]
+__all__ = ["EvaluationTransform", "TrainingTransform", "interpolation_of"]

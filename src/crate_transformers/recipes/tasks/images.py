@@ -6,7 +6,7 @@ from typing import Any
 
 from ..checks import RecipeError, shown
 from ..limits import Limits
-from ..options import DataOptions, option
+from ..options import DataOptions, TrainOptions, option
 
 
 def _check_shares(key: str, value: list[float]) -> None:
@@ -14,6 +14,11 @@ def _check_shares(key: str, value: list[float]) -> None:
         raise RecipeError(
             key, f"{key} must be [smallest, largest] share of the area in (0, 1], the smallest first, got {value}"
         )
+
+
+def _check_share(key: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise RecipeError(key, f"{key} must be a share in (0, 1], got {value}")
 
 
 def _check_rand_augment(key: str, value: list[int]) -> None:
@@ -38,6 +43,7 @@ def check_channels(key: str, value: list[float] | None, model: Mapping[str, Any]
     raise RecipeError(key, f"{key} must be a list of one number, or of one a channel ({channels}), got {shown(value)}")
 
 
+COLOR_JITTER = Limits(0, 5)
 AREA_SHARES = Limits(length=2, further=_check_shares)  # of the area of a crop: [smallest, largest]
 
 
@@ -48,7 +54,9 @@ class ImageData(DataOptions):
     Attributes:
         root: the folder where torchvision keeps its files; None is the user's cache folder.
         skip_unreadable: whether pictures that cannot be read are left out (else they are an error).
+        interpolation: "nearest", "bilinear" or "bicubic", with which pictures are resized, in evaluations too.
         center_crop: whether an evaluation resizes the shorter side and crops the centre (else it resizes both sides).
+        crop_fraction: share of the shorter side that the centre has; None is 224 / 256.
         flip: whether training pictures are flipped at random.
         rand_augment: [operations, magnitude] of RandAugment; None is off.
         repeated_augmentation: how often an epoch has a training picture, each time augmented anew; an epoch stays as
@@ -58,7 +66,9 @@ class ImageData(DataOptions):
 
     root: str | None = option(None, after="source")
     skip_unreadable: bool = False
+    interpolation: str = option("bilinear", Limits(choices=("nearest", "bilinear", "bicubic")))
     center_crop: bool = False
+    crop_fraction: float | None = option(None, Limits(further=_check_share))
     flip: bool = False
     rand_augment: list[int] | None = option(None, Limits(length=2, further=_check_rand_augment))
     repeated_augmentation: int = option(1, Limits(1))
@@ -73,11 +83,24 @@ class CroppedImageData(ImageData):
     Attributes:
         crop: "none", "random_resized" or "pad". crop_scale: [smallest, largest] share of the area that a crop takes.
         random_erasing: probability with which a rectangle of a picture is erased.
+        color_jitter: brightness, contrast and saturation are each multiplied by a number in [1 - this, 1 + this].
     """
 
     crop: str = option("none", Limits(choices=("none", "random_resized", "pad")), after="skip_unreadable")
     crop_scale: list[float] = option([0.08, 1.0], AREA_SHARES, after="crop")
     random_erasing: float = option(0.0, Limits(0, 1), after="rand_augment")
+    color_jitter: float = option(0.0, COLOR_JITTER)
 
 
-__all__ = ["AREA_SHARES", "CroppedImageData", "ImageData", "check_channels"]
+def check_images(data: ImageData, train: TrainOptions) -> None:
+    """Check the options of a task on pictures together.
+
+    Raises:
+        RecipeError: `crop_fraction` without `center_crop`, which alone reads it.
+    """
+    if data.crop_fraction is not None and not data.center_crop:
+        key = "data.crop_fraction"
+        raise RecipeError(key, f"{key} is the share of a crop of the centre, and data.center_crop is false: set both")
+
+
+__all__ = ["AREA_SHARES", "COLOR_JITTER", "CroppedImageData", "ImageData", "check_channels", "check_images"]

@@ -67,7 +67,23 @@ class ImageTask(Task):
         self.num_channels: int = config.num_channels
         for name, value in (("mean", data.mean), ("std", data.std)):
             check_channels(f"data.{name}", value, {"num_channels": self.num_channels})
-        self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
+        self._check_crop(config)
+        self.processor = image_processor_of(
+            config, data.center_crop, data.mean, data.std, data.interpolation, data.crop_fraction
+        )
+
+    def _check_crop(self, config: PreTrainedConfig) -> None:
+        """Say that images which are not square have no crop of the centre."""
+        height, width = as_pair(config.image_size)
+        if height == width or not self.data.center_crop:
+            return
+        if self.data.crop_fraction is not None:
+            raise UserError(
+                f"data.crop_fraction is of square images, model.image_size is {height} x {width}: leave it out"
+            )
+        self.notes.append(
+            f"data.center_crop is not used: it is of square images, and model.image_size is {height} x {width}"
+        )
 
     def augmented(self) -> KeyedImages:
         """The training pictures, augmented as the recipe says."""
@@ -80,6 +96,7 @@ class ImageTask(Task):
             data.flip,
             (data.rand_augment[0], data.rand_augment[1]) if data.rand_augment else None,
             data.random_erasing,
+            data.color_jitter,
         )
         return KeyedImages(self.splits.train, transform, self.num_channels, self.recipe.seed)
 
