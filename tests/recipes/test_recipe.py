@@ -72,6 +72,23 @@ def test_shipped_recipes_are_whole(name):
             "data.crop_fraction is the share of a crop of the centre, and data.center_crop is",
         ),
         ({"data.color_jitter": -0.1}, r"data.color_jitter must be in \[0, 5\]"),
+        ({"train.cooldown_epochs": 3}, "train.cooldown_epochs is of train.rate_by_epoch = true"),
+        ({"train.warmup_learning_rate": 1e-6}, "train.warmup_learning_rate is of train.rate_by_epoch = true"),
+        ({"train.rate_by_epoch": 1}, "train.rate_by_epoch must be bool"),
+        (
+            {"train.rate_by_epoch": True, "train.lr_scheduler_type": "linear"},
+            "must be one of cosine, cosine_with_min_lr",
+        ),
+        ({"train.rate_by_epoch": True, "train.lr_scheduler_kwargs": {"min_lr": 0.1}}, "min_lr for cosine_with_min_lr"),
+        (
+            {"train.rate_by_epoch": True, "train.lr_scheduler_type": "cosine_with_min_lr"},
+            "holds min_lr for .*got {} for",
+        ),
+        ({"train.rate_by_epoch": True, "train.warmup_steps": 5}, "train.warmup_steps counts steps, and"),
+        (
+            {"train.rate_by_epoch": True, "train.warmup_learning_rate": 1e-6, "train.warmup_epochs": None},
+            "train.warmup_learning_rate needs a warm-up",
+        ),
         ({"data.mean": [0.1, 0.2]}, r"data.mean must be a list of one number, or of one a channel \(3\)"),
         ({"data.mean": []}, "data.mean must be a list of one number"),
         ({"data.std": [0.0]}, "data.std must be positive"),

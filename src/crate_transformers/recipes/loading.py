@@ -109,6 +109,7 @@ def _train_options(train: Mapping[str, Any], task: str) -> tuple[TrainOptions, d
         check_argument(key, value, limits.get(key))
     _check_is_read("train", {**others, **arguments}, task)
     _check_optimizer(options, arguments)
+    _check_rate(options, arguments)
     return options, arguments, others
 
 
@@ -210,6 +211,32 @@ def _check_optimizer(options: TrainOptions, arguments: Mapping[str, Any]) -> Non
             raise RecipeError(f"train.{name}", f"train.{name} is of adamw, train.optimizer is {options.optimizer}")
         if name != "adam_epsilon" and options.optimizer_betas is not None:
             raise RecipeError(f"train.{name}", f"train.{name} and train.optimizer_betas exclude each other")
+
+
+def _check_rate(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
+    """Refuse options and arguments of the learning rate that would not be read."""
+    if not options.rate_by_epoch:
+        for name in ("warmup_learning_rate", "cooldown_epochs"):
+            if getattr(options, name):
+                raise RecipeError(
+                    f"train.{name}", f"train.{name} is of train.rate_by_epoch = true: set it, or leave out"
+                )
+        return
+    schedule, keywords = arguments.get("lr_scheduler_type", "cosine"), arguments.get("lr_scheduler_kwargs") or {}
+    check_choice("train.lr_scheduler_type", schedule, ("cosine", "cosine_with_min_lr"))
+    if sorted(keywords) != (["min_lr"] if schedule == "cosine_with_min_lr" else []):
+        key = "train.lr_scheduler_kwargs"
+        raise RecipeError(
+            key,
+            f"with train.rate_by_epoch, {key} holds min_lr for cosine_with_min_lr and nothing for cosine, got "
+            f"{shown(keywords)} for {schedule}",
+        )
+    if "warmup_steps" in arguments:
+        key = "train.warmup_steps"
+        raise RecipeError(key, f"{key} counts steps, and train.rate_by_epoch epochs: write train.warmup_epochs")
+    if options.warmup_learning_rate is not None and not options.warmup_epochs:
+        key = "train.warmup_learning_rate"
+        raise RecipeError(key, f"{key} needs a warm-up: set train.warmup_epochs")
 
 
 def _read(name_or_path: str) -> tuple[dict[str, Any], dict[str, str]]:
