@@ -10,7 +10,7 @@ from .checks import RecipeError, check_choice, check_key, check_kind, is_finite,
 from .families import FAMILIES
 from .options import DataOptions, TrainOptions, check_fits_model, default_of, limits_of
 from .reading import read_yaml, read_yaml_file
-from .schema import Recipe, copied
+from .schema import NOT_FIELDS, Recipe, copied
 from .shipped import shipped_recipes, shipped_text
 from .tasks import TASKS, argument_limits, known_options, readers_of, task_declaration
 from .trainer_arguments import argument_types, check_argument, not_set_here
@@ -181,12 +181,16 @@ def _check_model(model: dict[str, Any], task: str) -> None:
         )
     names: dict[str, str] = {}
     for key, value in model.items():
-        check_key("model", key, ("family", "size", "from", *family.config_fields))
+        check_key("model", key, (*NOT_FIELDS, *family.config_fields))
         other = names.setdefault(family.own_name(key), key)
         if other != key:
             raise RecipeError(f"model.{key}", f"model.{key} and model.{other} are one field: leave one out")
         if key in ("size", "from"):
             check_kind(f"model.{key}", value, "str | None")
+        elif key == "redraw":
+            check_kind("model.redraw", value, "list[str]")
+            if value and not model.get("from"):
+                raise RecipeError("model.redraw", "model.redraw is of model.from: a new model is drawn anew as a whole")
         elif key != "family":
             _check_numbers(f"model.{key}", value)
             problem = family.problem_of_field(key, value)
