@@ -1,10 +1,16 @@
 """Augmentation, order and mixing are functions of (seed, epoch, sample)."""
 
+import pickle
+import random
+import sys
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from crate_transformers import CrateVisionConfig
 from crate_transformers.data import (
@@ -16,6 +22,8 @@ from crate_transformers.data import (
     TrainingTransform,
     load_image_source,
 )
+from crate_transformers.data.images.rand_augment import rand_augment
+from crate_transformers.errors import MissingPackageError
 from crate_transformers.models.image_processing import image_processor_of
 
 CONFIG = CrateVisionConfig(hidden_size=12, num_attention_heads=3, num_hidden_layers=1, image_size=8, patch_size=4)
@@ -108,3 +116,65 @@ def test_evaluation_equals_the_saved_processor():
     expected = processor(picture, return_tensors="pt")["pixel_values"][0]
     assert torch.equal(EvaluationTransform(processor)(picture), expected)
     assert expected.shape == (3, 8, 8)
+
+
+PUBLISHED = "rand-m9-mstd0.5-inc1"
+
+
+def of_channels(channels, **options):
+    config = CrateVisionConfig(
+        hidden_size=12, num_attention_heads=3, num_hidden_layers=1, image_size=24, patch_size=4, num_channels=channels
+    )
+    return image_processor_of(config, **options)
+
+
+def noise_picture(channels):
+    shape = (24, 24) if channels == 1 else (24, 24, 3)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_timms_rand_augment_is_a_function_of_the_key(channels):
+    """Whatever the generators that it draws from hold; and it leaves them alone."""
+    transform = TrainingTransform(of_channels(channels), "none", rand_augment=PUBLISHED)
+    images = load_image_source("digits").train
+    first = KeyedImages(images, transform, channels, seed=3)[(4, 17)]["pixel_values"]
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    data = pickle.loads(pickle.dumps(transform)) if channels == 3 else transform  # as it goes to a loader's process
+    again = KeyedImages(images, data, channels, seed=3)
+    assert torch.equal(again[(4, 17)]["pixel_values"], first)
+    assert states == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    others = [again[(epoch, 17)]["pixel_values"] for epoch in range(5, 15)]
+    assert any(not torch.equal(other, first) for other in others)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_operation_of_timm_takes_every_picture(channels):
+    from timm.data.auto_augment import AugmentOp
+
+    step = rand_augment(PUBLISHED, of_channels(channels))
+    picture, changed = noise_picture(channels), {}
+    for operation in step.augment.ops:
+        assert isinstance(operation, AugmentOp)
+        operation.prob = 1.0
+        out = pil_to_tensor(operation(picture))
+        assert (out.shape, out.dtype) == ((channels, 24, 24), torch.uint8)
+        changed[operation.name] = not torch.equal(out, pil_to_tensor(picture))
+    assert sum(changed.values()) >= len(changed) - 3  # on noise the contrast is full; grey has no colour
+
+
+def test_timms_rand_augment_is_set_up_as_its_scripts_do():
+    step = rand_augment(PUBLISHED, of_channels(3, interpolation="bicubic"))
+    (operation,) = [operation for operation in step.augment.ops if operation.name == "Rotate"]
+    assert (operation.magnitude, operation.magnitude_std, operation.prob) == (9, 0.5, 0.5)
+    assert operation.kwargs == {"fillcolor": (124, 116, 104), "resample": Image.Resampling.BICUBIC}
+    assert operation.hparams["translate_const"] == 10
+    assert {"PosterizeIncreasing", "SolarizeIncreasing", "ColorIncreasing"} < {o.name for o in step.augment.ops}
+
+
+def test_without_timm_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm.data.auto_augment", None)
+    with pytest.raises(MissingPackageError, match=r"needs timm: pip install 'crate-transformers\[augment\]'"):
+        TrainingTransform(of_channels(3), rand_augment=PUBLISHED)

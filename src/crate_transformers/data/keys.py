@@ -7,9 +7,11 @@ plain indices, and an item seeds its own random numbers with (seed, epoch, sampl
 
 import hashlib
 import math
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -35,6 +37,23 @@ def keyed_generator(*numbers: int) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(state)
+
+
+@contextmanager
+def generators_of_others() -> Iterator[None]:
+    """Within, Python's and numpy's global generators follow torch's; afterwards they are as they were.
+
+    For libraries that draw from them. torch's own generator goes on by one number.
+    """
+    seed = int(torch.randint(2**32, ()))
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 (the one that they use)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
 
 
 class EpochSampler(Sampler[Key]):
@@ -84,4 +103,4 @@ class EpochSampler(Sampler[Key]):
                 yield from block[offset :: self.repetitions]
 
 
-__all__ = ["EpochSampler", "Key", "key_of", "keyed_generator"]
+__all__ = ["EpochSampler", "Key", "generators_of_others", "key_of", "keyed_generator"]

@@ -3,7 +3,9 @@
 Source: arXiv 2006.09882 (multi-crop), with the augmentations of arXiv 2104.14294.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,6 +16,7 @@ from transformers import CLIPImageProcessor
 
 from ..keys import Key, key_of, keyed_generator
 from .labelled import LabelledImages
+from .rand_augment import rand_augment
 from .transforms import EvaluationTransform, interpolation_of
 
 
@@ -26,7 +29,7 @@ class CropTransform:
         size: (height, width) of the crop, pixels.
         scale: smallest and largest share of the picture's area that a crop takes.
         flip: mirror half of the crops.
-        rand_augment: (operations, magnitude), or None.
+        rand_augment: (operations, magnitude), the text of timm's, or None.
         color_jitter: strength, 0 is off; four crops of five get brightness and contrast of 0.4, saturation of 0.2 and
             hue of 0.1 times this.
         grayscale, gaussian_blur, solarize: probabilities.
@@ -36,7 +39,7 @@ class CropTransform:
     size: tuple[int, int]
     scale: tuple[float, float]
     flip: bool = False
-    rand_augment: tuple[int, int] | None = None
+    rand_augment: Sequence[int] | str | None = None
     color_jitter: float = 0.0
     grayscale: float = 0.0
     gaussian_blur: float = 0.0
@@ -45,11 +48,11 @@ class CropTransform:
     def __post_init__(self) -> None:
         interpolation = interpolation_of(self.processor)
         crop = v2.RandomResizedCrop(self.size, scale=self.scale, interpolation=interpolation, antialias=True)
-        steps: list[v2.Transform] = [v2.PILToTensor(), crop]
+        steps: list[Callable[[Any], Any]] = [v2.PILToTensor(), crop]
         if self.flip:
             steps.append(v2.RandomHorizontalFlip())
         if self.rand_augment:
-            steps.append(v2.RandAugment(num_ops=self.rand_augment[0], magnitude=self.rand_augment[1]))
+            steps.append(rand_augment(self.rand_augment, self.processor))
         if self.color_jitter:
             strengths = [share * self.color_jitter for share in (0.4, 0.4, 0.2, 0.1)]
             steps.append(v2.RandomApply([v2.ColorJitter(*strengths)], p=0.8))

@@ -1,5 +1,6 @@
 """Pictures to tensors: as the image processor does for evaluation, with augmentation for training."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import CLIPImageProcessor
 
 from ...errors import UserError
 from ...upstream import PILImageResampling
+from .rand_augment import rand_augment as rand_augment_of
 
 
 def interpolation_of(processor: CLIPImageProcessor) -> v2.InterpolationMode:
@@ -35,7 +37,7 @@ class TrainingTransform:
         crop: "random_resized" (crop of random size and shape), "pad" (4 pixels in 32, then a random crop) or "none".
         crop_scale: smallest and largest share of the area that a random crop takes.
         flip: mirror half of the pictures.
-        rand_augment: (operations, magnitude), or None.
+        rand_augment: (operations, magnitude), the text of timm's, or None.
         random_erasing: probability of erasing a rectangle.
         color_jitter: brightness, contrast and saturation are each multiplied by a number in [1 - this, 1 + this].
     """
@@ -46,7 +48,7 @@ class TrainingTransform:
         crop: str = "none",
         crop_scale: tuple[float, float] = (0.08, 1.0),
         flip: bool = False,
-        rand_augment: tuple[int, int] | None = None,
+        rand_augment: Sequence[int] | str | None = None,
         random_erasing: float = 0.0,
         color_jitter: float = 0.0,
     ):
@@ -54,7 +56,7 @@ class TrainingTransform:
             raise UserError(f"data.crop must be random_resized, pad or none, got {crop!r}")
         size = (processor.crop_size["height"], processor.crop_size["width"])
         resizing: dict[str, Any] = {"interpolation": interpolation_of(processor), "antialias": True}
-        steps: list[v2.Transform] = [v2.PILToTensor()]
+        steps: list[Callable[[Any], Any]] = [v2.PILToTensor()]
         if crop == "random_resized":
             steps.append(v2.RandomResizedCrop(size, scale=tuple(crop_scale), **resizing))
         else:
@@ -64,8 +66,7 @@ class TrainingTransform:
         if flip:
             steps.append(v2.RandomHorizontalFlip())
         if rand_augment:
-            operations, magnitude = rand_augment
-            steps.append(v2.RandAugment(num_ops=operations, magnitude=magnitude))
+            steps.append(rand_augment_of(rand_augment, processor))
         if color_jitter:
             steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
         steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(processor.image_mean, processor.image_std)]

@@ -1,5 +1,6 @@
 """The options that tasks on pictures share."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,27 @@ def _check_share(key: str, value: float) -> None:
         raise RecipeError(key, f"{key} must be a share in (0, 1], got {value}")
 
 
-def _check_rand_augment(key: str, value: list[int]) -> None:
+_TIMM = re.compile(r"rand(-(m\d+|n\d+|p(0?\.\d+|[01])|mstd\d+(\.\d+)?|mmax\d+|inc[01]))*")
+_MOST_OF_TIMM = 10  # above it timm cuts a magnitude off, in silence
+
+
+def _check_timm(key: str, text: str) -> None:
+    parts = text.split("-")[1:]
+    numbers = {name: float(number) for name, number in re.findall(r"([a-z]+)([\d.]+)", "-".join(parts))}
+    if _TIMM.fullmatch(text) is None or len(numbers) < len(parts):
+        raise RecipeError(
+            key,
+            f"{key} must be [operations, magnitude] or timm's text of m (magnitude), n (operations), p (probability), "
+            f"mstd, mmax and inc, each once, as rand-m9-mstd0.5-inc1; got {shown(text)}",
+        )
+    most = numbers.get("mmax", _MOST_OF_TIMM)
+    if numbers.get("m", 0) > most:
+        raise RecipeError(key, f"{key} = {text}: timm cuts magnitudes above {most:g} off: lower m, or raise mmax")
+
+
+def _check_rand_augment(key: str, value: list[int] | str) -> None:
+    if isinstance(value, str):
+        return _check_timm(key, value)
     if not (value[0] >= 0 and 0 <= value[1] <= 30):
         raise RecipeError(key, f"{key} must be [operations >= 0, magnitude from 0 to 30], got {value}")
 
@@ -58,7 +79,8 @@ class ImageData(DataOptions):
         center_crop: whether an evaluation resizes the shorter side and crops the centre (else it resizes both sides).
         crop_fraction: share of the shorter side that the centre has; None is 224 / 256.
         flip: whether training pictures are flipped at random.
-        rand_augment: [operations, magnitude] of RandAugment; None is off.
+        rand_augment: [operations, magnitude] of torchvision's RandAugment, or the text of timm's, as
+            rand-m9-mstd0.5-inc1; None is off.
         repeated_augmentation: how often an epoch has a training picture, each time augmented anew; an epoch stays as
             long, so it has that many times fewer pictures. 1 is off.
         mean, std: of the normalisation: one number, or one for each channel.
@@ -70,7 +92,7 @@ class ImageData(DataOptions):
     center_crop: bool = False
     crop_fraction: float | None = option(None, Limits(further=_check_share))
     flip: bool = False
-    rand_augment: list[int] | None = option(None, Limits(length=2, further=_check_rand_augment))
+    rand_augment: list[int] | str | None = option(None, Limits(length=2, further=_check_rand_augment))
     repeated_augmentation: int = option(1, Limits(1))
     mean: list[float] | None = option(None, fits_model=check_channels)
     std: list[float] | None = option(None, Limits(positive=True), fits_model=check_channels)

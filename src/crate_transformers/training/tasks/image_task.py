@@ -94,7 +94,7 @@ class ImageTask(Task):
             data.crop,
             (data.crop_scale[0], data.crop_scale[1]),
             data.flip,
-            (data.rand_augment[0], data.rand_augment[1]) if data.rand_augment else None,
+            data.rand_augment,
             data.random_erasing,
             data.color_jitter,
         )
