@@ -158,9 +158,10 @@ def test_every_operation_of_timm_takes_every_picture(channels):
     picture, changed = noise_picture(channels), {}
     for operation in step.augment.ops:
         assert isinstance(operation, AugmentOp)
-        operation.prob = 1.0
-        out = pil_to_tensor(operation(picture))
-        assert (out.shape, out.dtype) == ((channels, 24, 24), torch.uint8)
+        operation.prob, operation.magnitude_std = 1.0, 0.0
+        for operation.magnitude in (0, 5, 10, 9):  # the least and the largest are drawn too
+            out = pil_to_tensor(operation(picture))
+            assert (out.shape, out.dtype) == ((channels, 24, 24), torch.uint8)
         changed[operation.name] = not torch.equal(out, pil_to_tensor(picture))
     assert sum(changed.values()) >= len(changed) - 3  # on noise the contrast is full; grey has no colour
 

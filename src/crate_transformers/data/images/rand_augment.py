@@ -7,6 +7,7 @@ operations that all grow with the magnitude.
 
 from collections.abc import Sequence
 
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -46,7 +47,7 @@ class TimmRandAugment:
 
     def __init__(self, text: str, processor: CLIPImageProcessor):
         try:
-            from timm.data.auto_augment import rand_augment_transform  # an extra, and heavy
+            from timm.data.auto_augment import posterize, rand_augment_transform  # an extra, and heavy
         except ImportError as error:
             raise MissingPackageError(
                 f"data.rand_augment = {text} needs timm: pip install 'crate-transformers[augment]', or choose "
@@ -59,11 +60,19 @@ class TimmRandAugment:
             "interpolation": processor.resample,
         }
         self.augment = rand_augment_transform(text, options)
+        for operation in self.augment.ops:
+            if operation.aug_fn is posterize:
+                operation.aug_fn = _posterize
 
     def __call__(self, image: Tensor) -> Tensor:
         with generators_of_others():
             picture = self.augment(F.to_pil_image(image))
         return F.pil_to_tensor(picture)
+
+
+def _posterize(picture: Image.Image, bits: int, **kwargs: object) -> Image.Image:
+    """The highest bits of each value. timm asks for none at its largest magnitude: black, and an error in Pillow 13."""
+    return ImageOps.posterize(picture, min(bits, 8)) if bits >= 1 else Image.new(picture.mode, picture.size)
 
 
 __all__ = ["TimmRandAugment", "rand_augment"]
