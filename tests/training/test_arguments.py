@@ -193,7 +193,9 @@ def test_the_rate_by_epoch_of_a_short_run(tmp_path):
         "train.cooldown_epochs = 30 does not fit into the run of 4 epochs: it is shortened to a tenth of the run"
     ]
     assert (found.epochs, found.warmup_epochs) == (3.6, 3.0)
-    assert schedule(tmp_path, {"train.max_steps": 2})[0](0) == 1.0  # its warm-up of a tenth is less than an epoch
+    found, notes = schedule(tmp_path, {"train.max_steps": 25, "train.warmup_learning_rate": 1e-6})
+    assert notes == ["train.rate_by_epoch: the warm-up of 0.2 epochs is less than one, so there is none"]
+    assert found(0) == 1.0
 
 
 def test_a_rate_by_epoch_that_does_not_fit_is_refused(tmp_path):

@@ -245,7 +245,7 @@ def epoch_schedule(
 
     Args:
         arguments: of the run, whose warm-up fits it. steps_per_epoch: optimizer steps of an epoch; None for a stream.
-        notes: receives a line where the cool-down is shortened, as a warm-up is.
+        notes: receives a line where the cool-down is shortened, as a warm-up is, and where no epoch is left to warm up.
 
     Raises:
         UserError: a stream has no epochs, or another rate is above the run's.
@@ -268,6 +268,9 @@ def epoch_schedule(
             f"train.cooldown_epochs = {train.cooldown_epochs:g} does not fit into the run of {epochs:.3g} epochs: it "
             "is shortened to a tenth of the run"
         )
+    if 0 < warm_up < 1:
+        notes.append(f"train.rate_by_epoch: the warm-up of {warm_up:.2g} epochs is less than one, so there is none")
+        warm_up = 0.0
     return EpochSchedule(
         steps_per_epoch, epochs - cool_down, warm_up, None if start is None else start / rate, lowest / rate
     )
