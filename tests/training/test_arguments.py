@@ -1,5 +1,6 @@
 """From a recipe to the arguments of a run: its length, its warm-up, and what is said of either."""
 
+import math
 import re
 
 import pytest
@@ -9,7 +10,8 @@ from transformers import Trainer, TrainingArguments
 
 from crate_transformers.errors import MissingPackageError, UserError
 from crate_transformers.training import load_recipe
-from crate_transformers.training.arguments import steps_per_epoch, training_arguments
+from crate_transformers.training.arguments import epoch_schedule, steps_per_epoch, training_arguments
+from crate_transformers.training.schedules import EpochSchedule
 
 
 def arguments(folder, settings, name="digits", steps=10, metric="eval_accuracy"):
@@ -149,3 +151,59 @@ def test_what_is_asked_of_saving_is_done(tmp_path, asked, saves, keeps_best):
     recipe = load_recipe("finetune-pets", asked)
     arguments = training_arguments(recipe, tmp_path, 10, "eval_accuracy", True)
     assert (arguments.save_strategy, arguments.load_best_model_at_end) == (saves, keeps_best)
+
+
+def schedule(folder, settings, steps=10):
+    """(schedule by epochs, notes) of the digits recipe."""
+    recipe, notes = load_recipe("digits", {"train.rate_by_epoch": True, **settings}), []
+    return epoch_schedule(recipe, training_arguments(recipe, folder, steps, None, True), steps, notes), notes
+
+
+def test_the_rate_of_cbt():
+    """The published factor: min((e + 1) / 20, (1 + cos(pi e / 150)) / 2)."""
+    found = EpochSchedule(steps_per_epoch=7, epochs=150, warmup_epochs=20)
+    for epoch in range(150):
+        expected = min((epoch + 1) / 20, (1 + math.cos(math.pi * epoch / 150)) / 2)
+        assert all(found(step) == pytest.approx(expected) for step in (7 * epoch, 7 * epoch + 6))
+
+
+def test_the_rate_of_timm(tmp_path):
+    """Warm-up from a rate of its own, a lowest rate, a cool-down; with the numbers of ToST's recipe."""
+    settings = {
+        "train.learning_rate": 1e-3,
+        "train.lr_scheduler_type": "cosine_with_min_lr",
+        "train.lr_scheduler_kwargs": {"min_lr": 1e-5},
+        "train.num_train_epochs": 410,
+        "train.warmup_epochs": 5,
+        "train.warmup_learning_rate": 1e-6,
+        "train.cooldown_epochs": 10,
+    }
+    found, notes = schedule(tmp_path, settings)
+    assert notes == []
+    for epoch in range(410):
+        cosine = 1e-5 + (1e-3 - 1e-5) * (1 + math.cos(math.pi * epoch / 400)) / 2
+        expected = 1e-6 + epoch * (1e-3 - 1e-6) / 5 if epoch < 5 else cosine if epoch < 400 else 1e-5
+        assert 1e-3 * found(10 * epoch + 3) == pytest.approx(expected)
+
+
+def test_the_rate_by_epoch_of_a_short_run(tmp_path):
+    settings = {"train.max_steps": 40, "train.cooldown_epochs": 30}
+    found, notes = schedule(tmp_path, settings)
+    assert notes == [
+        "train.cooldown_epochs = 30 does not fit into the run of 4 epochs: it is shortened to a tenth of the run"
+    ]
+    assert (found.epochs, found.warmup_epochs) == (3.6, 3.0)
+    found, notes = schedule(tmp_path, {"train.max_steps": 25, "train.warmup_learning_rate": 1e-6})
+    assert notes == ["train.rate_by_epoch: the warm-up of 0.2 epochs is less than one, so there is none"]
+    assert found(0) == 1.0
+
+
+def test_a_rate_by_epoch_that_does_not_fit_is_refused(tmp_path):
+    assert epoch_schedule(load_recipe("digits"), TrainingArguments(output_dir=str(tmp_path)), 10, []) is None
+    with pytest.raises(UserError, match="train.warmup_learning_rate must be a rate from 0 to train.learning_rate"):
+        schedule(tmp_path, {"train.warmup_learning_rate": 1.0})
+    low = {"train.lr_scheduler_type": "cosine_with_min_lr", "train.lr_scheduler_kwargs": {"min_lr": 2.0}}
+    with pytest.raises(UserError, match="train.lr_scheduler_kwargs.min_lr must be a rate from 0 to"):
+        schedule(tmp_path, low)
+    with pytest.raises(UserError, match="a stream has no epochs, and train.rate_by_epoch is true"):
+        schedule(tmp_path, {"train.max_steps": 20, "train.warmup_epochs": None}, steps=None)

@@ -11,9 +11,9 @@ from zoo import build, mae_config, vision_config
 from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining
 from crate_transformers.errors import UserError
 from crate_transformers.evaluation.prediction import class_names
-from crate_transformers.recipes import Recipe
+from crate_transformers.recipes import Recipe, load_recipe
 from crate_transformers.recipes.options import DataOptions, TrainOptions
-from crate_transformers.training.build import build_model
+from crate_transformers.training.build import build_model, redraw
 
 NAMES = {i: f"class {i}" for i in range(11)}
 NORM = "crate.layers.0.compression.norm.weight"
@@ -141,3 +141,53 @@ def test_the_encoder_of_an_autoencoder_must_be_whole(tmp_path):
     set_weights(tmp_path, **{NORM: None})
     with pytest.raises(UserError, match=r"layers\.0\.compression\.norm\.weight missing"):
         fine_tune(tmp_path, {0: "a", 1: "b"})
+
+
+PROJECTION = "crate.embeddings.patch_embeddings.projection"
+
+
+@pytest.mark.parametrize(
+    ("parts", "new"),
+    [
+        (["patch_embeddings.projection.weight"], {f"{PROJECTION}.weight"}),
+        (["patch_embeddings.projection"], {f"{PROJECTION}.weight", f"{PROJECTION}.bias"}),
+        (["cls_token", "layers.1.compression.attention.subspaces"], None),
+        ([], set()),
+    ],
+)
+def test_named_parts_are_drawn_anew_and_the_others_kept(folder, parts, new):
+    """As in a new model, with the seed of the recipe."""
+    content = load_file(folder / "model.safetensors")
+    set_weights(folder, **{name: torch.full_like(tensor, 7.0) for name, tensor in content.items()})
+    model, notes = fine_tune(folder, NAMES, redraw=parts)
+    drawn = {name for name, tensor in model.named_parameters() if not (tensor == 7.0).all()}
+    assert drawn == (new if new is not None else {"crate.embeddings.cls_token", *[n for n in content if parts[1] in n]})
+    assert [note for note in notes if note.startswith("drawn anew (model.redraw): ")] == notes
+    assert bool(notes) == bool(drawn)
+    again, _ = fine_tune(folder, NAMES, redraw=parts)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_running_statistics_of_a_part_are_drawn_anew_too(tmp_path):
+    sizes = {"hidden_size": 12, "num_attention_heads": 3, "patch_size": 8, "image_size": 16}
+    model = build(CrateForImageClassification, vision_config(patch_embedding="conv_stem", **sizes))
+    with torch.no_grad():
+        for stage in model.crate.embeddings.patch_embeddings.stages:
+            stage.norm.running_mean += 5.0
+            stage.norm.num_batches_tracked += 3
+    redraw(model, ["stages.0"], [])
+    first, second, *_ = model.crate.embeddings.patch_embeddings.stages
+    assert (first.norm.running_mean == 0).all()
+    assert first.norm.num_batches_tracked == 0
+    assert (second.norm.running_mean == 5).all()
+
+
+def test_a_part_that_the_model_has_not_is_refused(folder):
+    with pytest.raises(
+        UserError, match="model.redraw: the model has no part .patch_embedding.; did you mean .patch_embeddings."
+    ):
+        fine_tune(folder, NAMES, redraw=["patch_embedding"])
+    with pytest.raises(UserError, match="model.redraw is of model.from"):
+        load_recipe("digits", {"model.redraw": ["classifier"]})
+    with pytest.raises(UserError, match=r"model.redraw must be list\[str\], got 'classifier'"):
+        load_recipe("alpha-imagenet1k-finetune", {"model.redraw": "classifier"})

@@ -3,10 +3,13 @@
 import time
 from types import SimpleNamespace
 
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_runs import SMALL, command, run_command
 
-from crate_transformers.training.callbacks import NoticeCrowding, ProgressLine
+from crate_transformers.errors import UserError
+from crate_transformers.training.callbacks import EMA_FILE, Ema, NoticeCrowding, ProgressLine
 
 STATE = {"is_world_process_zero": True, "max_steps": 80}
 
@@ -63,3 +66,48 @@ def test_other_work_on_the_machine_is_noticed_once(monkeypatch):
     assert crowding(monkeypatch, share=0.3, threads=1) == []
     assert crowding(monkeypatch, share=0.3, device="meta") == []
     assert crowding(monkeypatch, share=0.95, waited=8.0) == []  # waiting for data is no crowd
+
+
+def with_statistics(seed):
+    """A linear map and a BatchNorm that has seen one batch."""
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5))
+    model(torch.randn(7, 3))
+    return model
+
+
+def test_the_average_is_of_the_running_statistics_too(tmp_path):
+    """As in timm: buffers of floats are averaged with the parameters, counts are the latest."""
+    model = with_statistics(0)
+    ema = Ema(model, 0.9)
+    ema.on_step_end(None, None, None, model=model)
+    expected = {name: tensor.double().clone() for name, tensor in model.state_dict().items()}
+    for _ in range(3):
+        model(torch.randn(7, 3))
+        with torch.no_grad():
+            model[0].weight += 1.0
+        ema.on_step_end(None, None, None, model=model)
+        expected = {name: 0.9 * old + 0.1 * model.state_dict()[name] for name, old in expected.items()}
+    expected["1.num_batches_tracked"] = torch.tensor(4)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with ema.swapped_into(model):
+        for name, tensor in model.state_dict().items():
+            torch.testing.assert_close(tensor.double(), expected[name].double())
+        assert not torch.equal(model[1].running_mean, own["1.running_mean"])
+    assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+    ema.save(tmp_path)
+    again = Ema(with_statistics(1), 0.9)
+    again.load(tmp_path)
+    again.keep_in(model)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor.double(), expected[name].double())
+
+
+def test_an_average_without_the_statistics_is_refused(tmp_path):
+    """Checkpoints of earlier versions hold parameters alone."""
+    ema = Ema(with_statistics(0), 0.9)
+    ema.save(tmp_path)
+    tensors = load_file(tmp_path / EMA_FILE)
+    save_file({name: tensor for name, tensor in tensors.items() if "running" not in name}, tmp_path / EMA_FILE)
+    with pytest.raises(UserError, match=r"no average of 1.running_mean: an earlier version wrote it"):
+        ema.load(tmp_path)

@@ -38,7 +38,10 @@ def test_sigkill_and_resume(tmp_path):
 STEM = {"model.patch_embedding": "conv_stem", "model.image_size": 16, "model.patch_size": 8}
 
 
-@pytest.mark.parametrize("own", [{}, STEM], ids=["as it is", "with BatchNorm"])
+REPEATED = {"data.repeated_augmentation": 3}
+
+
+@pytest.mark.parametrize("own", [{}, STEM, REPEATED], ids=["as it is", "with BatchNorm", "repeated augmentation"])
 def test_two_processes_equal_one(own, tmp_path):
     settings = {**SMALL, "train.max_steps": 6, "train.mixup_alpha": 0.5, "data.crop": "pad", **own}
     one = run_command(command(tmp_path / "one", settings={**settings, "train.per_device_train_batch_size": 64}))

@@ -67,9 +67,18 @@ def test_folders(finished, tmp_path):
     assert (tmp_path / "letter.txt").read_text() == "dear"
 
 
-def test_ema_and_mixing_resume_exactly(tmp_path):
+# convolutions with BatchNorms, whose statistics are averaged too
+STEM = {"model__patch_embedding": "conv_stem", "model__image_size": 16, "model__patch_size": 8}
+
+
+PUBLISHED = {**STEM, "data__repeated_augmentation": 3, "train__rate_by_epoch": True, "train__cooldown_epochs": 0.5}
+
+
+@pytest.mark.parametrize("own", [{}, PUBLISHED], ids=["as it is", "as published"])
+def test_ema_and_mixing_resume_exactly(own, tmp_path):
     """Interrupted in the middle of an epoch, and run again: the same average, the same weights."""
     options = {
+        **own,
         "train__ema_decay": 0.9,
         "train__mixup_alpha": 0.5,
         "train__cutmix_alpha": 1.0,
@@ -93,6 +102,16 @@ def test_ema_and_mixing_resume_exactly(tmp_path):
     assert largest_gap(whole.output, cut) == 0
     last = weights(whole.output / "checkpoints" / "checkpoint-20")
     assert any(not torch.equal(tensor, last[name]) for name, tensor in weights(whole.output).items())
+
+
+def test_the_rate_changes_once_an_epoch(tmp_path):
+    options = {"train__rate_by_epoch": True, "train__warmup_epochs": 2, "train__num_train_epochs": 3}
+    result = small_run(tmp_path / "run", **options, train__logging_steps=1, train__learning_rate=0.001)
+    state = json.loads((checkpoints_in(result.output / "checkpoints")[-1] / "trainer_state.json").read_text())
+    rates = [entry["learning_rate"] for entry in state["log_history"] if "learning_rate" in entry]
+    assert len(rates) == 30
+    expected = [0.0005, 0.00075, 0.00025]  # the cosine of three epochs, with a warm-up of 1/2 and 1
+    assert rates == pytest.approx([rate for rate in expected for _ in range(10)])
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path):

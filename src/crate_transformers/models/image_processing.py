@@ -17,24 +17,29 @@ def image_processor_of(
     center_crop: bool = True,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    interpolation: str = "bilinear",
+    crop_fraction: float | None = None,
 ) -> CLIPImageProcessor:
     """The processor of a model with this configuration.
 
     Args:
         config: image_size and num_channels are read.
-        center_crop: resize the shorter side to 256 and crop 224 from the centre (other sizes in that proportion), as
-            the public evaluation does. Else, and for non-square images, resize to image_size.
+        center_crop: resize the shorter side to image_size / crop_fraction and crop image_size from the centre. Else,
+            and for non-square images, resize to image_size.
         mean, std: of each channel, of pixels in [0, 1]; None is ImageNet's, averaged where there are not three.
+        interpolation: "nearest", "bilinear" or "bicubic", with which pictures are resized.
+        crop_fraction: None is 224 / 256, as in the public evaluation.
     """
     height, width = as_pair(config.image_size)
     channels = config.num_channels
     crops = center_crop and height == width
+    shorter = round(height / (crop_fraction or CROP_FRACTION))
     return CLIPImageProcessor(
-        size={"shortest_edge": round(height / CROP_FRACTION)} if crops else {"height": height, "width": width},
+        size={"shortest_edge": shorter} if crops else {"height": height, "width": width},
         default_to_square=not crops,
         do_center_crop=crops,
         crop_size={"height": height, "width": width},
-        resample=PILImageResampling.BILINEAR,
+        resample=getattr(PILImageResampling, interpolation.upper()),
         image_mean=_per_channel(mean or IMAGENET_DEFAULT_MEAN, channels),
         image_std=_per_channel(std or IMAGENET_DEFAULT_STD, channels),
         do_convert_rgb=channels == 3,

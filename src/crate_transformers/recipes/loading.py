@@ -10,7 +10,7 @@ from .checks import RecipeError, check_choice, check_key, check_kind, is_finite,
 from .families import FAMILIES
 from .options import DataOptions, TrainOptions, check_fits_model, default_of, limits_of
 from .reading import read_yaml, read_yaml_file
-from .schema import Recipe, copied
+from .schema import NOT_FIELDS, Recipe, copied
 from .shipped import shipped_recipes, shipped_text
 from .tasks import TASKS, argument_limits, known_options, readers_of, task_declaration
 from .trainer_arguments import argument_types, check_argument, not_set_here
@@ -109,6 +109,7 @@ def _train_options(train: Mapping[str, Any], task: str) -> tuple[TrainOptions, d
         check_argument(key, value, limits.get(key))
     _check_is_read("train", {**others, **arguments}, task)
     _check_optimizer(options, arguments)
+    _check_rate(options, arguments)
     return options, arguments, others
 
 
@@ -180,12 +181,16 @@ def _check_model(model: dict[str, Any], task: str) -> None:
         )
     names: dict[str, str] = {}
     for key, value in model.items():
-        check_key("model", key, ("family", "size", "from", *family.config_fields))
+        check_key("model", key, (*NOT_FIELDS, *family.config_fields))
         other = names.setdefault(family.own_name(key), key)
         if other != key:
             raise RecipeError(f"model.{key}", f"model.{key} and model.{other} are one field: leave one out")
         if key in ("size", "from"):
             check_kind(f"model.{key}", value, "str | None")
+        elif key == "redraw":
+            check_kind("model.redraw", value, "list[str]")
+            if value and not model.get("from"):
+                raise RecipeError("model.redraw", "model.redraw is of model.from: a new model is drawn anew as a whole")
         elif key != "family":
             _check_numbers(f"model.{key}", value)
             problem = family.problem_of_field(key, value)
@@ -210,6 +215,32 @@ def _check_optimizer(options: TrainOptions, arguments: Mapping[str, Any]) -> Non
             raise RecipeError(f"train.{name}", f"train.{name} is of adamw, train.optimizer is {options.optimizer}")
         if name != "adam_epsilon" and options.optimizer_betas is not None:
             raise RecipeError(f"train.{name}", f"train.{name} and train.optimizer_betas exclude each other")
+
+
+def _check_rate(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
+    """Refuse options and arguments of the learning rate that would not be read."""
+    if not options.rate_by_epoch:
+        for name in ("warmup_learning_rate", "cooldown_epochs"):
+            if getattr(options, name):
+                raise RecipeError(
+                    f"train.{name}", f"train.{name} is of train.rate_by_epoch = true: set it, or leave out"
+                )
+        return
+    schedule, keywords = arguments.get("lr_scheduler_type", "cosine"), arguments.get("lr_scheduler_kwargs") or {}
+    check_choice("train.lr_scheduler_type", schedule, ("cosine", "cosine_with_min_lr"))
+    if sorted(keywords) != (["min_lr"] if schedule == "cosine_with_min_lr" else []):
+        key = "train.lr_scheduler_kwargs"
+        raise RecipeError(
+            key,
+            f"with train.rate_by_epoch, {key} holds min_lr for cosine_with_min_lr and nothing for cosine, got "
+            f"{shown(keywords)} for {schedule}",
+        )
+    if "warmup_steps" in arguments:
+        key = "train.warmup_steps"
+        raise RecipeError(key, f"{key} counts steps, and train.rate_by_epoch epochs: write train.warmup_epochs")
+    if options.warmup_learning_rate is not None and not options.warmup_epochs:
+        key = "train.warmup_learning_rate"
+        raise RecipeError(key, f"{key} needs a warm-up: set train.warmup_epochs")
 
 
 def _read(name_or_path: str) -> tuple[dict[str, Any], dict[str, str]]:

@@ -98,6 +98,12 @@ class TrainOptions:
         weight_decay_on: "matrices", all parameters but biases, norms and scales; or "kernels", the weights of linear
             maps and convolutions alone, as CRATE-alpha was trained: no dictionaries, positions and class tokens.
         warmup_epochs: epochs in which the learning rate rises to its height.
+        rate_by_epoch: whether the learning rate changes once an epoch, on a cosine that counts from the first epoch,
+            also under the warm-up, as CBT, ToST and timm's runs publish it (`training.schedules` has the formula).
+            Else it changes at every step, and the cosine begins after the warm-up.
+        warmup_learning_rate: of rate_by_epoch, the rate of the first epoch of the warm-up; None is a share of
+            1 / warmup_epochs of the rate.
+        cooldown_epochs: of rate_by_epoch, epochs at the end of the run at the lowest rate.
         ema_decay: decay per step of the average of the weights that is kept; None keeps the weights themselves.
         measure_every: steps between two measures of the layers; 0 measures none.
     """
@@ -106,6 +112,9 @@ class TrainOptions:
     optimizer_betas: list[float] | None = option(None, Limits(0, below=1, length=2))
     weight_decay_on: str = option("matrices", Limits(choices=("matrices", "kernels")))
     warmup_epochs: float | None = option(None, Limits(0))
+    rate_by_epoch: bool = False
+    warmup_learning_rate: float | None = option(None, Limits(0))
+    cooldown_epochs: float = option(0.0, Limits(0))
     ema_decay: float | None = option(None, Limits(further=_check_decay))
     measure_every: int = option(0, Limits(0))
 

@@ -15,6 +15,7 @@ from .options import DataOptions, TrainOptions, default_of
 from .reading import is_number_text
 from .tasks import known_options
 
+NOT_FIELDS = ("family", "size", "from", "redraw")  # of the `model` section: every other key is a configuration field
 _TEXT_TAG, _NUMBER_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:float"
 
 
@@ -24,7 +25,8 @@ class Recipe:
 
     Attributes:
         name: names the folder of the runs. task: one of recipes/tasks/.
-        model: family, size, from and any field of the family's configuration.
+        model: family, size, from, redraw (parts that are drawn anew instead of being taken from the checkpoint) and any
+            field of the family's configuration.
         data, train: the options of the two sections, of the classes that the task declares.
         arguments: of transformers' TrainingArguments.
         unread: "section.name" -> value of options of other tasks that are switched off; they are written again.
@@ -46,7 +48,7 @@ class Recipe:
     @property
     def model_fields(self) -> dict[str, Any]:
         """The configuration fields of the `model` section."""
-        return {name: value for name, value in self.model.items() if name not in ("family", "size", "from")}
+        return {name: value for name, value in self.model.items() if name not in NOT_FIELDS}
 
     @property
     def seed(self) -> int:
@@ -101,4 +103,4 @@ def copied(value: Any) -> Any:
     return [copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-__all__ = ["Recipe", "copied"]
+__all__ = ["NOT_FIELDS", "Recipe", "copied"]

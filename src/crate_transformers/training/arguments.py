@@ -19,6 +19,7 @@ from ..errors import MissingPackageError, UserError
 from ..recipes.schema import Recipe
 from ..recipes.tasks import task_declaration
 from ..upstream import INTEGRATION_TO_CALLBACK
+from .schedules import EpochSchedule
 
 # what a CRATE run expects where a recipe is silent
 _DEFAULTS: dict[str, Any] = {
@@ -237,6 +238,44 @@ def _check_schedule(arguments: TrainingArguments, steps: int) -> None:
         ) from error
 
 
+def epoch_schedule(
+    recipe: Recipe, arguments: TrainingArguments, steps_per_epoch: int | None, notes: list[str]
+) -> EpochSchedule | None:
+    """The schedule of a run whose learning rate changes once an epoch; None for another run.
+
+    Args:
+        arguments: of the run, whose warm-up fits it. steps_per_epoch: optimizer steps of an epoch; None for a stream.
+        notes: receives a line where the cool-down is shortened, as a warm-up is, and where no epoch is left to warm up.
+
+    Raises:
+        UserError: a stream has no epochs, or another rate is above the run's.
+    """
+    train, rate = recipe.train, arguments.learning_rate
+    if not train.rate_by_epoch:
+        return None
+    if steps_per_epoch is None:
+        raise UserError("a stream has no epochs, and train.rate_by_epoch is true: leave it out")
+    lowest = (cast(dict[str, Any] | None, arguments.lr_scheduler_kwargs) or {}).get("min_lr", 0.0)
+    start = train.warmup_learning_rate
+    for name, value in (("lr_scheduler_kwargs.min_lr", lowest), ("warmup_learning_rate", start or 0.0)):
+        if not isinstance(value, int | float) or not 0 <= value <= rate:
+            raise UserError(f"train.{name} must be a rate from 0 to train.learning_rate ({rate:g}), got {value!r}")
+    epochs = _steps_of_run(recipe, steps_per_epoch, []) / steps_per_epoch
+    warm_up, cool_down = int(arguments.warmup_steps) / steps_per_epoch, train.cooldown_epochs
+    if warm_up + cool_down >= epochs and cool_down:
+        cool_down = _SHARE_OF_WARM_UP * epochs
+        notes.append(
+            f"train.cooldown_epochs = {train.cooldown_epochs:g} does not fit into the run of {epochs:.3g} epochs: it "
+            "is shortened to a tenth of the run"
+        )
+    if 0 < warm_up < 1:
+        notes.append(f"train.rate_by_epoch: the warm-up of {warm_up:.2g} epochs is less than one, so there is none")
+        warm_up = 0.0
+    return EpochSchedule(
+        steps_per_epoch, epochs - cool_down, warm_up, None if start is None else start / rate, lowest / rate
+    )
+
+
 def optimizer_of(recipe: Recipe, arguments: TrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """The class of the optimizer and its keywords. The Trainer sets the weight decay of each parameter group."""
     betas = recipe.train.optimizer_betas
@@ -249,4 +288,4 @@ def optimizer_of(recipe: Recipe, arguments: TrainingArguments) -> tuple[type[tor
     return torch.optim.AdamW, {**keywords, "betas": adam_betas, "eps": arguments.adam_epsilon}
 
 
-__all__ = ["optimizer_of", "steps_per_epoch", "training_arguments"]
+__all__ = ["epoch_schedule", "optimizer_of", "steps_per_epoch", "training_arguments"]

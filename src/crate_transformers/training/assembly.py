@@ -13,9 +13,10 @@ from ..analysis import measure_layers
 from ..errors import UserError
 from ..recipes.schema import Recipe
 from ..upstream import PrinterCallback
-from .arguments import optimizer_of, steps_per_epoch, training_arguments
+from .arguments import epoch_schedule, optimizer_of, steps_per_epoch, training_arguments
 from .callbacks import Ema, MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
 from .checkpoints import Checkpoint, latest_checkpoint
+from .schedules import EpochSchedule
 from .shared_batch_norm import share_statistics
 from .tasks import Task
 from .trainer import CrateTrainer
@@ -73,8 +74,10 @@ def _batch_size(recipe: Recipe, checkpoint: Checkpoint | None, on_note: Callable
     return together // state.num_processes
 
 
-def _arguments(recipe: Recipe, task: Task, run_dir: Path, per_process: int) -> TrainingArguments:
-    """The arguments of a run whose processes take `per_process` samples at a time."""
+def _arguments(
+    recipe: Recipe, task: Task, run_dir: Path, per_process: int
+) -> tuple[TrainingArguments, EpochSchedule | None]:
+    """Arguments, and schedule by epochs if any, of a run whose processes take `per_process` samples at a time."""
     samples = len(task.train_data) if hasattr(task.train_data, "__len__") else None
     batch = per_process * PartialState().num_processes
     enough = samples is not None and samples >= batch  # of fewer samples than a batch, dropping would leave none
@@ -84,7 +87,7 @@ def _arguments(recipe: Recipe, task: Task, run_dir: Path, per_process: int) -> T
     arguments = training_arguments(recipe, run_dir, steps, metric, task.greater_is_better, task.notes)
     arguments.dataloader_drop_last, arguments.per_device_train_batch_size = drop_last, per_process
     arguments.label_names = list(task.label_names)
-    return arguments
+    return arguments, epoch_schedule(recipe, arguments, steps, task.notes)
 
 
 def build_trainer(
@@ -99,7 +102,7 @@ def build_trainer(
     Raises:
         UserError: values of the recipe that do not fit the data, the model or the number of processes.
     """
-    arguments = _arguments(recipe, task, run_dir, _batch_size(recipe, checkpoint, on_note))
+    arguments, schedule = _arguments(recipe, task, run_dir, _batch_size(recipe, checkpoint, on_note))
     if arguments.world_size > 1:
         share_statistics(task.model)
     trainer = CrateTrainer(
@@ -114,10 +117,12 @@ def build_trainer(
         preprocess_logits_for_metrics=cast(Callable[[Tensor, Tensor], Tensor], task.reduce_outputs),
         optimizer_cls_and_kwargs=optimizer_of(recipe, arguments),
         keyed=task.keyed,
+        repetitions=task.repetitions,
         ema=Ema(task.model, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None,
         count_items=task.count_items,
         progress=checkpoint.progress if checkpoint else None,
         decays=recipe.train.weight_decay_on,
+        schedule=schedule,
     )
     _add_callbacks(trainer, recipe, task, on_note)
     return trainer

@@ -1,6 +1,6 @@
 """From the `model` section of a recipe to a model, new or from a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import torch
@@ -12,6 +12,7 @@ from ..configuration.validation import field_message
 from ..errors import MissingPackageError, UserError, one_line
 from ..models.modeling_base import check_finite
 from ..models.opening import few, misfits, open_config, open_weights
+from ..recipes.checks import near
 from ..recipes.schema import Recipe
 
 
@@ -48,9 +49,11 @@ def build_model(
     if recipe.model.get("size"):
         raise UserError("model.size and model.from exclude each other: a checkpoint has its size")
     try:
-        return _from_checkpoint(str(source), auto_class, recipe, fields, extra, notes)
+        model = _from_checkpoint(str(source), auto_class, recipe, fields, extra, notes)
     except UserError as error:
         raise UserError(f"model.from: {error}") from error
+    redraw(model, recipe.model.get("redraw", []), notes)
+    return model
 
 
 def _new_model(
@@ -87,6 +90,33 @@ def _from_checkpoint(
         notes.append(f"the head of {source} knows {_first_names(old)}, the data {_first_names(new)}: a new head")
         _renew_head(model, len(new))
     return model
+
+
+@torch.no_grad()
+def redraw(model: PreTrainedModel, parts: Sequence[str], notes: list[str]) -> None:
+    """Draw parts of a model anew, as they are in a new model of its configuration.
+
+    Args:
+        parts: names of modules or tensors, of one segment of their path or several: "patch_embeddings",
+            "patch_embeddings.projection.weight", "layers.0".
+        notes: receives a line with the tensors that are new.
+
+    Raises:
+        UserError: the model has no part of a name; with the nearest one.
+    """
+    if not parts:
+        return
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    chosen: dict[str, list[str]] = {part: [name for name in tensors if f".{part}." in f".{name}."] for part in parts}
+    for part, names in chosen.items():
+        if not names:
+            known = dict.fromkeys(segment for name in tensors for segment in name.split(".") if not segment.isdecimal())
+            raise UserError(f"model.redraw: the model has no part {part!r}{near(part, known)}")
+    new = type(model)(model.config).state_dict()
+    drawn = [name for name in tensors if any(name in names for names in chosen.values()) and name in new]
+    for name in drawn:
+        tensors[name].copy_(new[name])
+    notes.append(f"drawn anew (model.redraw): {', '.join(drawn)}")
 
 
 def _names_by_class(config: PreTrainedConfig) -> dict[int, str]:
@@ -160,4 +190,4 @@ def _explain_loading(source: str, model: PreTrainedModel, loading: Mapping[str, 
         notes.append(f"new, of another shape in {source}: {', '.join(shapes)}")
 
 
-__all__ = ["AutoClass", "build_model"]
+__all__ = ["AutoClass", "build_model", "redraw"]

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data import EpochSampler
+from ..errors import UserError
 
 EMA_FILE = "ema.safetensors"
 _CROWDED = 0.7  # a run that has the machine for itself gets a larger share of its threads' time
@@ -56,7 +57,9 @@ def find_sampler(loader: object) -> EpochSampler | None:
 class Ema(TrainerCallback):
     """An exponential moving average of the weights, which a run evaluates and keeps instead of them.
 
-    Every checkpoint holds the average, and a run that is resumed goes on with it.
+    The buffers of the model are averaged with the parameters, as the published runs do: the running statistics of a
+    BatchNorm are then those of the average. Counts, which are integers, are the model's latest. Every checkpoint holds
+    the average, and a run that is resumed goes on with it.
 
     Args:
         decay: of the average, per optimizer step.
@@ -64,7 +67,7 @@ class Ema(TrainerCallback):
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=False)
+        self.average = AveragedModel(model, multi_avg_fn=_ema_of_floats(decay), use_buffers=True)
 
     def on_step_end(
         self,
@@ -79,8 +82,8 @@ class Ema(TrainerCallback):
 
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[None]:
-        """Give the model the average within the context, and its own weights again afterwards."""
-        own = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+        """Give the model the average within the context, and its own weights and buffers again afterwards."""
+        own = {name: tensor.detach().clone() for name, tensor in _saved_tensors(model)}
         self.keep_in(model)
         try:
             yield
@@ -89,24 +92,56 @@ class Ema(TrainerCallback):
 
     def keep_in(self, model: nn.Module) -> None:
         """Give the model the average for good."""
-        self._copy(dict(self.average.module.named_parameters()), model)
+        self._copy(dict(_saved_tensors(self.average.module)), model)
 
     def save(self, folder: Path) -> None:
         """Write the average into the folder of a checkpoint."""
-        tensors = {name: tensor.contiguous() for name, tensor in self.average.module.named_parameters()}
+        tensors = {name: tensor.contiguous() for name, tensor in _saved_tensors(self.average.module)}
         save_file({**tensors, "n_averaged": self.average.n_averaged.cpu()}, folder / EMA_FILE)
 
     def load(self, folder: Path) -> None:
-        """Read the average from the folder of a checkpoint."""
+        """Read the average from the folder of a checkpoint.
+
+        Raises:
+            UserError: the checkpoint is of an earlier version, which did not average the buffers.
+        """
         tensors = load_file(folder / EMA_FILE)
         self.average.n_averaged.copy_(tensors.pop("n_averaged"))
+        missing = [name for name, _ in _saved_tensors(self.average.module) if name not in tensors]
+        if missing:
+            raise UserError(
+                f"{folder / EMA_FILE} has no average of {missing[0]}: an earlier version wrote it; start the run again "
+                "with --overwrite"
+            )
         self._copy(tensors, self.average.module)
 
     @staticmethod
     @torch.no_grad()
     def _copy(tensors: dict[str, torch.Tensor], model: nn.Module) -> None:
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[name].to(parameter.device))
+        for name, own in _saved_tensors(model):
+            own.copy_(tensors[name].to(own.device))
+
+
+def _saved_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters, a tied one once, and those buffers that belong to the saved model."""
+    yield from model.named_parameters()
+    saved = model.state_dict(keep_vars=True)
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in saved)
+
+
+def _ema_of_floats(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], object], None]:
+    """How AveragedModel moves tensors of one type to the latest: integers, which torch would average, it copies."""
+    move = get_ema_multi_avg_fn(decay)
+
+    @torch.no_grad()
+    def update(averages: Sequence[torch.Tensor], latest: Sequence[torch.Tensor], count: object) -> None:
+        if averages[0].is_floating_point():
+            move(averages, latest, count)
+            return
+        for average, own in zip(averages, latest, strict=True):
+            average.copy_(own)
+
+    return update
 
 
 class GracefulStop(TrainerCallback):

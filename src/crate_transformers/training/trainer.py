@@ -7,6 +7,7 @@
 * soft labels (MixUp, CutMix) meet a soft cross-entropy
 * the loss of an evaluation is the mean over all its items, whatever the batches and however many the processes
 * a loss that is not finite stops the run before it reaches the weights
+* the learning rate may change once an epoch
 * weight decay leaves every scale alone
 * the time that a step waited for data is measured
 """
@@ -23,6 +24,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -33,6 +36,7 @@ from ..files import give_usual_modes
 from ..upstream import TRAINER_STATE_NAME, EvalLoopOutput
 from .callbacks import Ema
 from .checkpoints import Progress, seal
+from .schedules import EpochSchedule
 from .tasks.base import Collator
 
 _STAGING = ".saving"
@@ -48,10 +52,13 @@ class CrateTrainer(Trainer):
 
     Args:
         keyed: whether the training set takes keys (epoch, sample); then the order is a function of (seed, epoch).
+        repetitions: how often an epoch has a sample.
         evaluation_collator: makes a batch of items in evaluation; None takes that of training.
         ema: an average of the weights, which is evaluated instead of them and saved with every checkpoint.
         count_items: gives the number of terms that the loss of a batch is the mean of; None counts its rows.
         progress: that of the run that is continued.
+        decays: what weight decay shrinks, as `get_decay_parameter_names` says.
+        schedule: of the learning rate; None is that of `args`.
         args, kwargs: of transformers' Trainer.
     """
 
@@ -59,15 +66,17 @@ class CrateTrainer(Trainer):
         self,
         *args: Any,
         keyed: bool = True,
+        repetitions: int = 1,
         evaluation_collator: Collator | None = None,
         ema: Ema | None = None,
         count_items: Callable[[Mapping[str, Tensor]], int] | None = None,
         progress: Progress | None = None,
         decays: str = "matrices",
+        schedule: EpochSchedule | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.keyed, self.decays = keyed, decays
+        self.keyed, self.repetitions, self.decays, self.schedule = keyed, repetitions, decays, schedule
         self.evaluation_collator = evaluation_collator
         self.ema = ema
         self.model_accepts_loss_kwargs = False  # losses are means; the Trainer divides them among accumulated steps
@@ -105,7 +114,8 @@ class CrateTrainer(Trainer):
         if not self.keyed:
             return super()._get_train_sampler(train_dataset)
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        return EpochSampler(len(cast(Sized, dataset)), self.args.seed)
+        batch = self.args.train_batch_size * self.args.world_size
+        return EpochSampler(len(cast(Sized, dataset)), self.args.seed, self.repetitions, batch)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], None]:
         started = time.perf_counter()
@@ -143,6 +153,13 @@ class CrateTrainer(Trainer):
             return [f"{name}.weight" for name, part in model.named_modules() if isinstance(part, kernels)]
         scales = {name for name, p in model.named_parameters() if p.ndim < 2 or name.endswith(_MAGNITUDES)}
         return [name for name in super().get_decay_parameter_names(model) if name not in scales]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
+        if self.schedule is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = LambdaLR(cast(Optimizer, optimizer or self.optimizer), self.schedule)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 

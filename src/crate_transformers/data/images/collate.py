@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torchvision.transforms import v2
 
-from ..keys import keyed_generator
+from ..keys import Key, keyed_generator
 
 
 class ImageCollator:
@@ -39,7 +39,7 @@ class ImageCollator:
             pixel_values, labels = self._mix(pixel_values, labels, [item["key"] for item in items])
         return {"pixel_values": pixel_values, "labels": labels}
 
-    def _mix(self, pixel_values: Tensor, labels: Tensor, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def _mix(self, pixel_values: Tensor, labels: Tensor, keys: list[Key]) -> tuple[Tensor, Tensor]:
         mixed = one_hot(labels, self.num_classes).float()
         for first in range(0, len(keys) - 1, 2):
             pair = slice(first, first + 2)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..keys import Key, keyed_generator
+from ..keys import Key, key_of, keyed_generator
 from .labelled import LabelledImages
 
 
@@ -26,11 +26,12 @@ class KeyedImages(Dataset):
         return len(self.images)
 
     def __getitem__(self, key: Key | int) -> dict[str, Any]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        key = key_of(key)
+        index = key[1]
         picture = self.images.read(index, self.num_channels)
-        with keyed_generator(self.seed, epoch, index):
+        with keyed_generator(self.seed, *key):
             pixel_values = self.transform(picture)
-        return {"pixel_values": pixel_values, "labels": int(self.images.labels[index]), "key": (epoch, index)}
+        return {"pixel_values": pixel_values, "labels": int(self.images.labels[index]), "key": key}
 
 
 __all__ = ["KeyedImages"]

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from ..keys import Key, keyed_generator
 from .keyed import KeyedImages
 
-_NOISE = 1  # makes these random numbers others than those that augmented the picture
+_NOISE = 1  # makes these random numbers others than those that augmented the picture; repetitions count from 2
 
 
 class MaskedImages(Dataset):
@@ -27,8 +27,7 @@ class MaskedImages(Dataset):
 
     def __getitem__(self, key: Key | int) -> dict[str, Tensor]:
         item = self.images[key]
-        epoch, index = item["key"]
-        with keyed_generator(self.seed, epoch, index, _NOISE):
+        with keyed_generator(self.seed, *item["key"], _NOISE):
             noise = torch.rand(self.num_patches)
         return {"pixel_values": item["pixel_values"], "noise": noise}
 

@@ -3,7 +3,9 @@
 Source: arXiv 2006.09882 (multi-crop), with the augmentations of arXiv 2104.14294.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,9 +14,10 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from transformers import CLIPImageProcessor
 
-from ..keys import Key, keyed_generator
+from ..keys import Key, key_of, keyed_generator
 from .labelled import LabelledImages
-from .transforms import EvaluationTransform
+from .rand_augment import rand_augment
+from .transforms import EvaluationTransform, interpolation_of
 
 
 @dataclass(eq=False)
@@ -22,11 +25,11 @@ class CropTransform:
     """A picture to one augmented crop (C, H, W). Random numbers are torch's global ones.
 
     Attributes:
-        processor: gives mean and standard deviation.
+        processor: gives interpolation, mean and standard deviation.
         size: (height, width) of the crop, pixels.
         scale: smallest and largest share of the picture's area that a crop takes.
         flip: mirror half of the crops.
-        rand_augment: (operations, magnitude), or None.
+        rand_augment: (operations, magnitude), the text of timm's, or None.
         color_jitter: strength, 0 is off; four crops of five get brightness and contrast of 0.4, saturation of 0.2 and
             hue of 0.1 times this.
         grayscale, gaussian_blur, solarize: probabilities.
@@ -36,19 +39,20 @@ class CropTransform:
     size: tuple[int, int]
     scale: tuple[float, float]
     flip: bool = False
-    rand_augment: tuple[int, int] | None = None
+    rand_augment: Sequence[int] | str | None = None
     color_jitter: float = 0.0
     grayscale: float = 0.0
     gaussian_blur: float = 0.0
     solarize: float = 0.0
 
     def __post_init__(self) -> None:
-        crop = v2.RandomResizedCrop(self.size, scale=self.scale, antialias=True)
-        steps: list[v2.Transform] = [v2.PILToTensor(), crop]
+        interpolation = interpolation_of(self.processor)
+        crop = v2.RandomResizedCrop(self.size, scale=self.scale, interpolation=interpolation, antialias=True)
+        steps: list[Callable[[Any], Any]] = [v2.PILToTensor(), crop]
         if self.flip:
             steps.append(v2.RandomHorizontalFlip())
         if self.rand_augment:
-            steps.append(v2.RandAugment(num_ops=self.rand_augment[0], magnitude=self.rand_augment[1]))
+            steps.append(rand_augment(self.rand_augment, self.processor))
         if self.color_jitter:
             strengths = [share * self.color_jitter for share in (0.4, 0.4, 0.2, 0.1)]
             steps.append(v2.RandomApply([v2.ColorJitter(*strengths)], p=0.8))
@@ -92,10 +96,11 @@ class MultiCropImages(Dataset):
         return len(self.images)
 
     def __getitem__(self, key: Key | int) -> dict[str, Tensor]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        key = key_of(key)
+        index = key[1]
         picture = self.images.read(index, self.num_channels)
         item: dict[str, Tensor] = {}
-        with keyed_generator(self.seed, epoch, index):
+        with keyed_generator(self.seed, *key):
             for name, (transform, count) in self.crops.items():
                 if count:
                     item[name] = torch.stack([transform(picture) for _ in range(count)])

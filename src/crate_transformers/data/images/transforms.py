@@ -1,5 +1,8 @@
 """Pictures to tensors: as the image processor does for evaluation, with augmentation for training."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -7,6 +10,13 @@ from torchvision.transforms import v2
 from transformers import CLIPImageProcessor
 
 from ...errors import UserError
+from ...upstream import PILImageResampling
+from .rand_augment import rand_augment as rand_augment_of
+
+
+def interpolation_of(processor: CLIPImageProcessor) -> v2.InterpolationMode:
+    """The interpolation with which an image processor resizes, as torchvision calls it."""
+    return v2.InterpolationMode(PILImageResampling(processor.resample).name.lower())
 
 
 class EvaluationTransform:
@@ -23,12 +33,13 @@ class TrainingTransform:
     """Augmentation, then the processor's scaling: a picture to (C, H, W). Random numbers are torch's global ones.
 
     Args:
-        processor: gives image size, mean and standard deviation.
+        processor: gives image size, interpolation, mean and standard deviation.
         crop: "random_resized" (crop of random size and shape), "pad" (4 pixels in 32, then a random crop) or "none".
         crop_scale: smallest and largest share of the area that a random crop takes.
         flip: mirror half of the pictures.
-        rand_augment: (operations, magnitude), or None.
+        rand_augment: (operations, magnitude), the text of timm's, or None.
         random_erasing: probability of erasing a rectangle.
+        color_jitter: brightness, contrast and saturation are each multiplied by a number in [1 - this, 1 + this].
     """
 
     def __init__(
@@ -37,24 +48,27 @@ class TrainingTransform:
         crop: str = "none",
         crop_scale: tuple[float, float] = (0.08, 1.0),
         flip: bool = False,
-        rand_augment: tuple[int, int] | None = None,
+        rand_augment: Sequence[int] | str | None = None,
         random_erasing: float = 0.0,
+        color_jitter: float = 0.0,
     ):
         if crop not in ("random_resized", "pad", "none"):
             raise UserError(f"data.crop must be random_resized, pad or none, got {crop!r}")
         size = (processor.crop_size["height"], processor.crop_size["width"])
-        steps: list[v2.Transform] = [v2.PILToTensor()]
+        resizing: dict[str, Any] = {"interpolation": interpolation_of(processor), "antialias": True}
+        steps: list[Callable[[Any], Any]] = [v2.PILToTensor()]
         if crop == "random_resized":
-            steps.append(v2.RandomResizedCrop(size, scale=tuple(crop_scale), antialias=True))
+            steps.append(v2.RandomResizedCrop(size, scale=tuple(crop_scale), **resizing))
         else:
-            steps.append(v2.Resize(size, antialias=True))
+            steps.append(v2.Resize(size, **resizing))
         if crop == "pad":
             steps.append(v2.RandomCrop(size, padding=[max(1, size[1] // 8), max(1, size[0] // 8)]))
         if flip:
             steps.append(v2.RandomHorizontalFlip())
         if rand_augment:
-            operations, magnitude = rand_augment
-            steps.append(v2.RandAugment(num_ops=operations, magnitude=magnitude))
+            steps.append(rand_augment_of(rand_augment, processor))
+        if color_jitter:
+            steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
         steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(processor.image_mean, processor.image_std)]
         if random_erasing:
             steps.append(v2.RandomErasing(p=random_erasing))
@@ -64,4 +78,4 @@ class TrainingTransform:
         return self.steps(picture)
 
 
-__all__ = ["EvaluationTransform", "TrainingTransform"]
+__all__ = ["EvaluationTransform", "TrainingTransform", "interpolation_of"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..limits import Limits
 from ..options import TrainOptions, option
 from .declaration import TaskDeclaration
-from .images import CroppedImageData
+from .images import CroppedImageData, check_images
 
 
 @dataclass
@@ -26,6 +26,7 @@ TASK = TaskDeclaration(
     data=CroppedImageData,
     train=ImageClassificationTrain,
     arguments={"label_smoothing_factor": Limits(0, 1)},
+    check=check_images,
 )
 
 __all__ = ["TASK", "ImageClassificationTrain"]

@@ -45,6 +45,7 @@ class Task(ABC):
         metric: the metric of the validation part that picks the best model.
         greater_is_better: whether the best model has the highest metric (else the lowest).
         keyed: whether train_data takes keys (epoch, sample).
+        repetitions: how often an epoch has a sample.
         notes: lines that the user should see before the run.
     """
 
@@ -52,6 +53,7 @@ class Task(ABC):
     metric: str = "eval_loss"
     greater_is_better: bool = False
     keyed: bool = True
+    repetitions: int = 1
 
     def __init__(self, recipe: Recipe, output: Path):
         self.recipe, self.output = recipe, output

@@ -6,6 +6,7 @@ from transformers import CLIPImageProcessor, PreTrainedConfig
 
 from ...configuration.validation import as_pair
 from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source
+from ...errors import UserError
 from ...models.image_processing import image_processor_of
 from ...recipes.schema import Recipe
 from ...recipes.tasks.images import CroppedImageData, ImageData, check_channels
@@ -45,6 +46,12 @@ class ImageTask(Task):
             listed = ", ".join(self.splits.left_out[:5])
             self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
         self.notes.extend(self.splits.notes)
+        self.repetitions = data.repeated_augmentation
+        if self.repetitions > len(self.splits.train):
+            raise UserError(
+                f"data.repeated_augmentation is {self.repetitions}, and there are {len(self.splits.train)} training "
+                "pictures: an epoch would have one picture alone; lower it"
+            )
 
     def prepare(self, config: PreTrainedConfig) -> None:
         """Take image size and channels from the model's configuration, and note what its patches lose."""
@@ -60,7 +67,23 @@ class ImageTask(Task):
         self.num_channels: int = config.num_channels
         for name, value in (("mean", data.mean), ("std", data.std)):
             check_channels(f"data.{name}", value, {"num_channels": self.num_channels})
-        self.processor = image_processor_of(config, data.center_crop, data.mean, data.std)
+        self._check_crop(config)
+        self.processor = image_processor_of(
+            config, data.center_crop, data.mean, data.std, data.interpolation, data.crop_fraction
+        )
+
+    def _check_crop(self, config: PreTrainedConfig) -> None:
+        """Say that images which are not square have no crop of the centre."""
+        height, width = as_pair(config.image_size)
+        if height == width or not self.data.center_crop:
+            return
+        if self.data.crop_fraction is not None:
+            raise UserError(
+                f"data.crop_fraction is of square images, model.image_size is {height} x {width}: leave it out"
+            )
+        self.notes.append(
+            f"data.center_crop is not used: it is of square images, and model.image_size is {height} x {width}"
+        )
 
     def augmented(self) -> KeyedImages:
         """The training pictures, augmented as the recipe says."""
@@ -71,8 +94,9 @@ class ImageTask(Task):
             data.crop,
             (data.crop_scale[0], data.crop_scale[1]),
             data.flip,
-            (data.rand_augment[0], data.rand_augment[1]) if data.rand_augment else None,
+            data.rand_augment,
             data.random_erasing,
+            data.color_jitter,
         )
         return KeyedImages(self.splits.train, transform, self.num_channels, self.recipe.seed)
 

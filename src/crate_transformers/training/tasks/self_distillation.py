@@ -105,7 +105,7 @@ class SelfDistillationTask(ImageTask):
             size,
             (scale[0], scale[1]),
             data.flip,
-            (data.rand_augment[0], data.rand_augment[1]) if data.rand_augment else None,
+            data.rand_augment,
             data.color_jitter,
             data.grayscale,
             data.gaussian_blur,
