@@ -25,12 +25,12 @@ FLAGS = [
 class Site:
     """A server in a thread, and the address of its page."""
 
-    def __init__(self, service, source):
+    def __init__(self, service):
         listener = bind("127.0.0.1", None)
         listener.listen(16)
         port = listener.getsockname()[1]
         self.door = Door.make("127.0.0.1", port)
-        self.worker = Worker(lambda: Opened(service, source))
+        self.worker = Worker(lambda: Opened(service))
         self.base = f"http://127.0.0.1:{port}"
         app = create_app(self.worker, self.door)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
@@ -49,14 +49,14 @@ class Site:
 
 @pytest.fixture(scope="module")
 def pictures(service):
-    site = Site(service, "demo:fashion")
+    site = Site(service)
     yield site
     site.stop()
 
 
 @pytest.fixture(scope="module")
 def words(writer):
-    site = Site(writer, "demo:python")
+    site = Site(writer)
     yield site
     site.stop()
 

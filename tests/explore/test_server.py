@@ -23,7 +23,7 @@ HOST = {"host": f"127.0.0.1:{PORT}"}
 @pytest.fixture
 def asked(service):
     """(the application, its door, a function that asks it something)."""
-    worker, door = Worker(lambda: Opened(service, "demo:fashion")), Door.make("127.0.0.1", PORT)
+    worker, door = Worker(lambda: Opened(service)), Door.make("127.0.0.1", PORT)
     app = create_app(worker, door)
 
     def ask(method, path, cookies=None, **options):

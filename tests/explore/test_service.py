@@ -287,19 +287,20 @@ def test_checkpoints_of_a_run_stand_beside_it(tmp_path):
     [
         State(picture=3, edit=EDITS["lambda"], mode="paper", layer=2, token=5),
         State(picture=7, painted=(8, 9), edit=EDITS["one token"], layer=1, token=9),
+        State(picture=5, which="other", edit=EDITS["heads"], layer=1, token=9),
     ],
 )
 def test_the_script_prints_the_numbers_of_the_screen(service, state, tmp_path):
-    script = script_of(service, state, "demo:fashion", None)
+    script = script_of(service, state, None)
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert printed.returncode == 0, printed.stderr
     answer = service.answer(state, ("ladder", "prediction"))
     rows = [line.split() for line in printed.stdout.splitlines()[: 6 * 3]]
-    found = answer.data["ladder"]["model"]["now"]
+    found = answer.data["ladder"][state.which]["now"]
     for row, (layer, place) in zip(rows, [(i, j) for i in range(6) for j in range(3)], strict=True):
         expected = [found[column][layer][place] for column in ("coding_rate", "rate", "nonzero_fraction")]
         assert [float(number) for number in row[2:]] == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    best = max(answer.data["prediction"]["model"]["probabilities"])
+    best = max(answer.data["prediction"][state.which]["probabilities"])
     assert f"{best:.4f}"[:5] in printed.stdout
 
 

@@ -41,14 +41,12 @@ def explore(
     from ..explore.server import Opened
     from ..explore.serving import serve
 
-    source = model or "demo:fashion"
-
     def load() -> Opened:
         from ..explore.service import Service
         from ..explore.subjects import open_subjects
 
         subjects = open_subjects(model, baseline, data, text, heads, baseline_heads, note)
-        return Opened(Service(subjects), source, data)
+        return Opened(Service(subjects), data)
 
     is_default = model in (None, "demo:fashion") and baseline is None and data is None
     serve(load, host, port, typer.echo, first=first_view() if is_default else None, browser=not no_browser)

@@ -1,80 +1,54 @@
 """The Python that prints what is on the screen: it runs as it is, with this package alone."""
 
-from typing import Any
-
-from ..analysis import Edit
+from .looking import has_code
 from .service import Service
 from .state import State
 
-_OPEN_FOLDER = """\
-from crate_transformers.evaluation.opening import open_model{helper}
 
-model = open_model({source!r})"""
-_OPEN_DEMO = """\
-from crate_transformers import demo
-
-demonstration = demo.load({name!r})
-model = demonstration.model"""
-
-
-def script_of(service: Service, state: State, source: str, data: str | None) -> str:
-    """A script that prints the prediction, the ladder and the code of the chosen token in this state.
+def script_of(service: Service, state: State, data: str | None) -> str:
+    """A script that prints the ladder, the prediction and the code of the chosen token of the model that is changed.
 
     Args:
-        source: how the model was named on the command line. data: the same of the pictures, or None.
+        data: how the pictures were named on the command line, or None for those of the demonstration.
 
     Returns:
-        the text of the script. A picture that was uploaded is read from the file "picture.png" in the current folder.
+        the text of the script. A picture that was opened on the page is read from "picture.png" in the current folder.
     """
-    subject = service.look.subject(state, "model")
-    lines = ["import torch", "import crate_transformers"]
-    lines += _opening(source, subject.reads_images)
-    lines += _input(service, state, source, data)
-    lines += _change(state)
-    lines += [
-        "",
+    subject, run = service.look.subject(state, state.which), service.look.run(state, state.which)
+    token = service.look.token(state, state.which)
+    names = ["Edit", "edited", "measure_half_steps", "run_edited"]
+    lines = [
+        *subject.opening,
+        *_input(service, state, data),
+        f"edit = {_edit(state)}",
         "run = run_edited(model, inputs, edit)",
         "with edited(model, edit):",
         f"    ladder = measure_half_steps(model, inputs, mode={state.mode!r})",
         "for row in ladder.rows():",
         '    print(row["layer"], row["point"], row["coding_rate"], row["rate"], row["nonzero_fraction"])',
     ]
-    if "logits" in service.look.run(state, "model").outputs:
-        place = "0" if subject.reads_images else f"0, {state.token}"
+    if run.outputs.get("logits") is not None and not hasattr(subject.model, "decoder"):
+        place = "0" if subject.reads_images else f"0, {token}"
         lines.append(f'print(run.outputs["logits"][{place}].softmax(dim=-1).topk(3))')
-    lines += [
-        "# the code of one token in one layer",
-        f"codes = run.trace.layers[{state.layer}].codes",
-        "if codes is not None:",
-        f"    print(codes[0, {state.token}].topk(5))",
-    ]
-    return "\n".join([*_imports(lines), ""])
+    if has_code(subject, min(state.layer, len(run.trace.layers) - 1)):
+        names.append("code_of_token")
+        lines += [
+            "with edited(model, edit):",
+            f"    code = code_of_token(model, run.trace, layer={state.layer}, token={token})",
+            "print(code.neurons[:5], code.values[:5], code.residuals[-1])",
+        ]
+    start = ["import torch", "import crate_transformers", f"from crate_transformers.analysis import {', '.join(names)}"]
+    return "\n".join([*start, "", *lines, ""])
 
 
-def _imports(lines: list[str]) -> list[str]:
-    """The lines with the imports of `analysis` after the first two."""
-    names = "Edit, edited, measure_half_steps, run_edited"
-    return [*lines[:2], f"from crate_transformers.analysis import {names}", *lines[2:]]
-
-
-def _opening(source: str, reads_images: bool) -> list[str]:
-    if source.startswith("demo:"):
-        return _OPEN_DEMO.format(name=source.removeprefix("demo:")).split("\n")
-    helper = ", processor_of" if reads_images else ", tokenizer_of"
-    lines = _OPEN_FOLDER.format(source=source, helper=helper).split("\n")
-    name = "processor" if reads_images else "tokenizer"
-    return [*lines, f"{name} = {name}_of(" + ("model, " if reads_images else "") + f"{source!r})"]
-
-
-def _input(service: Service, state: State, source: str, data: str | None) -> list[str]:
-    is_demo, subject = source.startswith("demo:"), service.look.subject(state, "model")
+def _input(service: Service, state: State, data: str | None) -> list[str]:
+    """Lines that make `inputs`."""
+    subject = service.look.subject(state, state.which)
     if not subject.reads_images:
-        tokenizer = "demonstration.tokenizer" if is_demo else "tokenizer"
         return [
             f"text = {state.text!r}",
-            f'inputs = {tokenizer}(text, return_tensors="pt", add_special_tokens=False)["input_ids"]',
+            'inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]',
         ]
-    processor = "demonstration.processor" if is_demo else "processor"
     channels = subject.model.config.num_channels
     if isinstance(state.picture, str):
         lines = [
@@ -89,29 +63,30 @@ def _input(service: Service, state: State, source: str, data: str | None) -> lis
         ]
     else:
         mode = "L" if channels == 1 else "RGB"
-        own = "" if is_demo else "from crate_transformers import demo\n"
-        lines = [*own.split("\n")[:-1], f'picture = demo.pictures().images[{state.picture}].convert("{mode}")']
-    lines.append(f'inputs = {processor}(picture, return_tensors="pt")["pixel_values"]')
+        lines = [
+            "from crate_transformers import demo",
+            f'picture = demo.pictures().images[{state.picture}].convert("{mode}")',
+        ]
+    lines.append('inputs = processor(picture, return_tensors="pt")["pixel_values"]')
     if state.painted:
+        grid = service.look.grid(service.look.subject(state, "model"), state)
         lines += [
             "from crate_transformers.explore.looking import paint",
-            "from crate_transformers.analysis.tracing import patch_grid",
-            f"paint(inputs, {state.painted!r}, patch_grid(model.base_model, inputs))",
+            f"paint(inputs, {state.painted!r}, {grid!r})  # patches of the grid (rows, columns)",
         ]
     return lines
 
 
-def _change(state: State) -> list[str]:
-    edit = state.edit if state.which == "model" else Edit()
-    given: dict[str, Any] = {
+def _edit(state: State) -> str:
+    edit = state.edit
+    given = {
         "sparsity_weights": dict(edit.sparsity_weights),
         "step_sizes": dict(edit.step_sizes),
         "heads_off": edit.heads_off,
         "neurons": dict(edit.neurons),
         "tokens": edit.tokens,
     }
-    arguments = ", ".join(f"{name}={value!r}" for name, value in given.items() if value)
-    return [f"edit = Edit({arguments})"]
+    return f"Edit({', '.join(f'{name}={value!r}' for name, value in given.items() if value)})"
 
 
 __all__ = ["script_of"]

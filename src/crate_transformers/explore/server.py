@@ -38,10 +38,9 @@ _WINDOWS = 64
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A service, and how the model and its pictures were named on the command line."""
+    """A service, and how the pictures were named on the command line."""
 
     service: "Service"
-    source: str
     data: str | None = None
 
 
@@ -237,7 +236,7 @@ def _grow(opened: Opened, given: Mapping[str, Any]) -> Response:
 def _script(opened: Opened, given: Mapping[str, Any]) -> Response:
     from .scripts import script_of
 
-    text = script_of(opened.service, _state(given), opened.source, opened.data)
+    text = script_of(opened.service, _state(given), opened.data)
     return Response(text, media_type="text/x-python; charset=utf-8")
 
 

@@ -31,12 +31,12 @@ class Subject:
     """A model that is looked at.
 
     Attributes:
-        name: what the page calls it. source: where it was opened, as Python code opens it again.
+        name: what the page calls it. opening: lines of Python that open it, and its processor or tokenizer, again.
         processor: of a model that reads images. tokenizer: of a model that reads text.
     """
 
     name: str
-    source: str
+    opening: tuple[str, ...]
     model: PreTrainedModel
     processor: ImageProcessor | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
@@ -156,13 +156,30 @@ def open_subject(source: str, heads: int | None, option: str, on_note: Callable[
     """
     if source.startswith("demo:"):
         found = demo.load(source.removeprefix("demo:"))
-        return Subject(source, source, _ready(found.model), found.processor, found.tokenizer)
+        beside = "processor" if found.processor is not None else "tokenizer"
+        opening = (
+            "from crate_transformers import demo",
+            f"demonstration = demo.load({found.name!r})",
+            f"model, {beside} = demonstration.model, demonstration.{beside}",
+        )
+        return Subject(source, opening, _ready(found.model), found.processor, found.tokenizer)
     model = open_model(source, heads, option=option, on_note=on_note)
     architecture_of(backbone_of(model))  # a model that is none of ours is told now
     name = Path(source).name or source
+    given = "" if heads is None else f", heads={heads}"
     if model.main_input_name == "pixel_values":
-        return Subject(name, source, _ready(model), processor_of(model, source))
-    return Subject(name, source, _ready(model), None, tokenizer_of(source))
+        opening = (
+            "from crate_transformers.evaluation.opening import open_model, processor_of",
+            f"model = open_model({source!r}{given})",
+            f"processor = processor_of(model, {source!r})",
+        )
+        return Subject(name, opening, _ready(model), processor_of(model, source))
+    opening = (
+        "from crate_transformers.evaluation.opening import open_model, tokenizer_of",
+        f"model = open_model({source!r}{given})",
+        f"tokenizer = tokenizer_of({source!r})",
+    )
+    return Subject(name, opening, _ready(model), None, tokenizer_of(source))
 
 
 def _ready(model: PreTrainedModel) -> PreTrainedModel:
@@ -178,7 +195,8 @@ def _checkpoints(model: str) -> list[Path]:
 
 def _checkpoint_of(subject: Subject, folder: Path) -> Subject:
     model = _ready(open_model(folder, kind=type(subject.model)))
-    return Subject(folder.name, str(folder), model, subject.processor, subject.tokenizer)
+    opening = (*subject.opening, f"model = open_model({str(folder)!r}, kind=type(model))")
+    return Subject(folder.name, opening, model, subject.processor, subject.tokenizer)
 
 
 def _untrained(subject: Subject) -> Subject:
@@ -186,7 +204,8 @@ def _untrained(subject: Subject) -> Subject:
         torch.manual_seed(0)
         model = type(subject.model)(subject.model.config)
     model = _ready(nn.Module.to(model, subject.model.device))
-    return Subject(UNTRAINED, f"{UNTRAINED} {subject.source}", model, subject.processor, subject.tokenizer)
+    opening = (*subject.opening, "torch.manual_seed(0)", "model = type(model)(model.config).eval()  # untrained")
+    return Subject(UNTRAINED, opening, model, subject.processor, subject.tokenizer)
 
 
 def _with_pictures(

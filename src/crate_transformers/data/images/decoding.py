@@ -54,14 +54,14 @@ def load_image(path: str | Path, num_channels: int = 3) -> Image.Image:
             return decode_image(file, str(path), num_channels)
 
 
-def decode_image(source: BinaryIO, name: str, num_channels: int = 3, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(source: BinaryIO, name: str, num_channels: int = 3, max_pixels: int | None = None) -> Image.Image:
     """As `load_image`, of an open file.
 
     Args:
-        name: what messages call it. max_pixels: no more are read.
+        name: what messages call it. max_pixels: no more are read; None is MAX_PIXELS.
     """
     with named_damage(name), Image.open(source) as image:
-        _check_size(image.width, image.height, name, max_pixels)
+        _check_size(image.width, image.height, name, MAX_PIXELS if max_pixels is None else max_pixels)
         if image.format == "TIFF":
             _check_tiff(cast("TiffImageFile", image), name)
         stored = _stored_mode(image)
