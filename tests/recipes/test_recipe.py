@@ -77,7 +77,7 @@ def test_shipped_recipes_are_whole(name):
         ({"train.rate_by_epoch": 1}, "train.rate_by_epoch must be bool"),
         (
             {"train.rate_by_epoch": True, "train.lr_scheduler_type": "linear"},
-            "must be one of cosine, cosine_with_min_lr",
+            "lr_scheduler_type is cosine or cosine_with_min_lr, got 'linear'",
         ),
         ({"train.rate_by_epoch": True, "train.lr_scheduler_kwargs": {"min_lr": 0.1}}, "min_lr for cosine_with_min_lr"),
         (

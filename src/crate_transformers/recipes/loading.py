@@ -227,7 +227,11 @@ def _check_rate(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
                 )
         return
     schedule, keywords = arguments.get("lr_scheduler_type", "cosine"), arguments.get("lr_scheduler_kwargs") or {}
-    check_choice("train.lr_scheduler_type", schedule, ("cosine", "cosine_with_min_lr"))
+    if schedule not in ("cosine", "cosine_with_min_lr"):
+        key = "train.lr_scheduler_type"
+        raise RecipeError(
+            key, f"with train.rate_by_epoch, {key} is cosine or cosine_with_min_lr, got {shown(schedule)}"
+        )
     if sorted(keywords) != (["min_lr"] if schedule == "cosine_with_min_lr" else []):
         key = "train.lr_scheduler_kwargs"
         raise RecipeError(
