@@ -1,5 +1,6 @@
 """Every number of an answer is the library's function's that it names; what is kept changes nothing."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -40,6 +41,7 @@ from crate_transformers.explore.service import Service
 from crate_transformers.explore.state import State
 from crate_transformers.explore.subjects import open_subjects
 
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 EDITS = {
     "nothing": Edit(),
     "lambda": Edit(sparsity_weights={2: 0.4, 4: 0.0}),
@@ -292,7 +294,9 @@ def test_checkpoints_of_a_run_stand_beside_it(tmp_path):
 )
 def test_the_script_prints_the_numbers_of_the_screen(service, state, tmp_path):
     script = script_of(service, state, None)
-    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False, env=ONE_THREAD
+    )
     assert printed.returncode == 0, printed.stderr
     answer = service.answer(state, ("ladder", "prediction"))
     rows = [line.split() for line in printed.stdout.splitlines()[: 6 * 3]]

@@ -19,6 +19,7 @@ def script_of(service: Service, state: State, data: str | None) -> str:
     names = ["Edit", "edited", "measure_half_steps", "run_edited"]
     lines = [
         *subject.opening,
+        'model.set_attn_implementation("eager")  # the attention that gives its weights, which the page runs',
         *_input(service, state, data),
         f"edit = {_edit(state)}",
         "run = run_edited(model, inputs, edit)",
