@@ -292,7 +292,7 @@ def test_text(opened, words):
     count = tokens.count()
     tokens.nth(2).press("Enter")
     assert state_of(page)["token"] == 2
-    assert "next token" in page.locator(".bars").first.inner_html()
+    assert "next token" in page.get_by_role("region", name="What it says").inner_text()
     page.get_by_role("button", name="write a token").click()
     until(page, f"document.querySelectorAll('.tokens button').length > {count}")
     page.locator(".neurons tbody button").first.click()

@@ -16,7 +16,7 @@ from .answers import Answer, thumbnail, together
 from .looking import Looking
 from .parts import PARTS, grow, ladder_rows
 from .state import State
-from .subjects import Subject, Subjects, class_names
+from .subjects import Subject, Subjects, can_write, class_names
 
 
 class Service:
@@ -89,7 +89,6 @@ def _describe(subject: Subject) -> dict[str, Any]:
     architecture = architecture_of(backbone)
     layers = architecture.layers(backbone)
     steps = [step_of(layer) for layer in layers]
-    writes = bool(getattr(subject.model, "can_generate", lambda: False)()) and not subject.reads_images
     return {
         "name": subject.name,
         "class": type(subject.model).__name__,
@@ -103,7 +102,7 @@ def _describe(subject: Subject) -> dict[str, Any]:
         "heads_can_be_off": [architecture.heads_end(layer) is not None for layer in layers],
         "maps": all_make(subject.model, "attentions") or all_make(subject.model, "memberships"),
         "classes": class_names(subject),
-        "writes": writes,
+        "writes": can_write(subject),
         "parameters": subject.model.num_parameters(),
         "patch": list(as_pair(backbone.config.patch_size)) if subject.reads_images else None,
     }

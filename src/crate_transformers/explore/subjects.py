@@ -229,12 +229,27 @@ def _with_texts(subject: Subject, others: dict[str, Callable[[], Subject]], text
     return Subjects(subject, others, name, texts=found)
 
 
+def can_write(subject: Subject) -> bool:
+    """Whether a model continues a text."""
+    return bool(getattr(subject.model, "can_generate", lambda: False)()) and not subject.reads_images
+
+
 def class_names(subject: Subject) -> list[str]:
-    """The classes of a classifier, in their order; [] of any other model."""
+    """The classes of a classifier of pictures, texts or tokens, in their order; [] of any other model."""
     config: Any = subject.model.config
-    if not type(subject.model).__name__.endswith("ForImageClassification"):
+    kinds = ("ForImageClassification", "ForSequenceClassification", "ForTokenClassification")
+    if not type(subject.model).__name__.endswith(kinds):
         return []
     return [str(config.id2label.get(i, i)) for i in range(config.num_labels)]
 
 
-__all__ = ["MAX_PICTURES", "UNTRAINED", "Subject", "Subjects", "class_names", "open_subject", "open_subjects"]
+__all__ = [
+    "MAX_PICTURES",
+    "UNTRAINED",
+    "Subject",
+    "Subjects",
+    "can_write",
+    "class_names",
+    "open_subject",
+    "open_subjects",
+]

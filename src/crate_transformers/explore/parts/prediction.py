@@ -14,7 +14,7 @@ from ...evaluation.reconstruction import reconstruct
 from ..answers import Answer, shown
 from ..looking import Looking
 from ..state import State
-from ..subjects import Subject, class_names
+from ..subjects import Subject, can_write, class_names
 
 _TOP = 8
 
@@ -46,9 +46,7 @@ def probabilities(subject: Subject, run: Run, state: State) -> Tensor | None:
     logits = run.outputs.get("logits")
     if logits is None:
         return None
-    if not subject.reads_images:
-        if logits.ndim != 3:
-            return None
+    if logits.ndim == 3:
         if state.token >= logits.shape[1]:
             raise UserError(f"there is no token {state.token}: the text has {logits.shape[1]}, from 0")
         logits = logits[:, state.token]
@@ -62,6 +60,7 @@ def _ranked(subject: Subject, now: Tensor, plain: Tensor) -> dict[str, Any]:
     named = (lambda ids: [names[i] for i in ids]) if names else partial(token_texts, subject.tokenizer)
     return {
         "kind": "classes" if names else "tokens",
+        "what": "class" if names else "next token" if can_write(subject) else "token in this place",
         "labels": named(order),
         "numbers": order,
         "probabilities": now[order].tolist(),

@@ -7,8 +7,8 @@ const percent = (value) => (100 * value).toFixed(1) + " %";
 export function Prediction({ found, array, changed }) {
   if (found.kind === "reconstruction")
     return html`<div><h3>${found.name} rebuilds</h3><p class="note">masked, rebuilt, true</p><${Pixels} array=${array} className="pixels rebuilt" label="masked, rebuilt and true picture" /></div>`;
-  const what = found.kind === "tokens" ? "next token" : "class";
-  return html`<div><h3>${found.name}: <span class="best">${found.best}</span>${changed && found.best !== found.best_before && html` <small>(was ${found.best_before})</small>`}</h3>
+  const what = found.what;
+  return html`<div><h3>${found.name}, ${what}: <span class="best">${found.best}</span>${changed && found.best !== found.best_before && html` <small>(was ${found.best_before})</small>`}</h3>
     <table class="bars"><thead class="hidden"><tr><th>${what}</th><th>share</th><th>probability</th></tr></thead><tbody>${found.labels.map((label, i) => {
       const now = found.probabilities[i], before = found.before[i], gain = now - before;
       return html`<tr><th scope="row">${JSON.stringify(label).slice(1, -1)}</th>
