@@ -53,7 +53,7 @@ def test_an_epoch_without_a_batch_and_a_stream():
         ({"train.num_train_epochs": 3}, 10, 3, "warmup_epochs = 3 is 30 steps and the run is 30"),
         ({"train.num_train_epochs": 5}, 10, 30, "the warm-up takes 30 of the 50 steps"),
         ({"train.warmup_steps": 40}, 10, 40, "train.warmup_steps = 40 is the warm-up, and not train.warmup_epochs = 3"),
-        ({"train.warmup_steps": 0.1}, 10, 40, "train.warmup_steps = 0.1 is the warm-up"),
+        ({"train.warmup_steps": 0.1}, 10, 30, "train.warmup_steps = 0.1 is the warm-up"),
         ({"train.warmup_epochs": None}, 10, 0, None),
         ({"train.lr_scheduler_type": "constant"}, 10, 0, "constant has no warm-up"),
         ({"train.max_steps": 100}, 10, 30, "the run is train.max_steps = 100 steps long .10 epochs., and not"),
@@ -68,7 +68,7 @@ def test_warm_up(tmp_path, settings, steps, warm_up, said):
 
 
 def test_a_number_of_warm_up_steps_beyond_the_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="train.warmup_steps = 500 is longer than the run of 400 steps"):
+    with pytest.raises(UserError, match="train.warmup_steps = 500 is longer than the run of 300 steps"):
         arguments(tmp_path, {"train.warmup_steps": 500})
 
 

@@ -28,6 +28,7 @@ from crate_transformers.training.tasks import task_of
     ],
 )
 def test_normalised_patches_of_few_values_are_said(tmp_path, fields, values):
+    fields = {"patch_embedding": "normalized", **fields} if "family" not in fields else fields
     recipe = small_recipe(**{f"model__{name}": value for name, value in fields.items()})
     notes = [note for note in task_of(recipe, tmp_path).notes if "patch" in note]
     assert len(notes) == (values is not None)

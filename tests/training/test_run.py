@@ -59,7 +59,7 @@ def test_folders(finished, tmp_path):
     with pytest.raises(ValueError, match="--resume to continue it or --overwrite"):
         train(recipe, finished.output)
     assert train(recipe, finished.output, resume=True).status == "was finished"
-    with pytest.raises(ValueError, match="started with train.learning_rate = 0.001, now it is 0.5"):
+    with pytest.raises(ValueError, match="started with train.learning_rate = 0.003, now it is 0.5"):
         train(small_recipe(train__measure_every=10, train__learning_rate=0.5), finished.output, resume=True)
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ValueError, match="no run of ours"):
