@@ -1,5 +1,5 @@
 // One token as a sum of atoms, ISTA step by step, and a neuron's page.
-import { html, useState } from "./vendor/htm-preact.js";
+import { html, useMemo, useState } from "./vendor/htm-preact.js";
 import { SmallMap, Pixels } from "./picture.js";
 import { short } from "./ladder.js";
 
@@ -68,6 +68,6 @@ export function Neuron({ neuron, state, set, thumbnails, grid, prefix, code, cla
 
 export function Thumb({ array, index, at, grid }) {
   const [, height, width] = array.shape, size = height * width * 3;
-  const own = { shape: [height, width, 3], values: array.values.subarray(index * size, (index + 1) * size) };
+  const own = useMemo(() => ({ shape: [height, width, 3], values: array.values.subarray(index * size, (index + 1) * size) }), [array, index]);
   return html`<span class="thumb-box"><${Pixels} array=${own} className="thumb-pixels" label="" />${grid && at >= 0 && html`<svg viewBox="0 0 ${grid[1]} ${grid[0]}" preserveAspectRatio="none" class="over" aria-hidden="true"><rect x=${at % grid[1]} y=${Math.floor(at / grid[1])} width="1" height="1" class="chosen-patch" /></svg>`}</span>`;
 }

@@ -29,14 +29,17 @@ function coloured(values, kind, most) {
 function draw(canvas, colours, [rows, columns], alpha = 255) {
   const image = new ImageData(columns, rows);
   colours.forEach(([r, g, b], i) => image.data.set([r, g, b, alpha], 4 * i));
-  canvas.width = columns;
-  canvas.height = rows;
+  if (canvas.width !== columns || canvas.height !== rows) [canvas.width, canvas.height] = [columns, rows];
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
 export function SmallMap({ values, grid, kind, most, label }) {
-  const canvas = useRef(null);
-  useEffect(() => draw(canvas.current, coloured(Array.from(values), kind, most), grid), [values, kind, most]);
+  const canvas = useRef(null), drawn = useRef("");
+  useEffect(() => { // most maps stay as they are while one drags
+    const key = `${kind} ${kind === "signed" ? most : ""} ${grid} ${values.join()}`;
+    if (key !== drawn.current) draw(canvas.current, coloured(Array.from(values), kind, most), grid);
+    drawn.current = key;
+  }, [values, kind, most]);
   return html`<canvas ref=${canvas} class="small-map" ...${named(label)} />`;
 }
 
