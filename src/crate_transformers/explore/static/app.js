@@ -1,5 +1,5 @@
 // The page: one state, one question to the server, one picture of the answer.
-import { html, render, useState, useEffect, useRef } from "./vendor/htm-preact.js";
+import { html, render, useState, useEffect, useMemo, useRef } from "./vendor/htm-preact.js";
 import { Asker, firstView, post, postUnpacked, unpack } from "./client.js";
 import { START, fromHash, isChanged, toHash, withoutChanges } from "./state.js";
 import { Ladder } from "./ladder.js";
@@ -27,7 +27,6 @@ function App() {
   const [state, setState] = useState(() => fromHash(location.hash));
   const [open, setOpen] = useState({ over: "attention", angles: false, film: false, painting: false });
   const [error, setError] = useState("");
-  const [busy, setBusy] = useState(false);
   const [live, setLive] = useState(false);
   const [uploaded, setUploaded] = useState(null);
   const asker = useRef(null);
@@ -38,7 +37,7 @@ function App() {
     setError("");
     if (toLast.current && found.data.tokens.ids) setState((now) => ({ ...now, token: found.data.tokens.ids.length - 1 }));
     toLast.current = false;
-  }, setError, setBusy);
+  }, setError);
 
   const set = (given) => setState((now) => {
     const next = { ...now, ...given };
@@ -101,10 +100,17 @@ function App() {
   };
 
   if (!about || !answer) return html`<p class="status" role="status">${error || "Opening the model …"}</p>`;
-  return html`<${Page} ...${{ about, answer, state, set, open, setOpen, error, busy, live, choose, upload, uploaded, grow, setError }} />`;
+  return html`<${Page} ...${{ about, answer, state, set, open, setOpen, error, live, choose, upload, uploaded, grow, setError, asker: asker.current }} />`;
 }
 
-function Page({ about, answer, state, set, open, setOpen, error, busy, live, choose, upload, uploaded, grow, setError }) {
+// renders by itself, so that the page need not
+function Status({ error, live, asker }) {
+  const [busy, setBusy] = useState(asker.running);
+  asker.onBusy = setBusy;
+  return html`<span class="status" role="status">${error ? "" : !live ? "the stored first view; the model is being opened" : busy ? "computing …" : "live"}</span>`;
+}
+
+function Page({ about, answer, state, set, open, setOpen, error, live, choose, upload, uploaded, grow, setError, asker }) {
   const { model, other, others } = about.data, { data, arrays } = answer;
   const isText = model.reads === "text", changed = isChanged(state);
   const tokens = data.tokens, grid = isText ? null : tokens.grid, prefix = isText ? 0 : tokens.prefix;
@@ -125,17 +131,24 @@ function Page({ about, answer, state, set, open, setOpen, error, busy, live, cho
   const off = (l, h) => state.heads_off.some(([a, b]) => a === l && b === h);
   const infos = (side) => ({ prefix, ...(data.maps[side] || {}), grid: isText ? null : (data.maps[side] || {}).grid || grid });
   const leftOut = Object.values(data.maps || {}).map((m) => m.left_out).filter(Boolean);
+  // what is large is made anew only where what it shows is
+  const at = { ...state, layer };
+  const thumbs = useMemo(() => !isText && html`<div class="thumbs" role="group" aria-label="Pictures">${Array.from({ length: about.data.pictures }, (_, i) => html`<button class="thumb" key=${i} aria-pressed=${state.picture === i} aria-label="picture ${i}${about.data.labels[i] ? ", " + about.data.labels[i] : ""}" onClick=${() => set({ picture: i })}><${Thumb} array=${about.arrays.thumbnails} index=${i} /></button>`)}
+          ${uploaded && html`<span class="thumb"><${Pixels} array=${uploaded} className="thumb-pixels" label="the picture that was opened" /></span>`}</div>`, [about, state.picture, uploaded]);
+  const ladder = useMemo(() => html`<${Ladder} ladder=${data.ladder} angles=${open.angles && data.angles} state=${at} set=${set} changed=${changed} onAngles=${() => setOpen({ ...open, angles: !open.angles })} />`, [answer, open, layer, state.mode, which, changed]);
+  const heads = useMemo(() => html`<div class="beside">${["model", "other"].map((side) => mapsOf(side) && html`<${Heads} key=${side} array=${mapsOf(side)} info=${infos(side)} state=${side === which ? at : { layer: -1 }} set=${(given) => set(side === which ? given : { ...withoutChanges(state), painted: state.painted, ...given, which: side })} kind=${kind} which=${side} name=${side === "model" ? model.name : other ? other.name : ""} off=${side === which ? off : () => false} />`)}</div>`, [answer, about, layer, head, which, kind, state.heads_off, state.painted]);
+  const code = useMemo(() => data.code && html`<${Code} key=${`${which}-${layer}`} code=${data.code} firing=${arrays["code/firing"]} state=${at} set=${set} grid=${grid} film=${open.film && data.film} filmCodes=${arrays["film/codes"]} onFilm=${() => setOpen({ ...open, film: !open.film })} />`, [answer, open, layer, which, state.token, state.neuron]);
   return html`
   <header><h1>CRATE explorer</h1><p class="note">${model.name} (${model.class}, ${model.layers} layers, ${model.heads} heads, ${model.parameters.toLocaleString("en")} parameters) on ${about.data.on}</p>
     <div class="row"><label>beside it <select value=${state.other || (other ? other.name : "none")} onChange=${(e) => choose(e.target.value)}><option value="none">nothing</option>${others.map((name) => html`<option value=${name}>${name}</option>`)}</select></label>
       ${others.filter((n) => n.startsWith("checkpoint-")).length > 1 && html`<${Film} others=${others} choose=${choose} />`}
       ${other && html`<label>look into and change <select value=${which} onChange=${(e) => set({ ...withoutChanges(state), painted: state.painted, which: e.target.value, neuron: null, layer: 0, head: null })}><option value="model">${model.name}</option><option value="other">${other.name}</option></select></label>`}
-      <span class="status" role="status">${error ? "" : !live ? "the stored first view; the model is being opened" : busy ? "computing …" : "live"}</span></div>
+      <${Status} ...${{ error, live, asker }} /></div>
     ${error && html`<p class="error" role="alert">${error}</p>`}</header>
   <div class="columns">
     <div>
       <section aria-labelledby="input"><h2 id="input">${isText ? "The text" : "The picture"}</h2>
-        ${isText ? html`<${Writing} state=${state} set=${set} texts=${about.data.texts} grow=${grow} writes=${target.writes} busy=${busy} /><${Tokens} tokens=${tokens} state=${state} set=${set} map=${open.over === "nothing" ? null : map} kind=${kind} />`
+        ${isText ? html`<${Writing} state=${state} set=${set} texts=${about.data.texts} grow=${grow} writes=${target.writes} /><${Tokens} tokens=${tokens} state=${state} set=${set} map=${open.over === "nothing" ? null : map} kind=${kind} />`
           : html`<${Stage} picture=${arrays["tokens/picture"]} grid=${grid} prefix=${prefix} state=${state} set=${set} painting=${open.painting} kind=${kind}
               map=${open.over === "attention" || open.over === "shares" ? map : open.over === "masks" ? maskOf(arrays[`features/${which}/masks`], head, grid) : null} />
             ${open.over === "features" && arrays[`features/${which}/colors`] && html`<${Pixels} array=${arrays[`features/${which}/colors`]} className="pixels features" label="three principal components of the subspace features as colours" />`}
@@ -143,8 +156,7 @@ function Page({ about, answer, state, set, open, setOpen, error, busy, live, cho
               <button aria-pressed=${open.painting} onClick=${() => setOpen({ ...open, painting: !open.painting })}>paint over</button></div>`}
         <label>over it <select value=${open.over} onChange=${(e) => setOpen({ ...open, over: e.target.value })}><option value="attention">${data.maps[which] && data.maps[which].of === "memberships" ? "membership of tokens in heads" : "attention of the chosen token"}</option><option value="shares">each token's share of the change of R^c</option>${!isText && html`<option value="masks">mask of the attention (60 % of it)</option><option value="features">components of the subspace features</option>`}<option value="nothing">nothing</option></select></label>
         <p class="note">${open.over === "shares" ? "Blue compresses, orange expands (nats, of Z as it is)." : open.over === "attention" ? "Dark is little, yellow is much." : ""} Layer ${layer}, ${head === null ? "all heads" : "head " + head}${head !== null ? html` <button onClick=${() => set({ head: null })}>all heads</button>` : ""}</p>
-        ${!isText && html`<div class="thumbs" role="group" aria-label="Pictures">${Array.from({ length: about.data.pictures }, (_, i) => html`<button class="thumb" key=${i} aria-pressed=${state.picture === i} aria-label="picture ${i}${about.data.labels[i] ? ", " + about.data.labels[i] : ""}" onClick=${() => set({ picture: i })}><${Thumb} array=${about.arrays.thumbnails} index=${i} /></button>`)}
-          ${uploaded && html`<span class="thumb"><${Pixels} array=${uploaded} className="thumb-pixels" label="the picture that was opened" /></span>`}</div>
+        ${thumbs}${!isText && html`
           <label>your own picture <input type="file" accept="image/*" onChange=${(e) => e.target.files[0] && upload(e.target.files[0])} /></label>`}
       </section>
       <section aria-labelledby="prediction"><h2 id="prediction">What it says</h2>${["model", "other"].map((side) => data.prediction[side] && html`<${Prediction} key=${side} found=${data.prediction[side]} array=${arrays[`prediction/${side}`]} changed=${state.painted.length > 0 || (changed && side === which)} />`)}
@@ -153,11 +165,11 @@ function Page({ about, answer, state, set, open, setOpen, error, busy, live, cho
       <${Take} state=${state} onError=${setError} hasMaps=${!isText && !leftOut.length} />
     </div>
     <div>
-      <${Ladder} ladder=${data.ladder} angles=${open.angles && data.angles} state=${{ ...state, layer }} set=${set} changed=${changed} onAngles=${() => setOpen({ ...open, angles: !open.angles })} />
+      ${ladder}
       <section aria-labelledby="heads"><h2 id="heads">Every head of every layer</h2><p class="note">${open.over === "shares" ? "Each token's share of the change of R^c of each head." : "What the chosen token attends to."} Choose one to see it over the ${isText ? "text" : "picture"}.</p>
         ${leftOut.map((words) => html`<p class="note left-out">${words}</p>`)}
-        <div class="beside">${["model", "other"].map((side) => mapsOf(side) && html`<${Heads} key=${side} array=${mapsOf(side)} info=${infos(side)} state=${side === which ? { ...state, layer } : { layer: -1 }} set=${(given) => set(side === which ? given : { ...withoutChanges(state), painted: state.painted, ...given, which: side })} kind=${kind} which=${side} name=${side === "model" ? model.name : other ? other.name : ""} off=${side === which ? off : () => false} />`)}</div></section>
-      <div class="pair">${data.code && html`<${Code} key=${`${which}-${layer}`} code=${data.code} firing=${arrays["code/firing"]} state=${{ ...state, layer }} set=${set} grid=${grid} film=${open.film && data.film} filmCodes=${arrays["film/codes"]} onFilm=${() => setOpen({ ...open, film: !open.film })} />`}
+        ${heads}</section>
+      <div class="pair">${code}
       <${Neuron} neuron=${data.neuron} state=${{ ...state, layer }} set=${set} thumbnails=${about.arrays.thumbnails} grid=${grid} prefix=${prefix} clamp=${clamp} isText=${isText} /></div>
     </div>
   </div>`;

@@ -64,8 +64,8 @@ export async function firstView() {
 }
 
 export class Asker {
-  constructor(onAnswer, onError, onBusy) {
-    Object.assign(this, { onAnswer, onError, onBusy, next: null, running: false, turn: 0 });
+  constructor(onAnswer, onError) {
+    Object.assign(this, { onAnswer, onError, onBusy: () => {}, next: null, running: false, turn: 0 });
   }
 
   ask(state, parts) {

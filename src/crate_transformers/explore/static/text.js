@@ -10,13 +10,15 @@ export function Tokens({ tokens, state, set, map, kind }) {
       title="token ${i}${map && i < map.length ? ": " + map[i].toFixed(4) : ""}" onClick=${() => set({ token: i })}>${word}</button>`; })}</div>`;
 }
 
-export function Writing({ state, set, texts, grow, writes, busy }) {
+export function Writing({ state, set, texts, grow, writes }) {
   const [draft, setDraft] = useState(state.text);
   const [temperature, setTemperature] = useState(0);
+  const [busy, setBusy] = useState(false);
+  const write = async (count) => { setBusy(true); await grow(count, temperature); setBusy(false); };
   useEffect(() => setDraft(state.text), [state.text]);
   return html`<div class="writing"><label>text <textarea rows="4" value=${draft} onInput=${(e) => setDraft(e.target.value)} /></label>
     <div class="row"><button onClick=${() => set({ text: draft })}>look at it</button>
       <label>an example <select value="" onChange=${(e) => e.target.value !== "" && set({ text: texts[+e.target.value] })}><option value="">choose …</option>${texts.map((t, i) => html`<option value=${i}>${t.slice(0, 50)}</option>`)}</select></label></div>
-    ${writes && html`<div class="row"><button disabled=${busy} onClick=${() => grow(1, temperature)}>write a token</button><button disabled=${busy} onClick=${() => grow(20, temperature)}>write 20</button>
+    ${writes && html`<div class="row"><button disabled=${busy} onClick=${() => write(1)}>write a token</button><button disabled=${busy} onClick=${() => write(20)}>write 20</button>
       <label class="slide">temperature <input type="range" min="0" max="1.5" step="0.1" value=${temperature} onInput=${(e) => setTemperature(+e.target.value)} /> ${temperature}</label></div>`}</div>`;
 }
