@@ -1,5 +1,6 @@
 """`crate explore`: a local page where one watches the algorithm work."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -37,6 +38,8 @@ def explore(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError("crate explore needs an extra: pip install 'crate-transformers[explore]'") from error
+    # read when torch is loaded: its threads must not spin between two answers, for the browser needs the cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from ..explore.first import first_view
     from ..explore.server import Opened
     from ..explore.serving import serve
