@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 from small_runs import SMALL, largest_gap, small_recipe, small_run, weights
 from transformers import AutoModelForImageClassification, pipeline
@@ -25,7 +26,11 @@ def finished(tmp_path_factory):
 def test_what_a_run_leaves(finished):
     names = {path.name for path in finished.output.iterdir()}
     expected = {"config.json", "model.safetensors", "preprocessor_config.json", "metrics.json", "recipe.yaml"}
-    assert names == expected | {"report.html", "checkpoints"}
+    assert names == expected | {"report.html", "checkpoints", "README.md", "crate_code.py", "layers.csv", "figures"}
+    card = ModelCard((finished.output / "README.md").read_text())
+    [accuracy] = [found for found in card.data.eval_results if found.metric_type == "accuracy"]
+    assert accuracy.metric_value == finished.metrics["test"]["accuracy"]
+    assert all(f"]({path.relative_to(finished.output)})" in card.text for path in finished.output.glob("figures/*"))
     metrics = json.loads((finished.output / "metrics.json").read_text())
     assert set(metrics) == {"train", "validation", "test", "model"}
     model = AutoModelForImageClassification.from_pretrained(finished.output)
@@ -90,7 +95,9 @@ def test_ema_and_mixing_resume_exactly(own, tmp_path):
     cut = tmp_path / "cut"
     shutil.copytree(whole.output, cut)
     for path in cut.iterdir():
-        if path.name not in ("recipe.yaml", "checkpoints"):
+        if path.is_dir() and path.name != "checkpoints":
+            shutil.rmtree(path)
+        elif path.is_file() and path.name != "recipe.yaml":
             path.unlink()
     kept = checkpoints_in(cut / "checkpoints")[1]  # step 10 of 20, the last of the first epoch; and one inside it
     assert kept.name == "checkpoint-10"

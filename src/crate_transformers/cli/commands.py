@@ -13,6 +13,7 @@ from .inspect import inspect
 from .neurons import neurons
 from .predict import predict
 from .probe import probe
+from .publish import publish
 from .reconstruct import reconstruct
 from .segment import segment
 from .train import recipes, train
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "probe": probe,
     "reconstruct": reconstruct,
     "neurons": neurons,
+    "publish": publish,
     "bench": bench,
 }
 

@@ -5,12 +5,17 @@
 One grid spans the family: `compression` x `sparsification`, each by name (blocks.py lists them).
 """
 
-from typing import Literal
+import os
+from pathlib import Path
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ..errors import UserError
+from ..files import write_bytes
+from .families import MODEL_FAMILIES
+from .remote_code import CODE_FILE, auto_map_of, code_of
 
 
 @strict
@@ -81,6 +86,20 @@ class CrateLayerConfig(PreTrainedConfig):
     def mlp_size(self) -> int:
         """Hidden width of an mlp block."""
         return round(self.mlp_ratio * self.hidden_size)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """As transformers does it, with what lets the folder load by `trust_remote_code=True` where this package is
+        installed but was not imported. A model saves its configuration by this method too."""
+        family = MODEL_FAMILIES[self.model_type]
+        self.auto_map = auto_map_of(family)
+        if not Path(save_directory).is_file():  # transformers says what is wrong then
+            write_bytes(Path(save_directory) / CODE_FILE, code_of(family))
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Nothing to do: transformers would copy the source file into saved folders, which `save_pretrained` lets
+        import this package instead."""
 
     def resolve_output(self, default: Literal["learned", "none"]) -> None:
         """Fill in attention_output and its older name, of each other or with the default.

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ..configuration import heads_of_width
 from ..configuration.validation import field_message
 from ..errors import UserError
-from ..files import give_usual_modes
+from ..files import give_usual_modes, write_bytes
 from ..models import CrateModel
 from ..models.image_processing import image_processor_of
+from ..report.model_card import CardFacts, model_card
 from .imagenet import imagenet_labels
 from .layouts import Layout, recognise
 from .loading import LEFT_OUT, WRAPPERS, load_state_dict
@@ -121,7 +123,9 @@ def convert(
 def convert_to_folder(
     source: str | Path, destination: str | Path, num_attention_heads: int | None = None, **config_overrides: object
 ) -> Conversion:
-    """Convert a checkpoint and save it as a Hugging Face folder; an image model gets its image processor beside it.
+    """Convert a checkpoint and save it as a Hugging Face folder, with a model card that says what was assumed.
+
+    An image model gets its image processor beside it.
 
     Args:
         destination: the folder; it is made where there is none. The others are those of `convert_checkpoint`.
@@ -135,8 +139,22 @@ def convert_to_folder(
     conversion.model.save_pretrained(destination)
     if conversion.model.main_input_name == "pixel_values":
         image_processor_of(conversion.model.config).save_pretrained(destination)
+    write_bytes(Path(destination) / "README.md", _card(conversion, Path(source), Path(destination)).encode())
     give_usual_modes(Path(destination))
     return conversion
+
+
+def _card(conversion: Conversion, source: Path, destination: Path) -> str:
+    package = f"crate-transformers {version('crate-transformers')}"
+    origin = f"Converted from `{source.name}` with `crate convert` ({package}). What that read and assumed:"
+    licence = "Whoever made the checkpoint says under which licence its weights are."
+    facts = CardFacts(
+        title=destination.absolute().name,
+        config=conversion.model.config,
+        parameters=conversion.model.num_parameters(),
+        origin=[origin, "\n".join(f"* {note}" for note in conversion.notes), licence],
+    )
+    return model_card(facts)
 
 
 def _common_dtype(tensors: Iterable[Tensor], notes: list[str]) -> torch.dtype:

@@ -130,6 +130,10 @@ class CratePreTrainedModel(PreTrainedModel):
         **WHITE_BOX_RECORDS,
     }
 
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str | type = "AutoModel") -> None:
+        """Nothing to do, as in the configuration: saved folders import this package instead of a copied source."""
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, Block):

@@ -24,9 +24,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+def json_bytes(content: Any) -> bytes:
+    """JSON, indented; numbers that are not finite become null."""
+    return (json.dumps(plain(content), indent=2, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, content: Any) -> Path:
     """JSON, indented; numbers that are not finite become null."""
-    return write_bytes(path, (json.dumps(plain(content), indent=2, allow_nan=False) + "\n").encode())
+    return write_bytes(path, json_bytes(content))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -41,4 +46,4 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
     return write_bytes(path, buffer.getvalue())
 
 
-__all__ = ["plain", "write_arrays", "write_csv", "write_json"]
+__all__ = ["json_bytes", "plain", "write_arrays", "write_csv", "write_json"]

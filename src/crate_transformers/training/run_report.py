@@ -3,17 +3,22 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedModel
-
-from ..analysis import measure_layers
+from ..analysis import LayerMeasures, measure_layers
 from ..errors import one_line
+from ..evaluation.publishing import CAPTIONS, CARD_FILE, FIGURES, LAYERS_FILE, card_of_folder
+from ..files import write_bytes
 from ..recipes.schema import Recipe
 from ..report.curves import curves_figure
 from ..report.layers import layer_heat_figure, layers_figure
+from ..report.plates import Plate
 from ..report.sections import Section, write_report
+from ..report.writing import write_csv
 from .tasks import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +49,15 @@ def report_run(
     ]
     result, title = Section("Result", table=rows, details=task.notes), f"{recipe.name}: {type(model).__name__}"
     try:
+        samples = task.sample_inputs(_SAMPLES_TO_MEASURE)
+        record = measure_layers(model, samples)
         sections = [
             result,
             Section("Curves", figures=[curves_figure(history, task.metric)]),
             *task.report(model, history),
-            *_layer_sections(recipe, task, model, history),
+            *_layer_sections(recipe, record, history),
         ]
+        _leave_beside(path.parent, record, curves_figure(history, task.metric))
         write_report(path, title, sections, recipe.to_dict())
     except Exception as error:  # whatever it is: model and metrics are there
         reason = f"{type(error).__name__}: {one_line(error)}"
@@ -58,16 +66,23 @@ def report_run(
         write_report(path, title, [result, Section("Not drawn", reason)], recipe.to_dict())
 
 
-def _layer_sections(recipe: Recipe, task: Task, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
-    samples = task.sample_inputs(_SAMPLES_TO_MEASURE)
-    record = measure_layers(model, samples)
-    count = len(next(iter(samples.values())))
+def _leave_beside(folder: Path, record: LayerMeasures, curves: "Figure") -> None:
+    """The model card, and the measures and figures that it shows."""
+    write_csv(folder / LAYERS_FILE, record.rows())
+    for name, figure in (("layers", layers_figure({record.model: record})), ("curves", curves)):
+        picture = Plate(name, figure, CAPTIONS[name]).render("png", captioned=False)
+        write_bytes(folder / FIGURES / f"{name}.png", picture)
+    write_bytes(folder / CARD_FILE, card_of_folder(folder).encode())
+
+
+def _layer_sections(recipe: Recipe, record: LayerMeasures, history: list[dict[str, Any]]) -> list[Section]:
     sections = [
         Section(
             "What the layers do",
-            f"Coding rate of the tokens under each layer's subspaces (official mode: unit tokens, epsilon = 0.1) and "
-            f"fraction of non-zero codes after the sparsification; mean and standard deviation over {count} samples.",
-            [layers_figure({type(model).__name__: record})],
+            "Coding rate of the tokens under each layer's subspaces (official mode: unit tokens, epsilon = 0.1) and "
+            "fraction of non-zero codes after the sparsification; mean and standard deviation over "
+            f"{record.num_samples} samples.",
+            [layers_figure({record.model: record})],
         )
     ]
     heat = layer_heat_figure(history)
