@@ -112,6 +112,17 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.patch_embeddings
 
+    def embed(self, pixel_values: Tensor | None, interpolate_pos_encoding: bool = False) -> Tensor:
+        """What enters the layers, (B, 1 + N, d), of images (B, C, H, W).
+
+        Raises:
+            ValueError: no image, or one whose size or channels do not fit.
+        """
+        if pixel_values is None:
+            raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
+        grid = patch_grid_of(pixel_values, self.config, interpolate_pos_encoding)
+        return self.embeddings(pixel_values, resampling_grid(grid, self.config, interpolate_pos_encoding))
+
     @backbone_forward
     @merge_with_config_defaults
     @capture_outputs
@@ -139,11 +150,8 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
         Raises:
             ValueError: no image, or one whose size or channels do not fit.
         """
-        if pixel_values is None:
-            raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
         check_mask(self, attention_mask)
-        grid = patch_grid_of(pixel_values, self.config, interpolate_pos_encoding)
-        tokens = self.embeddings(pixel_values, resampling_grid(grid, self.config, interpolate_pos_encoding))
+        tokens = self.embed(pixel_values, interpolate_pos_encoding)
         tokens = run_layers(self, tokens, attention_mask, num_read, **kwargs)
         pooled = tokens.mean(dim=1) if self.config.pool == "mean" else tokens[:, 0]
         return CrateVisionOutput(last_hidden_state=tokens, pooler_output=pooled)
