@@ -67,7 +67,7 @@ class Variant:
     paper: str
     fields: dict[str, Any] = field(default_factory=dict)
 
-    def config(self, **fields: Any) -> Any:
+    def config(self, **fields: object) -> Any:
         """The configuration, with any field overridden.
 
         Raises:
@@ -129,7 +129,7 @@ default_cfgs = {name: variant.default_cfg() for name, variant in VARIANTS.items(
 
 
 def _entry_point(variant: Variant) -> Callable[..., "nn.Module"]:
-    def create(pretrained: bool = False, **keywords: Any) -> "nn.Module":
+    def create(pretrained: bool = False, **keywords: object) -> "nn.Module":
         from .interop.doors.timm import build  # torch and transformers come when a model is wanted
 
         return build(variant, pretrained, keywords)

@@ -109,7 +109,7 @@ class TostVisionModel(TostVisionPreTrainedModel):
 
     @backbone_forward
     @merge_with_config_defaults
-    @capture_outputs
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool = False, **kwargs: Any
     ) -> TostVisionOutput:

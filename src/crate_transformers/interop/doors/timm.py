@@ -32,6 +32,7 @@ from ..loading import load_state_dict
 if TYPE_CHECKING:
     from ...timm import Variant
 
+Maps = Tensor | tuple[Tensor, Tensor]  # of a layer: the patches, or the patches and the class token
 POOLS = ("", "token", "avg", "avgmax", "max")
 _POSITIONS = "crate.embeddings.position_embeddings"
 # timm's keyword -> the field of the configuration
@@ -180,7 +181,7 @@ class TimmClassifier(nn.Module):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> Any:
+    ) -> list[Maps] | tuple[Tensor, list[Maps]]:
         """What layers give.
 
         Args:
@@ -207,9 +208,7 @@ class TimmClassifier(nn.Module):
         given = [self._as_asked(taken[number], grid, output_fmt, return_prefix_tokens) for number in sorted(taken)]
         return given if intermediates_only else (self._finish(tokens), given)
 
-    def _as_asked(
-        self, tokens: Tensor, grid: tuple[int, int], output_fmt: str, with_prefix: bool
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    def _as_asked(self, tokens: Tensor, grid: tuple[int, int], output_fmt: str, with_prefix: bool) -> Maps:
         num_prefix = 0 if self.is_tost else self.num_prefix_tokens
         prefix, patches = tokens[:, :num_prefix], tokens[:, num_prefix:]
         if output_fmt == "NCHW":
@@ -401,11 +400,11 @@ def _check_keywords(variant: "Variant", keywords: Mapping[str, Any]) -> None:
         raise UserError(f"feature_cls must be 'getter', got {keywords['feature_cls']!r}")
 
 
-def _model_of(variant: "Variant", device: Any = None, dtype: Any = None, **keywords: Any) -> TimmClassifier:
+def _model_of(variant: "Variant", keywords: dict[str, Any]) -> TimmClassifier:
+    place = {name: keywords.pop(name) for name in ("device", "dtype") if name in keywords}
     options = {name: keywords.pop(name) for name in HeadOptions.__dataclass_fields__ if name in keywords}
     fields = {_FIELDS.get(name, name): value for name, value in keywords.items()}
-    model = TimmClassifier(variant.config(**fields), HeadOptions(**options))
-    return model.to(device=device, dtype=dtype)
+    return TimmClassifier(variant.config(**fields), HeadOptions(**options)).to(**place)
 
 
 def build(variant: "Variant", pretrained: bool, keywords: dict[str, Any]) -> nn.Module:
@@ -428,8 +427,8 @@ def build(variant: "Variant", pretrained: bool, keywords: dict[str, Any]) -> nn.
             "public checkpoint or the model.safetensors of a folder"
         )
 
-    def create(**fields: Any) -> TimmClassifier:
-        return _model_of(variant, **fields)
+    def create(**given: object) -> TimmClassifier:
+        return _model_of(variant, given)
 
     return cast(
         nn.Module,
