@@ -29,6 +29,7 @@ from ..upstream import (
 from .modeling_base import CratePreTrainedModel, backbone_forward, check_labels, num_labels_of, pass_on_records
 from .modeling_crate_vision import CrateImageClassifierOutput, CrateVisionOutput
 from .plan import run_layers
+from .resizing import ResizesImages
 
 
 @dataclass
@@ -38,7 +39,7 @@ class TostVisionOutput(CrateVisionOutput):
     """
 
 
-class TostVisionPreTrainedModel(CratePreTrainedModel):
+class TostVisionPreTrainedModel(ResizesImages, CratePreTrainedModel):
     config: TostVisionConfig
     config_class = TostVisionConfig
     main_input_name = "pixel_values"

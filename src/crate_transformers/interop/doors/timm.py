@@ -286,7 +286,6 @@ class TimmClassifier(nn.Module):
         names = (f"activation_checkpointing_{end}", f"gradient_checkpointing_{end}")  # transformers 5.24, and before
         next(getattr(self.crate, name) for name in names if hasattr(self.crate, name))()
 
-    @torch.no_grad()
     def set_input_size(
         self, img_size: int | tuple[int, int] | None = None, patch_size: int | tuple[int, int] | None = None
     ) -> None:
@@ -300,13 +299,10 @@ class TimmClassifier(nn.Module):
             raise UserError(f"patches are of {config.patch_size} pixels, and stay so: leave patch_size out")
         if img_size is None:
             return
-        before = config.patch_grid
-        config.image_size = img_size
-        config.validate_architecture()
-        if isinstance(self.crate, CrateVisionModel) and config.patch_grid != before:
-            table = self.crate.embeddings.position_embeddings
-            resampled = resample_positions(table, before, config.patch_grid, config.interpolate_offset)
-            self.crate.embeddings.position_embeddings = nn.Parameter(resampled, table.requires_grad)
+        if isinstance(self.crate, CrateVisionModel):
+            self.crate.set_image_size(img_size)
+        else:
+            config.image_size = img_size
         size = as_pair(img_size)  # where newer versions of timm look for it
         self._traits = dict(getattr(self, "_traits", {}), img_size=size)
         self._model_args = dict(getattr(self, "_model_args", {}), img_size=size)
