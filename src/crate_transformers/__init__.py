@@ -78,7 +78,7 @@ __all__ = [
 
 _ROOMS = (
     "analysis", "bench", "configuration", "data", "evaluation", "interop", "layers", "models", "objective", "ops",
-    "recipes", "report", "training",
+    "recipes", "report", "timm", "training",
 )  # fmt: skip
 _DOORS = ("CRATE", "convert_checkpoint", "fuse", *(f"mae_crate_{size}" for size in ("tiny", "small", "base", "large")))
 _PUBLIC = {name: room for family in MODEL_FAMILIES.values() for name, room in family.public_names().items()}

@@ -51,6 +51,7 @@ def test_timm_knows_the_names_and_is_not_imported_for_them(first):
         "import crate_transformers, timm\n"
         "assert 'crate_tiny_patch16_224' in timm.list_models('crate*')\n"
         "assert 'transformers' not in sys.modules\n"
+        "assert 'crate_tiny_patch16_224' in crate_transformers.timm.__all__\n"
         "assert crate_transformers.timm.VARIANTS.keys() <= set(timm.list_models())\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program, first], check=True)
@@ -326,6 +327,16 @@ def test_weights_that_do_not_fit(tmp_path):
     del state["norm.bias"]
     with pytest.raises(RuntimeError, match='Missing key.*"norm.bias"'):
         small(NAMES[0]).load_state_dict(state)
+
+
+@torch.no_grad()
+@EACH
+def test_what_timm_saves_it_opens_again(name, tmp_path):
+    model = small(name)
+    model.set_input_size(56)
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    torch.testing.assert_close(again(pictures(56)), model(pictures(56)))
 
 
 @torch.no_grad()
