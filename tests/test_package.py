@@ -13,7 +13,7 @@ import sys, time, torch, transformers
 started = time.process_time()
 import crate_transformers
 seconds = time.process_time() - started
-heavy = {"datasets", "torchvision", "matplotlib", "sklearn", "lightly"} & set(sys.modules)
+heavy = {"datasets", "torchvision", "matplotlib", "sklearn", "lightly", "timm", "peft"} & set(sys.modules)
 assert not heavy, heavy
 assert seconds < 0.5, seconds
 from transformers import AutoConfig

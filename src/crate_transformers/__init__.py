@@ -32,10 +32,12 @@ if TYPE_CHECKING:  # the same names, for static readers
         CrateMAEForPreTraining,
         CrateMAEModel,
         CrateModel,
+        CrateVisionBackbone,
         CrateVisionModel,
         TostForCausalLM,
         TostForImageClassification,
         TostModel,
+        TostVisionBackbone,
         TostVisionModel,
     )
 
@@ -55,12 +57,14 @@ __all__ = [
     "CrateMAEForPreTraining",
     "CrateMAEModel",
     "CrateModel",
+    "CrateVisionBackbone",
     "CrateVisionConfig",
     "CrateVisionModel",
     "TostConfig",
     "TostForCausalLM",
     "TostForImageClassification",
     "TostModel",
+    "TostVisionBackbone",
     "TostVisionConfig",
     "TostVisionModel",
     "__version__",
@@ -74,7 +78,7 @@ __all__ = [
 
 _ROOMS = (
     "analysis", "bench", "configuration", "data", "evaluation", "interop", "layers", "models", "objective", "ops",
-    "recipes", "report", "training",
+    "recipes", "report", "timm", "training",
 )  # fmt: skip
 _DOORS = ("CRATE", "convert_checkpoint", "fuse", *(f"mae_crate_{size}" for size in ("tiny", "small", "base", "large")))
 _PUBLIC = {name: room for family in MODEL_FAMILIES.values() for name, room in family.public_names().items()}

@@ -1,7 +1,8 @@
-"""Registers CRATE with transformers' Auto classes and pipelines at the moment those are first loaded.
+"""Registers CRATE with transformers' Auto classes and pipelines, and with timm, at the moment those are first loaded.
 
 transformers loads its parts when they are used; `AutoModel` alone takes seconds. Registering on import would pull all
-of that in, so the registration waits for the modules that hold the Auto classes and the pipelines.
+of that in, so the registration waits for the modules that hold the Auto classes and the pipelines, and for timm's
+models.
 """
 
 import importlib
@@ -38,11 +39,16 @@ def _register_pipelines() -> None:
     importlib.import_module("crate_transformers.models.question_answering").register_pipeline()
 
 
+def _register_timm() -> None:
+    importlib.import_module("crate_transformers.timm")
+
+
 _ON_LOAD: dict[str, Callable[[], None]] = {
     "transformers.models.auto.configuration_auto": _register_configurations,
     "transformers.models.auto.modeling_auto": _register_models,
     **dict.fromkeys(_THROUGH, _register_models),
     "transformers.pipelines": _register_pipelines,
+    "timm.models": _register_timm,
 }
 
 

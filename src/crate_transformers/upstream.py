@@ -14,6 +14,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, for static readers
+    from transformers.backbone_utils import BackboneConfigMixin as BackboneConfigMixin
+    from transformers.backbone_utils import BackboneMixin as BackboneMixin
+    from transformers.backbone_utils import filter_output_hidden_states as filter_output_hidden_states
     from transformers.cache_utils import CacheLayerMixin as CacheLayerMixin
     from transformers.cache_utils import DynamicLayer as DynamicLayer
     from transformers.cache_utils import StaticLayer as StaticLayer
@@ -38,6 +41,9 @@ if TYPE_CHECKING:  # the same names, for static readers
         sdpa_mask as sdpa_mask,
     )
     from transformers.modeling_layers import GradientCheckpointingLayer as GradientCheckpointingLayer
+    from transformers.modeling_outputs import (
+        BackboneOutput as BackboneOutput,
+    )
     from transformers.modeling_outputs import (
         BaseModelOutput as BaseModelOutput,
     )
@@ -119,6 +125,10 @@ SEEN: dict[str, tuple[str, str]] = {
     "sdpa_attention_forward": ("integrations.sdpa_attention", _BOTH),
     "sdpa_mask": ("masking_utils", _BOTH),
     # models
+    "BackboneConfigMixin": ("backbone_utils", _BOTH),
+    "BackboneMixin": ("backbone_utils", _BOTH),
+    "filter_output_hidden_states": ("backbone_utils", _BOTH),
+    "BackboneOutput": ("modeling_outputs", _BOTH),
     "create_bidirectional_mask": ("masking_utils", _BOTH),
     "create_causal_mask": ("masking_utils", _BOTH),
     "BaseModelOutput": ("modeling_outputs", _BOTH),

@@ -191,3 +191,55 @@ def test_a_part_that_the_model_has_not_is_refused(folder):
         load_recipe("digits", {"model.redraw": ["classifier"]})
     with pytest.raises(UserError, match=r"model.redraw must be list\[str\], got 'classifier'"):
         load_recipe("alpha-imagenet1k-finetune", {"model.redraw": "classifier"})
+
+
+# ----- another resolution, other patches
+
+
+@torch.no_grad()
+def test_another_resolution_is_taken_and_said(folder):
+    model, notes = fine_tune(folder, NAMES, image_size=[25, 21])
+    assert notes == [f"positions of {folder} resampled from 3 x 5 to 5 x 3 patches"]
+    source = AutoModelForImageClassification.from_pretrained(folder)
+    x = torch.randn(2, 3, 25, 21, generator=torch.Generator().manual_seed(0))
+    expected = source(x, interpolate_pos_encoding=True).logits
+    torch.testing.assert_close(model.eval()(x).logits, expected, atol=1e-5, rtol=0)
+
+
+def test_other_patches_are_drawn_anew_and_said(folder):
+    model, notes = fine_tune(folder, NAMES, image_size=16, patch_size=4)
+    assert notes == [
+        f"positions of {folder} resampled from 3 x 5 to 4 x 4 patches",
+        f"the patch embedding is drawn anew: patches are of 4 x 4 pixels, 5 x 7 in {folder}",
+    ]
+    assert torch.equal(model.classifier.weight, load_file(folder / "model.safetensors")["classifier.weight"])
+    assert model(torch.zeros(1, 3, 16, 16)).logits.shape == (1, 11)
+
+
+def test_a_much_finer_grid_is_no_damage(folder):
+    """The table of 1,400 positions has more numbers than all of the weights."""
+    model, notes = fine_tune(folder, NAMES, image_size=[100, 490])
+    stored = sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
+    assert model.crate.embeddings.position_embeddings.numel() > 2 * stored
+    assert notes == [f"positions of {folder} resampled from 3 x 5 to 20 x 70 patches"]
+
+
+def test_a_resolution_that_patches_do_not_divide(folder):
+    with pytest.raises(UserError, match=r"the image height 24 is not a multiple of the patch height 5"):
+        fine_tune(folder, NAMES, image_size=[24, 21])
+
+
+@torch.no_grad()
+def test_the_encoder_of_an_autoencoder_at_another_resolution(tmp_path):
+    encoder = build(CrateMAEForPreTraining, mae_config())
+    encoder.save_pretrained(tmp_path)
+    model, notes = fine_tune(tmp_path, NAMES, image_size=[25, 21])
+    assert notes[-1] == f"positions of {tmp_path} resampled from 3 x 5 to 5 x 3 patches"
+    x = torch.randn(2, 2, 25, 21, generator=torch.Generator().manual_seed(0))
+    tokens = encoder.crate(x, interpolate_pos_encoding=True).last_hidden_state
+    given = model.norm.eval()(model.crate.eval()(x).last_hidden_state)
+    torch.testing.assert_close(given, tokens, atol=1e-5, rtol=0)
+    model, notes = fine_tune(tmp_path, NAMES, image_size=[12, 20], patch_size=4)
+    assert f"the patch embedding is drawn anew: patches are of 4 x 4 pixels, 5 x 7 in {tmp_path}" in notes
+    assert model.config.patch_grid == (3, 5)
+    assert "positions" not in notes[-1]

@@ -5,12 +5,13 @@ from typing import ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 
 from ..errors import UserError
+from .backbone_fields import BackboneFields
 from .image_config import CrateImageConfig
 from .validation import as_pair, check_not_negative, check_probability, check_stem
 
 
 @strict
-class CrateVisionConfig(CrateImageConfig):
+class CrateVisionConfig(BackboneFields, CrateImageConfig):
     r"""Configuration of [`CrateVisionModel`] and [`CrateForImageClassification`]; the defaults are CRATE-base/16.
 
     Args:
@@ -29,6 +30,10 @@ class CrateVisionConfig(CrateImageConfig):
         initialization: how a new model's weights are drawn, as the public classifier draws them ("public": positions
             and class token N(0, 1), linear layers torch's default) or as CRATE-alpha's training code ("flax": N(0,
             0.02), class token N(0, 1e-6), the patch convolution uniform by its fan-in, biases 0).
+
+    As a backbone ([`CrateVisionBackbone`]) the model gives the stages `out_features` ("stem", "stage1", ..., a stage a
+    layer), or `out_indices` (their numbers); the last one where neither is set, and maps, or with
+    `reshape_hidden_states=False` tokens.
 
     The other fields are those of a layer ([`CrateLayerConfig`]).
 

@@ -6,13 +6,14 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from ..errors import UserError
+from .backbone_fields import BackboneFields
 from .image_config import CrateImageConfig
 from .sizes import TOST_VISION_SIZES
 from .validation import as_pair, check_not_negative, check_positive, check_stem
 
 
 @strict
-class TostVisionConfig(CrateImageConfig):
+class TostVisionConfig(BackboneFields, CrateImageConfig):
     r"""Configuration of [`TostVisionModel`] and [`TostForImageClassification`]; the defaults are ToST-small/16.
 
     Args:
@@ -25,6 +26,9 @@ class TostVisionConfig(CrateImageConfig):
         layer_norm_eps: epsilon of the last LayerNorm, of those of a class-attention block, and of a layer.
         layer_scale: start of the learned factors; 1.0 for 12 layers, 1e-5 for 24.
         initializer_range: deviation of the truncated normal of linear layers and the class token.
+
+    As a backbone ([`TostVisionBackbone`]) the model gives the stages `out_features` ("stem", "stage1", ..., a stage a
+    layer), or `out_indices` (their numbers); the last one where neither is set.
 
     The other fields are those of a layer ([`CrateLayerConfig`]); compression "tssa", sparsification "mlp".
 

@@ -67,6 +67,7 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
             models={
                 "AutoModel": "models.modeling_crate_vision:CrateVisionModel",
                 "AutoModelForImageClassification": "models.modeling_crate_vision:CrateForImageClassification",
+                "AutoBackbone": "models.modeling_backbones:CrateVisionBackbone",
             },
             tasks=("image-classification", "self-distillation"),
             sizes=names_of_sizes(*SIZE_FAMILIES),
@@ -104,6 +105,7 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
             models={
                 "AutoModel": "models.modeling_tost_vision:TostVisionModel",
                 "AutoModelForImageClassification": "models.modeling_tost_vision:TostForImageClassification",
+                "AutoBackbone": "models.modeling_backbones:TostVisionBackbone",
             },
             tasks=("image-classification", "self-distillation"),
             layouts=("ToST for images",),

@@ -1,6 +1,7 @@
 """Hugging Face models of the CRATE families; importing this package registers them with the Auto classes."""
 
 from .auto import register_auto_classes
+from .modeling_backbones import CrateVisionBackbone, TostVisionBackbone
 from .modeling_crate import CrateForCausalLM, CrateForMaskedLM, CrateModel
 from .modeling_crate_heads import (
     CrateForMultipleChoice,
@@ -26,9 +27,11 @@ __all__ = [
     "CrateMAEForPreTraining",
     "CrateMAEModel",
     "CrateModel",
+    "CrateVisionBackbone",
     "CrateVisionModel",
     "TostForCausalLM",
     "TostForImageClassification",
     "TostModel",
+    "TostVisionBackbone",
     "TostVisionModel",
 ]

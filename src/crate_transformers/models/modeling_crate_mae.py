@@ -42,6 +42,7 @@ from ..upstream import (
 from .image_checks import patch_grid_of, resampling_grid
 from .modeling_base import CratePreTrainedModel, backbone_forward, output_of, pass_on_records
 from .plan import run_layers
+from .resizing import ResizesImages
 
 
 @dataclass
@@ -124,7 +125,7 @@ class MAEEmbeddings(nn.Module):
         return tokens + positions.to(tokens.dtype)
 
 
-class CrateMAEPreTrainedModel(CratePreTrainedModel):
+class CrateMAEPreTrainedModel(ResizesImages, CratePreTrainedModel):
     config: CrateMAEConfig
     config_class = CrateMAEConfig
     main_input_name = "pixel_values"

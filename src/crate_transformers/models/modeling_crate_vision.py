@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H x W pixels, N patches, d hidden_size, K heads, m 
 Source: arXiv 2306.01129; the layout of the public classifier.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from transformers import initialization as init
 
 from ..configuration import CrateVisionConfig
 from ..errors import UserError
-from ..layers import ConvPatchEmbeddings, ConvStage, CrateLayer, Linear, VisionEmbeddings
+from ..layers import ConvPatchEmbeddings, ConvStage, CrateLayer, Linear, VisionEmbeddings, resample_positions
 from ..upstream import (
     BaseModelOutputWithPooling,
     ImageClassifierOutput,
@@ -34,6 +35,7 @@ from .modeling_base import (
     pass_on_records,
 )
 from .plan import check_mask, run_layers
+from .resizing import ResizesImages
 
 
 @dataclass
@@ -62,12 +64,13 @@ class CrateImageClassifierOutput(ImageClassifierOutput):
     codes: tuple[Tensor, ...] | None = None
 
 
-class CrateVisionPreTrainedModel(CratePreTrainedModel):
+class CrateVisionPreTrainedModel(ResizesImages, CratePreTrainedModel):
     config: CrateVisionConfig
     config_class = CrateVisionConfig
     main_input_name = "pixel_values"
     input_modalities = "image"
     _input_embed_layer = "patch_embeddings"
+    _positions_are_learned = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -112,6 +115,36 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.patch_embeddings
 
+    @torch.no_grad()
+    def set_image_size(self, image_size: int | list[int] | tuple[int, int]) -> None:
+        """Take images of another size from now on: the positions are resampled, as `interpolate_pos_encoding` does.
+
+        Args:
+            image_size: pixels, one number or (height, width).
+
+        Raises:
+            ValueError: a size that is no whole number of patches.
+        """
+        before, config = self.config.patch_grid, copy.deepcopy(self.config)
+        config.image_size = image_size
+        config.validate_architecture()
+        self.config.image_size = image_size
+        if config.patch_grid != before:
+            table = self.embeddings.position_embeddings
+            resampled = resample_positions(table, before, config.patch_grid, config.interpolate_offset)
+            self.embeddings.position_embeddings = nn.Parameter(resampled, table.requires_grad)
+
+    def embed(self, pixel_values: Tensor | None, interpolate_pos_encoding: bool = False) -> Tensor:
+        """What enters the layers, (B, 1 + N, d), of images (B, C, H, W).
+
+        Raises:
+            ValueError: no image, or one whose size or channels do not fit.
+        """
+        if pixel_values is None:
+            raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
+        grid = patch_grid_of(pixel_values, self.config, interpolate_pos_encoding)
+        return self.embeddings(pixel_values, resampling_grid(grid, self.config, interpolate_pos_encoding))
+
     @backbone_forward
     @merge_with_config_defaults
     @capture_outputs
@@ -139,11 +172,8 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
         Raises:
             ValueError: no image, or one whose size or channels do not fit.
         """
-        if pixel_values is None:
-            raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
         check_mask(self, attention_mask)
-        grid = patch_grid_of(pixel_values, self.config, interpolate_pos_encoding)
-        tokens = self.embeddings(pixel_values, resampling_grid(grid, self.config, interpolate_pos_encoding))
+        tokens = self.embed(pixel_values, interpolate_pos_encoding)
         tokens = run_layers(self, tokens, attention_mask, num_read, **kwargs)
         pooled = tokens.mean(dim=1) if self.config.pool == "mean" else tokens[:, 0]
         return CrateVisionOutput(last_hidden_state=tokens, pooler_output=pooled)

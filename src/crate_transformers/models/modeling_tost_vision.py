@@ -29,6 +29,7 @@ from ..upstream import (
 from .modeling_base import CratePreTrainedModel, backbone_forward, check_labels, num_labels_of, pass_on_records
 from .modeling_crate_vision import CrateImageClassifierOutput, CrateVisionOutput
 from .plan import run_layers
+from .resizing import ResizesImages
 
 
 @dataclass
@@ -38,7 +39,7 @@ class TostVisionOutput(CrateVisionOutput):
     """
 
 
-class TostVisionPreTrainedModel(CratePreTrainedModel):
+class TostVisionPreTrainedModel(ResizesImages, CratePreTrainedModel):
     config: TostVisionConfig
     config_class = TostVisionConfig
     main_input_name = "pixel_values"
@@ -78,15 +79,38 @@ class TostVisionModel(TostVisionPreTrainedModel):
         self.class_layers = nn.ModuleList(
             [ClassAttentionLayer(config) for _ in range(config.num_class_attention_layers)]
         )
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.norm: nn.Module = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.patch_embeddings
 
+    def embed(self, pixel_values: Tensor | None) -> Tensor:
+        """What enters the layers, (B, N, d), of images (B, C, H, W) of any size.
+
+        Raises:
+            ValueError: no image, or one whose channels do not fit.
+        """
+        if pixel_values is None or pixel_values.ndim != 4:
+            got = None if pixel_values is None else tuple(pixel_values.shape)
+            raise UserError(f"pixel_values must be (batch, channels, height, width), got {got}")
+        if pixel_values.shape[1] != self.config.num_channels:
+            raise UserError(
+                f"expected {self.config.num_channels} channels, got {pixel_values.shape[1]}: convert the images, or "
+                f"build the model with num_channels={pixel_values.shape[1]}"
+            )
+        return self.embeddings(pixel_values)
+
+    def read_out(self, tokens: Tensor) -> Tensor:
+        """Class attention over what the layers give: (B, N, d) -> (B, 1 + N, d) after the last norm."""
+        tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        for layer in self.class_layers:
+            tokens = layer(tokens)
+        return self.norm(tokens)
+
     @backbone_forward
     @merge_with_config_defaults
-    @capture_outputs
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self, pixel_values: Tensor | None = None, interpolate_pos_encoding: bool = False, **kwargs: Any
     ) -> TostVisionOutput:
@@ -102,19 +126,7 @@ class TostVisionModel(TostVisionPreTrainedModel):
         Raises:
             ValueError: no image, or one whose channels do not fit.
         """
-        if pixel_values is None or pixel_values.ndim != 4:
-            got = None if pixel_values is None else tuple(pixel_values.shape)
-            raise UserError(f"pixel_values must be (batch, channels, height, width), got {got}")
-        if pixel_values.shape[1] != self.config.num_channels:
-            raise UserError(
-                f"expected {self.config.num_channels} channels, got {pixel_values.shape[1]}: convert the images, or "
-                f"build the model with num_channels={pixel_values.shape[1]}"
-            )
-        tokens = run_layers(self, self.embeddings(pixel_values), **kwargs)
-        tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
-        for layer in self.class_layers:
-            tokens = layer(tokens)
-        tokens = self.norm(tokens)
+        tokens = self.read_out(run_layers(self, self.embed(pixel_values), **kwargs))
         return TostVisionOutput(last_hidden_state=tokens, pooler_output=tokens[:, 0])
 
 

@@ -25,6 +25,7 @@ from ..errors import UserError
 from .modeling_base import CratePreTrainedModel, check_finite
 from .places import locate
 from .quiet import quiet_transformers
+from .resizing import with_sizes_of
 from .stored import read_json, stored_size, stored_tensors
 
 _SHOWN = 3  # names in a message
@@ -124,7 +125,8 @@ def open_weights(
         config: where it is not the saved one. options: of `from_pretrained`.
 
     Returns:
-        (model, loading): loading has missing_keys, unexpected_keys and mismatched_keys, whose weights are new.
+        (model, loading): loading has missing_keys, unexpected_keys and mismatched_keys, whose weights are new; of image
+        models also "resized", a line for each thing that was done to take another image or patch size.
 
     Raises:
         UserError: nothing there, damaged weights, or weights of another size than config.json says.
@@ -139,7 +141,7 @@ def open_weights(
         if isinstance(place, Path) and getattr(own, "quantization_config", None) is None:
             _check_sizes(place, kind, own)
             if config is not None:
-                _check_sizes(place, kind, config, head_may_be_new=True)
+                _check_sizes(place, kind, with_sizes_of(config, own) if is_ours else config, head_may_be_new=True)
         model, loading = kind.from_pretrained(
             place,
             config=own if config is None else config,

@@ -1,5 +1,6 @@
 """From the `model` section of a recipe to a model, new or from a checkpoint."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -8,7 +9,8 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from ..configuration.validation import field_message
+from ..configuration import CrateMAEConfig
+from ..configuration.validation import as_pair, field_message
 from ..errors import MissingPackageError, UserError, one_line
 from ..models.modeling_base import check_finite
 from ..models.opening import few, misfits, open_config, open_weights
@@ -168,12 +170,27 @@ def _classifier_from_encoder(
         from ..interop.transfer import classifier_of_autoencoder  # only this path needs it
         from ..models.modeling_crate_mae import CrateMAEModel
 
-        encoder, loading = open_weights(source, AutoModel, **extra)
+        config = cast(CrateMAEConfig, config)
+        encoder, loading = open_weights(source, AutoModel, _with_patches_of(config, fields), **extra)
         _explain_loading(source, encoder, loading, notes)
         check_finite(encoder, source)
         notes.append(f"a classifier on the encoder of the autoencoder {source}: its head is new")
-        return classifier_of_autoencoder(cast(CrateMAEModel, encoder), **fields)
+        classifier = classifier_of_autoencoder(cast(CrateMAEModel, encoder), **fields)
+        before, after = config.patch_grid, classifier.config.patch_grid
+        if before != after:
+            sides = f"from {before[0]} x {before[1]} to {after[0]} x {after[1]} patches"
+            notes.append(f"positions of {source} resampled {sides}")
+        return classifier
     raise UserError(f"{source} is a vit_mae; transformers' ViT does not read it, use a vit checkpoint")
+
+
+def _with_patches_of(config: CrateMAEConfig, fields: Mapping[str, Any]) -> CrateMAEConfig:
+    """The configuration of an encoder with patches of the size that a classifier is to have, and as many as before."""
+    changed = copy.deepcopy(config)
+    if "patch_size" in fields:
+        (rows, columns), (height, width) = config.patch_grid, as_pair(fields["patch_size"])
+        _set_fields(changed, {"patch_size": fields["patch_size"], "image_size": (rows * height, columns * width)})
+    return changed
 
 
 def _explain_loading(source: str, model: PreTrainedModel, loading: Mapping[str, Any], notes: list[str]) -> None:
@@ -182,6 +199,7 @@ def _explain_loading(source: str, model: PreTrainedModel, loading: Mapping[str, 
     if problems:
         reasons = "; ".join(f"{few(names)} {kind}" for kind, names in problems.items())
         raise UserError(f"{source} does not fit the model: {reasons}")
+    notes.extend(loading.get("resized", ()))
     if loading["missing_keys"]:
         notes.append(f"new, not in {source}: {', '.join(sorted(loading['missing_keys']))}")
     misshapen = sorted(loading["mismatched_keys"])
