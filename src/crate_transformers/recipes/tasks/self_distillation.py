@@ -45,7 +45,7 @@ class SelfDistillationTrain(TrainOptions):
     """The options of the `train` section.
 
     Attributes:
-        teacher_momentum: share of the average that is the teacher which a step keeps, at the beginning of the run; it rises to 1.
+        teacher_momentum: share of the teacher that a step keeps, at the beginning of the run; it rises to 1.
         teacher_temperature: of the teacher's softmax over the prototypes.
         student_temperature: of the student's softmax over the prototypes.
         warmup_teacher_temperature: the teacher's temperature at the beginning; it reaches `teacher_temperature` after
