@@ -18,4 +18,4 @@ versions:
 
 # the site, offline, every warning an error; needs the extra [docs]
 docs:
-	HF_HUB_OFFLINE=1 python -m sphinx -W --keep-going -q -d build/doctrees -b html docs build/docs
+	HF_HUB_OFFLINE=1 python -m sphinx -E -W --keep-going -q -d build/doctrees -b html docs build/docs

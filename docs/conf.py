@@ -18,13 +18,13 @@ exclude_patterns = ["static"]
 highlight_language = "text"  # a fence without a language is shown as it is
 keep_warnings = True
 
-myst_enable_extensions = ["dollarmath", "attrs_inline"]
+myst_enable_extensions = ["dollarmath", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 3
 myst_dmath_double_inline = True
 html_math_renderer = "mathml"  # of extension.py: no script, no font
 
 autoclass_content = "class"
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "config_class"}
 autodoc_inherit_docstrings = False
 autodoc_typehints = "signature"
 maximum_signature_line_length = 88

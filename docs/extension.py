@@ -131,7 +131,7 @@ def _prepare(app: Sphinx | None, kind: str, name: str, thing: object, options: o
     text = "\n".join(lines)
     for heading, section in re.findall(r"(?m)^(Args|Attributes):\n((?:(?: {4}.*)?(?:\n|\Z))+)", text):
         known = _names_in(thing)
-        found = meanings_of(f"{heading}:\n{section}", known)
+        found = meanings_of(f"Summary.\n\n{heading}:\n{section}", known)
         if found:
             entries = "\n".join(f"    {entry}: {meaning}." for entry, meaning in found.items())
             text = text.replace(f"{heading}:\n{section}", f"{heading}:\n{entries}\n\n")
@@ -175,8 +175,8 @@ def _as_rst(text: str) -> str:
 
 def _table(section: str, is_ours: bool) -> str:
     keys = [key for key in recipe_reference() if key.section == section and key.is_ours == is_ours]
-    everyone = FAMILIES if section == "model" else TASKS
-    return as_table(keys, "families" if section == "model" else "tasks", everyone)
+    families = [name for name, family in FAMILIES.items() if family.is_baseline != is_ours]
+    return "{.stacked}\n" + as_table(keys, families if section == "model" else TASKS)
 
 
 def _shipped() -> str:

@@ -58,7 +58,7 @@ COMMON_FIELDS = {
     "label2id": "the number of each class by its name; unset, those of the data",
     "problem_type": "which loss a classifier of texts has; unset, it follows from the labels",
     "attn_implementation": "the form of the attention, as eager, sdpa, mssa or torch_sdpa; unset, sdpa",
-    "dtype": "the type of the weights; unset, float32",
+    "dtype": "the type of the weights; unset, that of the checkpoint, and of a new model float32",
 }
 
 

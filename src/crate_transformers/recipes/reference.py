@@ -8,7 +8,7 @@ sentence of its own documentation.
 import inspect
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import MISSING, Field, dataclass, fields
 from enum import Enum
 from types import UnionType
@@ -253,24 +253,22 @@ def _kind(annotation: Any) -> str:
     return str(annotation).replace("typing.", "")
 
 
-def as_table(keys: Iterable[Key], readers: str, everyone: Mapping[str, Any]) -> str:
-    """A Markdown table of keys.
-
-    Args:
-        readers: the heading of the last column. everyone: all that could read a key; where all do, the cell says "all".
+def as_table(keys: Iterable[Key], everyone: Iterable[str]) -> str:
+    """A Markdown table of keys; the meaning ends with the readers of a key, where not all of `everyone` read it.
 
     Example:
-        >>> print(as_table([Key("data", "flip", "bool", "false", "whether", ("a",))], "tasks", {"a": 0, "b": 0}))
-        | key | kind | default | meaning | tasks |
-        | --- | --- | --- | --- | --- |
-        | `flip` | bool | `false` | whether | a |
+        >>> print(as_table([Key("data", "flip", "bool", "false", "whether", ("a",))], ("a", "b")))
+        | key | kind, default | meaning |
+        | --- | --- | --- |
+        | `flip` | bool, `false` | whether (a) |
     """
-    lines = [f"| key | kind | default | meaning | {readers} |", "| --- | --- | --- | --- | --- |"]
+    everyone = set(everyone)
+    lines = ["| key | kind, default | meaning |", "| --- | --- | --- |"]
     for key in keys:
-        read = "all" if len(key.readers) == len(everyone) else ", ".join(key.readers)
-        default = f"`{key.default}`" if key.default else ""
+        read = "" if everyone <= set(key.readers) else f" ({', '.join(key.readers)})"
+        default = f", `{key.default}`" if key.default else ""
         kind, meaning = (text.replace("|", "\\|") for text in (key.kind, key.meaning))
-        lines.append(f"| `{key.name}` | {kind} | {default} | {meaning} | {read} |")
+        lines.append(f"| `{key.name}` | {kind}{default} | {meaning}{read} |")
     return "\n".join(lines)
 
 
