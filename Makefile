@@ -1,4 +1,4 @@
-.PHONY: format check test versions
+.PHONY: format check test versions docs
 
 format:
 	ruff format .
@@ -15,3 +15,7 @@ test:
 
 versions:
 	python tests/versions.py
+
+# the site, offline, every warning an error; needs the extra [docs]
+docs:
+	HF_HUB_OFFLINE=1 python -m sphinx -E -W --keep-going -q -d build/doctrees -b html docs build/docs

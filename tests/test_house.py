@@ -111,4 +111,4 @@ def test_public_names_have_docstrings(room, names):
 def test_tests_mirror_the_rooms():
     rooms = {path.name for path in SOURCES.iterdir() if path.is_dir()}
     folders = {path.name for path in TESTS.iterdir() if any(path.glob("test_*.py"))}
-    assert folders - rooms == set()
+    assert folders - rooms == {"docs"}  # the pages, which are no room of the package

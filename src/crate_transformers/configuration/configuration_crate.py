@@ -61,6 +61,12 @@ class CrateConfig(CrateLayerConfig):
         is_decoder: causal attention and a cache.
         layer_norm_eps: epsilon of the LayerNorms of the embedding, the head and the end.
         classifier_dropout: dropout of the task heads; `None` is hidden_dropout_prob.
+        use_cache: whether a decoder keeps what it computed of earlier tokens while it generates.
+        initializer_range: standard deviation of the normal distribution from which weights are drawn.
+        tie_word_embeddings: whether the decoder of the language-model head is the table of word embeddings.
+        pad_token_id: number of the token that pads a text; `None` for none.
+        bos_token_id: number of the token that begins a text; `None` for none.
+        eos_token_id: number, or numbers, of the token that ends a text; `None` for none.
 
     The other fields are those of a layer ([`CrateLayerConfig`]).
 

@@ -13,7 +13,13 @@ Config = TypeVar("Config", bound="CrateImageConfig")
 
 @strict
 class CrateImageConfig(CrateLayerConfig):
-    r"""Fields of [`CrateVisionConfig`], which explains them, and of [`CrateMAEConfig`]."""
+    r"""Fields of all configurations of images, beside those of a layer.
+
+    Args:
+        image_size: pixels, one number or (height, width).
+        patch_size: pixels, one number or (height, width); must divide image_size.
+        num_channels: colour channels of an image.
+    """
 
     _size_prefixes: ClassVar[tuple[str, ...]] = ("",)
 

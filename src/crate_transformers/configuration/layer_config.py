@@ -33,17 +33,19 @@ class CrateLayerConfig(PreTrainedConfig):
         attention_probs_dropout_prob: dropout on the attention; for tssa on 1 / (1 + dots).
         drop_path_rate: probability with which, in training, a sample skips what a step would add to its tokens, the
             same in every layer.
-        compression, sparsification: the blocks that compress and sparsify; one name, or one a layer.
+        compression: the block that compresses, by name; one name, or one a layer.
+        sparsification: the block that sparsifies, by name; one name, or one a layer.
         compression_norm: LayerNorm before the compression.
         attention_output: the projection after the heads: "learned", "tied" (the bases themselves, [U_1 ... U_K]^T, the
             paper's form) or "none".
-        attention_output_bias: bias of a learned one.
+        attention_output_bias: bias of a learned attention_output.
         attention_output_projection: the older name of attention_output; True is "learned", False "none".
         qkv_bias: bias of the projections of mhsa and tssa.
-        representatives, representatives_from: of cbsa: (rows, columns) of the grid to which tokens are pooled, and
-            which tokens: "first" as published, all but the last one, the class token among them; "patches", all but
-            the class token.
-        ista_step_size, ista_lambda: eta and lambda of the ISTA step.
+        representatives: of cbsa, (rows, columns) of the grid to which tokens are pooled.
+        representatives_from: of cbsa, which tokens are pooled: "first" as published, all but the last one, the class
+            token among them; "patches", all but the class token.
+        ista_step_size: eta of the ISTA step, how far it goes.
+        ista_lambda: lambda of the ISTA step, how much it sparsifies.
         ista_steps: number of ISTA steps in a layer.
         ista_residual: add the tokens before the LayerNorm to the result of the ISTA block.
         dictionary_ratio: atoms a dimension of the dictionary. 1: a square dictionary, the step starts at the tokens and

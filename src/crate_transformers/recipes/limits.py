@@ -48,6 +48,28 @@ class Limits:
         if self.further is not None:
             self.further(key, value)
 
+    def said(self) -> str:
+        """The limits in words: "at least 0", "one of adamw, lion"; "" where there are none but a further check.
+
+        Example:
+            >>> Limits(0, below=1).said(), Limits(length=2).said()
+            ('in [0, 1)', '2 of them')
+        """
+        parts = []
+        if self.choices:
+            parts.append(f"one of {', '.join(self.choices)}")
+        if self.positive:
+            parts.append("above 0")
+        elif self.below is not None:
+            parts.append(f"in [{self.least:g}, {self.below:g})")
+        elif self.most < math.inf:
+            parts.append(f"in [{self.least:.10g}, {self.most:.10g}]")
+        elif self.least > -math.inf:
+            parts.append(f"at least {self.least:g}")
+        if self.length is not None:
+            parts.append(f"{self.length} of them")
+        return ", ".join(parts)
+
     def _expected(self, number: object) -> str | None:
         """The range of a number that is out of it; None for one that is within it, and for what is no number."""
         if not isinstance(number, int | float) or isinstance(number, bool):

@@ -51,6 +51,22 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 
 
+# fields of transformers' own that the `model` section takes for every family -> what they mean
+COMMON_FIELDS = {
+    "num_labels": "outputs of the head; unset, as many as the data have classes",
+    "id2label": "the name of each class by its number; unset, those of the data",
+    "label2id": "the number of each class by its name; unset, those of the data",
+    "problem_type": "which loss a classifier of texts has; unset, it follows from the labels",
+    "attn_implementation": "the form of the attention, as eager, sdpa, mssa or torch_sdpa; unset, sdpa",
+    "dtype": "the type of the weights; unset, that of the checkpoint, and of a new model float32",
+}
+
+
+def kind_of_common(name: str) -> str:
+    """The kind of value that a field of `COMMON_FIELDS` takes, in words."""
+    return _KINDS[name][1] if name in _KINDS else "str | None"
+
+
 def expected_kind(name: str, value: object) -> str | None:
     """The kind of value that a field needs ("an integer above 0"); None where the value fits, or is checked later."""
     if name == "attn_implementation":
@@ -85,4 +101,4 @@ def check_baseline(config: "PreTrainedConfig") -> None:
         check_patches(config)
 
 
-__all__ = ["NOT_SET_HERE", "check_baseline", "expected_kind"]
+__all__ = ["COMMON_FIELDS", "NOT_SET_HERE", "check_baseline", "expected_kind", "kind_of_common"]

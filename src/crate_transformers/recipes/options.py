@@ -81,7 +81,8 @@ class DataOptions:
 
     Attributes:
         source: where the data come from, as --data sets it; the commands' help lists its forms.
-        validation_fraction, test_fraction: of the data, held out where the source has no such part.
+        validation_fraction: of the data, held out to choose the best model where the source has no such part.
+        test_fraction: of the data, held out to measure the end where the source has no such part.
     """
 
     source: str = "digits"
@@ -94,7 +95,8 @@ class TrainOptions:
     """The options of the `train` section that every task reads, beside transformers' TrainingArguments.
 
     Attributes:
-        optimizer: "adamw" or "lion". optimizer_betas: its two momenta; None is its own default.
+        optimizer: "adamw", or "lion" of lion-pytorch.
+        optimizer_betas: the two momenta of the optimizer; None is its own default.
         weight_decay_on: "matrices", all parameters but biases, norms and scales; or "kernels", the weights of linear
             maps and convolutions alone, as CRATE-alpha was trained: no dictionaries, positions and class tokens.
         warmup_epochs: epochs in which the learning rate rises to its height.

@@ -15,7 +15,13 @@ from .options import DataOptions, TrainOptions, default_of
 from .reading import is_number_text
 from .tasks import known_options
 
-NOT_FIELDS = ("family", "size", "from", "redraw")  # of the `model` section: every other key is a configuration field
+# keys of the `model` section that are no field of a configuration -> what they mean; every other key is a field
+NOT_FIELDS = {
+    "family": "the kind of model; a recipe that names none is of crate_vision",
+    "size": "a published size, whose fields the other keys override; not beside `from`, for a checkpoint has its size",
+    "from": "a folder or hub name of a model at whose weights the training starts",
+    "redraw": "parts of the checkpoint of `from`, by name, that are drawn anew instead of being taken from it",
+}
 _TEXT_TAG, _NUMBER_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:float"
 
 
@@ -25,8 +31,7 @@ class Recipe:
 
     Attributes:
         name: names the folder of the runs. task: one of recipes/tasks/.
-        model: family, size, from, redraw (parts that are drawn anew instead of being taken from the checkpoint) and any
-            field of the family's configuration.
+        model: the keys of `NOT_FIELDS` and any field of the family's configuration.
         data, train: the options of the two sections, of the classes that the task declares.
         arguments: of transformers' TrainingArguments.
         unread: "section.name" -> value of options of other tasks that are switched off; they are written again.

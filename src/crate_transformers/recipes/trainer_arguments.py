@@ -36,6 +36,28 @@ _HIDDEN = frozenset(
     }
 )
 
+# what a run takes where a recipe is silent, and transformers would take another value
+RUN_DEFAULTS: dict[str, Any] = {
+    "seed": 42,
+    "lr_scheduler_type": "cosine",
+    "logging_strategy": "steps",
+    "logging_steps": 10,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 2,
+    "load_best_model_at_end": True,
+    "max_grad_norm": 1.0,
+    "report_to": [],
+    "remove_unused_columns": False,
+    "dataloader_drop_last": True,
+    "ddp_find_unused_parameters": False,  # every parameter has a gradient in every step
+    "average_tokens_across_devices": False,
+    "disable_tqdm": True,
+    "log_level": "error",  # our own notes tell the user what is worth knowing
+    "log_level_replica": "error",
+    "logging_nan_inf_filter": False,
+}
+
 _AT_LEAST_0, _AT_LEAST_1 = Limits(0), Limits(1)
 _LEVELS = Limits(choices=("debug", "info", "warning", "error", "critical", "passive", "detail"))
 _LIMITS: dict[str, Limits] = {
@@ -81,7 +103,7 @@ def check_argument(name: str, value: object, limits: Limits | None = None) -> No
     text = type_text(annotation)
     if all(part in _PLAIN_KINDS or part.startswith("dict[") for part in parts_of_kind(text)):
         check_kind(key, value, text)
-    (limits or _LIMITS.get(name, Limits())).check(key, value)
+    (limits or limits_of_argument(name)).check(key, value)
     if name == "max_steps" and isinstance(value, int) and value < 1 and value != -1:
         raise RecipeError(key, f"{key} must be at least 1, or -1 for whole epochs, got {value}")
     if name == "warmup_steps" and isinstance(value, int | float) and value > 1 and value != int(value):
@@ -96,6 +118,11 @@ def argument_types() -> dict[str, Any]:
     return {name: f.type for name, f in TrainingArguments.__dataclass_fields__.items() if name not in _HIDDEN}
 
 
+def limits_of_argument(name: str) -> Limits:
+    """The limits of an argument that hold for all tasks."""
+    return _LIMITS.get(name, Limits())
+
+
 def not_set_here() -> Iterable[str]:
     """The names of the arguments that are refused with advice."""
     return _NOT_SET_HERE
@@ -105,4 +132,4 @@ def _is_enum(kind: object) -> TypeGuard[type[Enum]]:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 
-__all__ = ["argument_types", "check_argument", "not_set_here"]
+__all__ = ["RUN_DEFAULTS", "argument_types", "check_argument", "limits_of_argument", "not_set_here"]

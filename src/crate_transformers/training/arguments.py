@@ -18,30 +18,14 @@ from transformers import SchedulerType, TrainingArguments, get_scheduler
 from ..errors import MissingPackageError, UserError
 from ..recipes.schema import Recipe
 from ..recipes.tasks import task_declaration
+from ..recipes.trainer_arguments import RUN_DEFAULTS
 from ..upstream import INTEGRATION_TO_CALLBACK
 from .schedules import EpochSchedule
 
-# what a CRATE run expects where a recipe is silent
+# what a run takes where a recipe is silent; two of them depend on the machine
 _DEFAULTS: dict[str, Any] = {
-    "seed": 42,
-    "lr_scheduler_type": "cosine",
-    "logging_strategy": "steps",
-    "logging_steps": 10,
-    "eval_strategy": "epoch",
-    "save_strategy": "epoch",
-    "save_total_limit": 2,
-    "load_best_model_at_end": True,
-    "max_grad_norm": 1.0,
-    "report_to": [],
-    "remove_unused_columns": False,
-    "dataloader_drop_last": True,
-    "ddp_find_unused_parameters": False,  # every parameter has a gradient in every step
-    "average_tokens_across_devices": False,
-    "disable_tqdm": True,
-    "log_level": "error",  # our own notes tell the user what is worth knowing
-    "log_level_replica": "error",
+    **RUN_DEFAULTS,
     "use_cpu": not torch.accelerator.is_available(),  # else processes on CPUs do not find each other
-    "logging_nan_inf_filter": False,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
 _NO_WARM_UP = ("constant", "reduce_lr_on_plateau", "greedy")  # schedules that read no warm-up

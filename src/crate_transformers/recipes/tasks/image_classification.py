@@ -13,8 +13,9 @@ class ImageClassificationTrain(TrainOptions):
     """The options of the `train` section.
 
     Attributes:
-        mixup_alpha, cutmix_alpha: of the Beta distributions from which the share of each of two mixed pictures is
-            drawn; 0 is off.
+        mixup_alpha: of the Beta distribution from which the share of each of two blended pictures is drawn; 0 is off.
+        cutmix_alpha: of the Beta distribution from which the share of a picture that another one covers is drawn; 0 is
+            off.
     """
 
     mixup_alpha: float = option(0.0, Limits(0), after="ema_decay")

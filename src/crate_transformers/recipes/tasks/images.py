@@ -83,7 +83,8 @@ class ImageData(DataOptions):
             rand-m9-mstd0.5-inc1; None is off.
         repeated_augmentation: how often an epoch has a training picture, each time augmented anew; an epoch stays as
             long, so it has that many times fewer pictures. 1 is off.
-        mean, std: of the normalisation: one number, or one for each channel.
+        mean: what the normalisation subtracts: one number, or one for each channel; None is ImageNet's.
+        std: what the normalisation divides by: one number, or one for each channel; None is ImageNet's.
     """
 
     root: str | None = option(None, after="source")
@@ -103,7 +104,9 @@ class CroppedImageData(ImageData):
     """The options of tasks that see one crop of a picture.
 
     Attributes:
-        crop: "none", "random_resized" or "pad". crop_scale: [smallest, largest] share of the area that a crop takes.
+        crop: what training sees of a picture: all of it ("none"), a part of random place, size and shape
+            ("random_resized"), or all of it shifted by up to an eighth of its sides ("pad").
+        crop_scale: of random_resized, [smallest, largest] share of the area that a crop takes.
         random_erasing: probability with which a rectangle of a picture is erased.
         color_jitter: brightness, contrast and saturation are each multiplied by a number in [1 - this, 1 + this].
     """

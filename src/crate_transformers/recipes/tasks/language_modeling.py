@@ -28,7 +28,7 @@ class MaskedLanguageData(LanguageData):
     """The options of the `data` section of the masked task.
 
     Attributes:
-        mask_probability: with which a token is one of those that the model predicts.
+        mask_probability: probability with which a token is one of those that the model predicts.
     """
 
     mask_probability: float = option(0.15, after="context_length")

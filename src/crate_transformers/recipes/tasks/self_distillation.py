@@ -19,12 +19,14 @@ class SelfDistillationData(ImageData):
     """The options of the `data` section: the student sees all crops of a picture, the teacher only the global ones.
 
     Attributes:
-        global_crops, local_crops: the number of crops of each kind.
-        global_crop_scale, local_crop_scale: [smallest, largest] share of the picture's area that a crop takes.
-        local_crop_size: in pixels; None is 3/7 of the image's size.
+        global_crops: the number of global crops of a picture. local_crops: the number of local crops of a picture.
+        global_crop_scale: [smallest, largest] share of the picture's area that a global crop takes.
+        local_crop_scale: [smallest, largest] share of the picture's area that a local crop takes.
+        local_crop_size: side of a local crop in pixels; None is 3/7 of the image's size.
         color_jitter: strength of the change of colours in four crops of five: brightness and contrast of 0.4 times
             this, saturation of 0.2, hue of 0.1 times this.
-        grayscale, gaussian_blur, solarize: probabilities with which a crop is made grey, blurred, solarised.
+        grayscale: probability with which a crop is made grey. gaussian_blur: probability with which a crop is blurred.
+        solarize: probability with which a crop is solarised.
     """
 
     global_crops: int = option(2, Limits(2))
@@ -43,18 +45,27 @@ class SelfDistillationTrain(TrainOptions):
     """The options of the `train` section.
 
     Attributes:
-        teacher_momentum: of the average that the teacher is, at the beginning of the run; it rises to 1.
-        teacher_temperature, student_temperature: of the softmax over the prototypes.
+        teacher_momentum: share of the teacher that a step keeps, at the beginning of the run; it rises to 1.
+        teacher_temperature: of the teacher's softmax over the prototypes.
+        student_temperature: of the student's softmax over the prototypes.
         warmup_teacher_temperature: the teacher's temperature at the beginning; it reaches `teacher_temperature` after
             `warmup_teacher_temperature_epochs`.
+        warmup_teacher_temperature_epochs: epochs in which the teacher's temperature changes.
         weight_decay_end: the weight decay at the end of the run; None keeps that of the beginning.
         freeze_last_layer_epochs: epochs in which the prototypes are not trained.
-        prototypes: the number of outputs of the head. head_hidden_size, head_bottleneck_size: its widths.
+        prototypes: the number of outputs of the head. head_hidden_size: the width of the head's hidden layers.
+        head_bottleneck_size: the width of the features before the prototypes; of simdino, of its output.
         head_batch_norm: whether the head has batch normalisation.
-        self_distillation_loss: "dino", "coding_rate" or "simdino".
+        self_distillation_loss: what is minimised: "dino", against collapse by centring and sharpening; "coding_rate" or
+            "simdino", by the coding rate of the features.
         rate_weight: of coding_rate, the weight of the rate.
-        rate_epsilon_squared, rate_of, rate_gamma, rate_gather, alignment_weight: of simdino; what they mean, and what
-            they are where they are None, is said by `objective.coding_rate_distillation`.
+        rate_epsilon_squared: of simdino, the square of the rate's precision; None is 0.05.
+        rate_of: of simdino, whose features the rate is of, the student's alone or the mean over student and teacher;
+            None is mean.
+        rate_gamma: of simdino, the weight of the rate, 1/d + 1/(W B) of the paper or 1/d; None is paper.
+        rate_gather: of simdino, whose features the rate is of: those of all processes; of the own one, weighed as if of
+            all ("local"); or of the own one as if it were alone ("none"). None is all.
+        alignment_weight: of simdino, the weight of the term that brings student and teacher together; None is 1.
     """
 
     teacher_momentum: float = option(0.996, _SHARE)

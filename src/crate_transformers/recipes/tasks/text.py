@@ -13,6 +13,7 @@ class TextData(DataOptions):
     Attributes:
         tokenizer: a folder or hub name; None is that of `model.from`, or a new one of `vocab_size` tokens, which is
             trained on the data.
+        vocab_size: tokens of a new tokenizer.
         context_length: tokens of a sample; None is the model's limit.
         text_column: the column that holds the text, of data in tables; None finds it.
     """
