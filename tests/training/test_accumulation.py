@@ -124,4 +124,5 @@ def test_a_recipe_with_accumulation_and_with_two_processes(tmp_path):
     command = ["crate_transformers", "train", "token-classification", "--output", str(tmp_path / "two"), *sets]
     run = run_command([*launcher, *command])
     assert run.returncode == 0, run.stderr
+    assert run.stdout.count("report.html written to") == 1  # one process speaks
     assert largest_gap(tmp_path / "whole", tmp_path / "two") <= 1e-5

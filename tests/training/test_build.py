@@ -243,3 +243,15 @@ def test_the_encoder_of_an_autoencoder_at_another_resolution(tmp_path):
     assert f"the patch embedding is drawn anew: patches are of 4 x 4 pixels, 5 x 7 in {tmp_path}" in notes
     assert model.config.patch_grid == (3, 5)
     assert "positions" not in notes[-1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_are_trained_in_single(folder, dtype):
+    CrateForImageClassification.from_pretrained(folder, dtype=dtype).save_pretrained(folder)
+    model, notes = fine_tune(folder, NAMES)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model.config.dtype == torch.float32
+    assert [note for note in notes if f"{str(dtype).removeprefix('torch.')}, trained in float32" in note]
+    model, notes = fine_tune(folder, NAMES, dtype=str(dtype).removeprefix("torch."))
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert notes == []

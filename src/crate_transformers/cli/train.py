@@ -42,8 +42,13 @@ def train(
     folder = output if output is not None else Path("runs") / loaded.name
     result = training.train(loaded, folder, resume, overwrite, on_note=typer.echo)
     if result.status == "interrupted":
-        typer.echo(f"stopped at step {result.step} and saved; continue with the same command and --resume", err=True)
+        if result.is_main:
+            typer.echo(
+                f"stopped at step {result.step} and saved; continue with the same command and --resume", err=True
+            )
         raise typer.Exit(130)
+    if not result.is_main:  # of several processes one speaks
+        return
     if result.status == "was finished":
         typer.echo(f"the run in {folder} is finished; nothing to do")
         return

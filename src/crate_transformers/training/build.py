@@ -17,6 +17,8 @@ from ..models.opening import few, misfits, open_config, open_weights
 from ..recipes.checks import near
 from ..recipes.schema import Recipe
 
+_HALF = (torch.float16, torch.bfloat16)  # too coarse for the steps of an optimizer
+
 
 class AutoClass(Protocol):
     """One of transformers' Auto classes, as AutoModelForImageClassification."""
@@ -54,6 +56,10 @@ def build_model(
         model = _from_checkpoint(str(source), auto_class, recipe, fields, extra, notes)
     except UserError as error:
         raise UserError(f"model.from: {error}") from error
+    if "dtype" not in fields and model.dtype in _HALF:
+        notes.append(f"the weights of {source} are {str(model.dtype).removeprefix('torch.')}, trained in float32")
+        nn.Module.float(model)
+        model.config.dtype = torch.float32
     redraw(model, recipe.model.get("redraw", []), notes)
     return model
 

@@ -32,12 +32,14 @@ class RunResult:
         output: the folder of the run. step: the last step.
         status: "finished", "interrupted", or "was finished" where there was nothing to do.
         metrics: the content of metrics.json; empty for a run that was interrupted.
+        is_main: whether this process is the one of its run that writes and speaks.
     """
 
     output: Path
     status: str
     step: int
     metrics: dict[str, Any]
+    is_main: bool = True
 
 
 def train(
@@ -67,7 +69,7 @@ def train(
         check_same(recipe, output)
         metrics = finished_metrics(output)
         if metrics is not None:
-            return RunResult(output, "was finished", 0, metrics)
+            return RunResult(output, "was finished", 0, metrics, state.is_main_process)
         with quiet_transformers():
             return _run(recipe, task_of(recipe, output), output, on_note)
 
@@ -79,15 +81,16 @@ def _run(recipe: Recipe, task: Task, output: Path, on_note: Callable[[str], None
     if trainer.is_world_process_zero():
         _announce(recipe, task, output, checkpoint, on_note)
     trainer.accelerator.wait_for_everyone()
+    is_main = trainer.is_world_process_zero()
     if not _train_to_the_end(trainer, checkpoint):
-        return RunResult(output, "interrupted", trainer.state.global_step, {})
+        return RunResult(output, "interrupted", trainer.state.global_step, {}, is_main)
     seconds = trainer.seconds
     _keep_average(trainer)
     metrics = measure_run(task, trainer, seconds)
-    if trainer.is_world_process_zero():
+    if is_main:
         _leave_results(recipe, task, output, trainer.state.log_history, metrics, on_note)
     trainer.accelerator.wait_for_everyone()
-    return RunResult(output, "finished", trainer.state.global_step, metrics)
+    return RunResult(output, "finished", trainer.state.global_step, metrics, is_main)
 
 
 def _announce(
