@@ -1,6 +1,7 @@
 """The figures of the site, drawn by the library on the models and pictures that come with it.
 
-    python docs/figures.py FOLDER
+    python docs/figures.py FOLDER       all figures of the site
+    python docs/figures.py --readme     the README's picture, docs/pictures/, which is kept in the repository
 
 Each figure is a function of no argument that returns a matplotlib figure; it is drawn twice, for light and dark pages.
 Nothing is drawn from a generator that is not seeded here, and the files carry no date.
@@ -213,6 +214,39 @@ def ladder() -> Figure:
     return figure
 
 
+# -- the README -------------------------------------------------------------------------------------------------------
+
+
+def readme() -> Figure:
+    """Where the class token looks, and what each half-step does to the objective: a picture that a white box allows."""
+    model, pixels, pictures = _shown("fashion")
+    maps = trace(model, pixels, ("attention",)).layers[LAYER].get("attention")[:, :, 0, 1:].unflatten(-1, (7, 7))
+    steps = measure_half_steps(model, _all_pixels("fashion"))
+    figure = Figure(figsize=(10.0, 3.0), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.0, 1.15))
+    heads = (0, 1, 3, 4)
+    panels = np.asarray(left.subplots(3, 1 + len(heads)))
+    for row in range(3):
+        _picture(panels[row, 0], pictures[row], "input" if row == 0 else "")
+        for column, head in enumerate(heads):
+            title = f"head {head}" if row == 0 else ""
+            _picture(panels[row, 1 + column], maps[row, head].numpy(), title, "viridis")
+    rates, sparse = right.subplots(1, 2)
+    _half_steps(rates, steps.of("coding_rate"), "Rᶜ: what the subspaces cost (nats)")
+    _half_steps(sparse, steps.of("nonzero_fraction"), "fraction of non-zero entries")
+    right.legend(*rates.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=_FONT)
+    return figure
+
+
+def _half_steps(axis: Any, values: np.ndarray, label: str) -> None:
+    """Three points a layer, joined: as it comes, after it compressed, after it sparsified."""
+    places = np.arange(len(values))[:, None] + np.array([0.0, 0.33, 0.66])
+    axis.plot(places.ravel(), values.ravel(), color="gray", linewidth=0.7)
+    for point, (name, color) in enumerate((("layer's input", SKY), ("compressed", BLUE), ("sparsified", RED))):
+        axis.plot(places[:, point], values[:, point], "o", color=color, markersize=5, label=name)
+    _curve_axis(axis, label)
+
+
 # -- the autoencoder --------------------------------------------------------------------------------------------------
 
 
@@ -339,17 +373,27 @@ def draw_all(folder: Path) -> None:
     stamp, wanted = folder / "drawn-by", hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
+    _draw(folder, FIGURES, "svg")
+    stamp.write_text(wanted)
+
+
+def _draw(folder: Path, figures: dict[str, Callable[[], Figure]], kind: str) -> None:
+    """Each figure in each scheme, with no ground of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     for scheme, ink in SCHEMES.items():
         names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
         colors = dict.fromkeys(names, ink)
         with matplotlib.rc_context({**colors, "axes.facecolor": "none", "svg.hashsalt": "site"}):
-            for name, draw in FIGURES.items():
+            for name, draw in figures.items():
                 figure = draw()
-                figure.patch.set_alpha(0)
-                figure.savefig(folder / f"{name}-{scheme}.svg", metadata={"Date": None})
-    stamp.write_text(wanted)
+                for part in (figure, *figure.subfigs):
+                    part.patch.set_alpha(0)
+                metadata = {"Date": None} if kind == "svg" else {"Software": None}
+                figure.savefig(folder / f"{name}-{scheme}.{kind}", dpi=160, metadata=metadata)
 
 
 if __name__ == "__main__":
-    draw_all(Path(sys.argv[1]))
+    if sys.argv[1] == "--readme":
+        _draw(Path(__file__).parent / "pictures", {"readme": readme}, "png")
+    else:
+        draw_all(Path(sys.argv[1]))

@@ -161,3 +161,12 @@ def test_every_public_name_is_on_a_page_of_the_api(room):
     names = documented(module)
     assert sorted(names) == sorted(importlib.import_module(module).__all__)
     assert len(ROOMS) >= 12
+
+
+def test_what_the_readme_points_to_is_there():
+    root = DOCS.parent
+    text = (root / "README.md").read_text("utf-8")
+    targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    local = [target for target in targets if not re.match(r"https?:", target)]
+    assert len(local) > 15
+    assert [target for target in local if not (root / target).exists()] == []
