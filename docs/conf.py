@@ -12,11 +12,20 @@ author = "the authors of crate_transformers"
 copyright = author
 version = release = crate_transformers.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "extension"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "extension"]
 root_doc = "index"
-exclude_patterns = ["static"]
+exclude_patterns = ["static", "pictures", "conf.py", "extension.py", "figures.py"]
 highlight_language = "text"  # a fence without a language is shown as it is
 keep_warnings = True
+
+# notebooks are Python files; they are executed when the site is built, once for each state of a file
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "cache"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_merge_streams = True
+nb_render_text_lexer = "text"
 
 myst_enable_extensions = ["dollarmath", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 3

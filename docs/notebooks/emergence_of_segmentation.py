@@ -33,7 +33,7 @@ pixels.shape  # 40 pictures that no training saw, four a class
 # %% [markdown]
 # ## Where the class token looks
 #
-# Row $i$ of head $k$ is $\mathrm{softmax}\big((U_k^\top z_i)^\top (U_k^\top Z) / \sqrt{p}\big)$: one projection $U_k$ plays
+# Row $i$ of head $k$ is $\mathrm{softmax}((U_k^\top z_i)^\top (U_k^\top Z) / \sqrt{p})$: one projection $U_k$ plays
 # query, key and value. For the class token this is a map over the patches. The papers look at the second-to-last layer.
 
 # %%
