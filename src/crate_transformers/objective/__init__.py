@@ -1,5 +1,6 @@
-"""The theory as pure functions of tensors: coding rates, sparsity, one proximal step, the loss of SimDINO."""
+"""The theory as pure functions of tensors: coding rates, also of classes, sparsity, a proximal step, SimDINO's loss."""
 
+from .class_rates import ClassRates, class_coding_rates, rate_reduction_loss, rate_reduction_of_classes
 from .coding_rate import (
     coding_rate,
     normalize_tokens,
@@ -12,13 +13,17 @@ from .sparsity import ista_step, sparsity
 from .variational_rate import variational_coding_rate
 
 __all__ = [
+    "ClassRates",
     "DistillationTerms",
+    "class_coding_rates",
     "coding_rate",
     "coding_rate_distillation",
     "distillation_terms",
     "ista_step",
     "normalize_tokens",
     "rate_reduction",
+    "rate_reduction_loss",
+    "rate_reduction_of_classes",
     "sparse_rate_reduction",
     "sparsity",
     "subspace_coding_rate",
