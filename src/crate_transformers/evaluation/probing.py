@@ -1,9 +1,9 @@
 """Probe a frozen model on labelled images, and write tables and a figure: `crate probe`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,23 +30,10 @@ from .probes import (
     probe_features,
     summary,
 )
+from .progress import Progress, unchanged
 from .run_folder import recipe_beside
 
 _BATCH = 64
-
-Item = TypeVar("Item")
-
-
-class Progress(Protocol):
-    """Passes items on, and may show how many of them are done."""
-
-    def __call__(self, items: Iterable[Item], count: int, what: str) -> Iterator[Item]:
-        """`count` items, of which `what` is done."""
-        ...
-
-
-def _unchanged(items: Iterable[Item], count: int, what: str) -> Iterator[Item]:
-    return iter(items)
 
 
 @dataclass(frozen=True)
@@ -102,7 +89,7 @@ def probe_model(
     output: Path,
     request: ProbeRequest | None = None,
     *,
-    progress: Progress = _unchanged,
+    progress: Progress = unchanged,
 ) -> ProbeResult:
     """Probe a frozen model: fit to labelled images of the training part, score on the test part.
 
