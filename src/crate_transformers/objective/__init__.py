@@ -9,7 +9,7 @@ from .coding_rate import (
     subspace_coding_rate,
 )
 from .distillation import DistillationTerms, coding_rate_distillation, distillation_terms
-from .sparsity import ista_step, sparsity
+from .sparsity import hoyer_sparsity, ista_step, sparsity
 from .variational_rate import variational_coding_rate
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "coding_rate",
     "coding_rate_distillation",
     "distillation_terms",
+    "hoyer_sparsity",
     "ista_step",
     "normalize_tokens",
     "rate_reduction",
