@@ -53,7 +53,8 @@ def test_no_curve_is_flattened(images):
     far = replace(own, coding_rate_mean=tuple(40 * rate for rate in own.coding_rate_mean))
     far = replace(far, coding_rate_std=tuple(40 * rate for rate in own.coding_rate_std))
     assert flattened({"one": own, "far": far}, "coding_rate")
-    assert not flattened({"one": own, "far": far}, "nonzero_fraction")
+    level = replace(own, nonzero_fraction_mean=(1.0, 0.99999), nonzero_fraction_std=(0.0, 0.0))
+    assert not flattened({"one": own, "level": level}, "nonzero_fraction")  # a GELU's: to be seen as level
     assert not flattened({"one": own, "same": own}, "coding_rate")
     axes = layers_figure({"one": own, "far": far}).axes
     assert len(axes) == 4

@@ -113,6 +113,12 @@ def test_other_families_and_options(tmp_path, pictures, family):
     assert content["names"].tolist()[0].endswith("ant/0.png")
     assert content["pooled_0"].dtype == np.float16
     depth = model.config.num_hidden_layers
+    processor = image_processor_of(model.config, center_crop=False)
+    pixels = processor([Image.open(name).convert("RGB") for name in content["names"]], return_tensors="pt")[
+        "pixel_values"
+    ]
+    everything = layer_features(model, {"pixel_values": pixels}, "mean", every_layer=True)  # the last after the norm
+    assert content[f"pooled_{depth - 1}"].astype(float) == pytest.approx(everything[-1], abs=5e-3)
     assert list(header["arrays"]) == ["pooled_embedding", *(f"pooled_{layer}" for layer in range(depth))]
 
 

@@ -19,7 +19,7 @@ HEADINGS = {
     "heads": "Heads by what they answer to",
     "components": "Components of the subspace features",
 }
-_LAYERS = ("coding_rate", "nonzero_fraction", "hoyer_sparsity")
+_LAYERS = ("coding_rate",)
 _OBJECTIVE = ("rate", "rate_reduction", "sparse_rate_reduction")
 _MODES = {
     "official": "the input of MSSA, each projected token scaled to unit length",

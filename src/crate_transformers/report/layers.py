@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^vP"
+_FRACTIONS = ("nonzero_fraction", "hoyer_sparsity")  # in [0, 1]
 _SIZE = 10  # of the type, points
 
 
@@ -54,7 +55,12 @@ def _curve(axis: "Axes", measures: LayerNumbers, column: str, label: str | None,
 
 
 def flattened(models: Mapping[str, LayerNumbers], column: str) -> bool:
-    """Whether on one common axis the curve of a model would take less than a quarter of the height."""
+    """Whether on one common axis the curve of a model would take less than a quarter of the height.
+
+    What is a fraction keeps one axis: there the height itself says something.
+    """
+    if column in _FRACTIONS:
+        return False
     ranges = []
     for measures in models.values():
         mean, std = (np.asarray(getattr(measures, f"{column}_{kind}"), dtype=float) for kind in ("mean", "std"))
