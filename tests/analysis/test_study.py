@@ -192,3 +192,56 @@ def test_a_study_may_be_made_by_hand(images, tmp_path):
     assert [row["model"] for row in study.rows()] == ["one", "one", "two", "two"]
     assert [plate.name for plate in study.plates] == ["layers", "objective", "subspaces", "subspaces_2"]
     assert {path.suffix for path in study.write(tmp_path)} == {".csv", ".json", ".html", ".png", ".svg"}
+
+
+def test_a_baseline_is_looked_at_too(images, tmp_path):
+    model, vit = vision_model(), baseline("vit")
+    options = StudyOptions(num_pictures=2, patch=(2, 4), layer=0)
+    study = study_model(model, images, options, Baseline("vit", vit, once([images[:1], images[1:]])))
+    look = study.baseline_pictures
+    assert torch.equal(look.attention.maps, attention_maps(vit, images[:2]).maps)
+    assert torch.equal(look.pointed.maps, attention_maps(vit, images[:2], [0], (2, 4)).maps)
+    assert torch.equal(look.components.colors, joint_pca(patch_features(vit, images[:2], 0)).colors)
+    names = [plate.name for plate in study.plates]
+    drawn = ["attention_patch", "attention", "heads", "components"]
+    assert names[-8:] == [*drawn, *(f"{name}_2" for name in drawn)]
+    assert all("vit" in plate.caption for plate in study.plates[-4:])
+    files = {path.name for path in study.write(tmp_path)}
+    assert {"attention_2.png", "components_2.svg", "attention_2.npz"} <= files
+    assert "Where the class token looks (baseline)" in (tmp_path / "report.html").read_text()
+    assert study.to_dict()["baseline_pictures"]["layer"] == 0
+    assert study.remarks == ("model is 13 wide, vit 15: rates depend on the width too",)
+
+
+def test_what_a_baseline_lacks_is_said(images):
+    """A baseline of one layer and of patches of another size."""
+    vit = baseline("vit")
+    config = type(vit.config)(**{**vit.config.to_dict(), "num_hidden_layers": 1, "patch_size": 8, "hidden_size": 24})
+    other = type(vit)(config).eval()
+    options = StudyOptions(num_pictures=1, patch=(2, 4), layer=1)
+    study = study_model(vision_model(), images, options, Baseline("vit", other, images))
+    assert study.baseline_pictures.layer == 0
+    assert study.baseline_pictures.pointed is None
+    assert study.pictures.pointed is not None
+    assert any("which has 1: layer 0 is drawn instead" in note for note in study.notes)
+    assert any(note.startswith("where patch 2, 4 of vit looks: its grid has") for note in study.notes)
+    measured = study.measures
+    assert measured["model"].tokens_per_sample > measured["vit"].tokens_per_sample
+    assert any("tokens a sample, vit" in remark for remark in study.remarks)
+    assert any("vit 24: rates depend on the width" in remark for remark in study.remarks)
+    assert "tokens a sample" in study.facts["mind"]
+    short = study_model(
+        vision_model(), images, StudyOptions(num_pictures=0), Baseline("vit", baseline("vit"), images[:1])
+    )
+    assert any("on 1" in remark for remark in short.remarks)
+
+
+def test_tokens_are_counted_without_padding(token_ids):
+    mask = torch.ones_like(token_ids)
+    mask[0, 7:] = 0
+    own = measure_layers(text_model(), {"input_ids": token_ids, "attention_mask": mask})
+    count, length = token_ids.shape
+    assert own.tokens_per_sample == pytest.approx((length * (count - 1) + 7) / count)
+    alone = measure_layers(text_model(), token_ids[:1, :7])
+    both = measure_layers(text_model(), {"input_ids": token_ids[:1], "attention_mask": mask[:1]})
+    assert both.hoyer_sparsity_mean == pytest.approx(alone.hoyer_sparsity_mean, abs=1e-5)

@@ -1,5 +1,6 @@
 """The doors: what the commands print, where errors go, how long the first word takes."""
 
+import csv
 import json
 import resource
 import shutil
@@ -78,13 +79,59 @@ def test_predict(model, pictures):
     assert all(set(row) == {"file", "label", "score"} and 0 <= row["score"] <= 1 for row in rows)
 
 
+def test_predict_several_classes(model, pictures):
+    code, output = crate("predict", model, pictures, "--top-k", "3")
+    assert code == 0, output
+    rows = [json.loads(line) for line in output.splitlines()]
+    for row in rows:
+        assert list(row) == ["file", "label", "score", "top"]
+        assert row["top"][0] == {"label": row["label"], "score": row["score"]}
+        assert len({choice["label"] for choice in row["top"]}) == 3
+        assert row["top"] == sorted(row["top"], key=lambda choice: -choice["score"])
+    code, output = crate("predict", model, pictures, "--top-k", "3", "--format", "csv")
+    table = list(csv.DictReader(output.splitlines()))
+    assert [(row["file"], row["rank"], row["label"]) for row in table] == [
+        (row["file"], str(rank), choice["label"]) for row in rows for rank, choice in enumerate(row["top"], start=1)
+    ]
+    code, output = crate("predict", model, pictures / "a.png", "--format", "csv")
+    assert output.splitlines()[0] == "file,label,score"
+    assert len(output.splitlines()) == 2
+    for arguments, words in ((("--top-k", "11"), "the model has 10 classes"), (("--format", "xml"), "jsonl or csv")):
+        code, output = crate("predict", model, pictures, *arguments)
+        assert code == 2
+        assert words in output
+
+
 def test_evaluate(model, tmp_path):
     code, output = crate("evaluate", model, "--output", tmp_path / "m.json")
     assert code == 0
-    assert (
-        json.loads((tmp_path / "m.json").read_text())["accuracy"]
-        == json.loads(output[: output.index("}") + 1])["accuracy"]
-    )
+    told, _ = json.JSONDecoder().raw_decode(output, output.index("{"))
+    assert json.loads((tmp_path / "m.json").read_text()) == told
+    assert 0 <= told["intervals"]["accuracy"][0] <= told["accuracy"] <= told["intervals"]["accuracy"][1] <= 1
+    assert sum(row["images"] for row in told["per_class"]) == told["images"] == 359
+    for words in (
+        "95 % interval",
+        "top5 accuracy",
+        "accuracy by class",
+        "resamples of the images, not over training seeds",
+    ):
+        assert words in output
+
+
+def test_evaluate_writes_a_row_a_sample(model, tmp_path):
+    code, output = crate("evaluate", model, "--csv", tmp_path / "rows.csv", "--output", tmp_path / "m.json")
+    assert code == 0, output
+    assert f"a row a sample written to {tmp_path / 'rows.csv'}" in output
+    with open(tmp_path / "rows.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert list(rows[0]) == ["file", "label", "predicted", "score", "right", "rank", "nats"]
+    assert np.mean([row["label"] == row["predicted"] for row in rows]) == pytest.approx(metrics["accuracy"])
+    assert np.mean([int(row["rank"]) < 5 for row in rows]) == pytest.approx(metrics["top5_accuracy"])
+    assert np.mean([float(row["nats"]) for row in rows]) == pytest.approx(metrics["loss"])
+    code, output = crate("evaluate", model, "--stride", "3")
+    assert code == 2
+    assert "--stride is of wikitext:PATH and ptb:PATH" in output
 
 
 def test_evaluate_says_which_model_it_read(model):

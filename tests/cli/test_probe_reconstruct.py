@@ -53,7 +53,23 @@ def test_probe_of_every_layer(tmp_path, capsys):
     own = [float(row["accuracy"]) for row in rows if (row["layer"], row["probe"]) == ("1", "linear")]
     assert layer["accuracy"] == pytest.approx(np.mean(own))
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".json", ".png", ".svg"}
-    assert "30 labelled, 200 held-out images of digits" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "30 labelled, 200 held-out images of digits" in said
+    with open(tmp_path / "out" / "rates.csv", encoding="utf-8") as file:
+        rates = {row["layer"]: row for row in csv.DictReader(file)}
+    assert list(rates) == ["embedding", "0", "1"]
+    for layer, row in rates.items():
+        numbers = {name: float(row[name]) for name in ("rate", "class_rate", "rate_reduction")}
+        assert numbers["rate"] - numbers["class_rate"] == pytest.approx(numbers["rate_reduction"], abs=1e-5)
+        assert numbers["rate_reduction"] > 0
+        where = layer if layer == "embedding" else f"layer {layer}"
+        assert f"{where}, rates: R {numbers['rate']:.3f}, R_c {numbers['class_rate']:.3f}, Delta R" in said
+    with open(tmp_path / "out" / "class_rates.csv", encoding="utf-8") as file:
+        by_class = [row for row in csv.DictReader(file) if row["layer"] == "1"]
+    assert [row["class"] for row in by_class] == [*"0123456789"]
+    mean = sum(int(row["samples"]) * float(row["rate"]) for row in by_class) / 200
+    assert mean == pytest.approx(float(rates["1"]["class_rate"]), rel=1e-5)
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"depth.png", "rates.png"}
 
 
 @pytest.mark.parametrize("family", ["crate", "vit"])

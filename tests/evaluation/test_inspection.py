@@ -1,5 +1,7 @@
 """A study of what a user names: numbers without a file, or files; a folder is left alone where the model is none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -66,3 +68,23 @@ def test_data_may_be_called_text_where_text_is_read(subject, tmp_path):
     for data, text, message in (("text:a.txt", None, "text:a.txt"), (None, "words", "pass --data, not --text")):
         with pytest.raises(ValueError, match=message):
             study_source(Subject(subject.model, data=data, text=text))
+
+
+def test_a_missing_processor_is_said(subject, tmp_path):
+    from PIL import Image
+
+    from crate_transformers.models.image_processing import image_processor_of
+
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (40, 30), (90, 40, 10)).save(tmp_path / "pictures" / "a.png")
+    image_processor_of(vision_model().config, center_crop=False).save_pretrained(tmp_path / "crate")
+    said = []
+    asked = replace(subject, data=str(tmp_path / "pictures"))
+    study = study_source(asked, StudyOptions(num_pictures=1), on_note=said.append)
+    told = [line for line in said if "has no image processor beside it" in line]
+    assert [line.split()[0] for line in told] == ["vit"]
+    assert told[0] in study.facts["mind"]
+    assert study.baseline_pictures.pictures.shape == study.pictures.pictures.shape
+    quiet = []
+    study_source(subject, StudyOptions(num_pictures=0), on_note=quiet.append)  # exact tensors need none
+    assert not any("processor" in line for line in quiet)

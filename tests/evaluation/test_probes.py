@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from crate_transformers.evaluation.probes import draw_shots, interval, knn_accuracy, linear_accuracy, summary
+from crate_transformers.evaluation.probes import (
+    LabelledFeatures,
+    class_spreads,
+    draw_shots,
+    interval,
+    knn_accuracy,
+    linear_accuracy,
+    summary,
+)
 
 
 def test_probes_on_clear_features():
@@ -32,3 +40,19 @@ def test_interval():
     assert (mean, half) == (3.0, pytest.approx(2.776 * np.sqrt(2.5 / 5), rel=1e-3))
     assert interval([0.4]) == (0.4, 0.0)
     assert summary([]) == []
+
+
+def test_spread_of_classes():
+    """Two classes of one direction each, orthogonal in layer 0 and the same in layer 1; by the closed form of R."""
+    labels = np.asarray([4] * 6 + [9] * 3)
+    apart = np.eye(5, dtype=np.float32)[[0] * 6 + [1] * 3] * 7
+    together = np.repeat(np.eye(5, dtype=np.float32)[:1], 9, axis=0)
+    first, second = class_spreads(LabelledFeatures(np.stack([apart, together]), labels), ["embedding", 0])
+    one = np.log(1 + 5 / 0.5) / 2  # R of features of one direction
+    assert (first.layer, first.samples, first.width, first.sizes) == ("embedding", 9, 5, {4: 6, 9: 3})
+    assert first.by_class == pytest.approx({4: one, 9: one})
+    assert first.rate == pytest.approx((np.log(1 + 10 * 6 / 9) + np.log(1 + 10 * 3 / 9)) / 2)
+    assert first.class_rate == pytest.approx(one)
+    assert first.rate_reduction == pytest.approx(first.rate - one)
+    assert second.rate_reduction == pytest.approx(0, abs=1e-6)
+    assert [row["class"] for row in first.class_rows([*"abcdefghij"])] == ["e", "j"]

@@ -24,6 +24,7 @@ from transformers import PreTrainedConfig
 from ..errors import UserError
 from ..objective import coding_rate, normalize_tokens, sparsity, variational_coding_rate
 from ..objective.coding_rate import RateMode
+from ..objective.sparsity import hoyer_by_token
 from .architectures import all_make, architecture_of, backbone_of, unwrap
 from .batches import ModelInputs
 from .gathering import gather
@@ -31,6 +32,7 @@ from .statistics import RunningMoments
 from .subspaces import block_norms, coherence
 from .tracing import LayerTrace, Trace
 
+# of each sample and layer; LayerMeasures adds the sparsity of Hoyer
 PER_SAMPLE = ("coding_rate", "rate", "rate_reduction", "sparse_rate_reduction", "nonzero_fraction")
 
 
@@ -53,9 +55,13 @@ class LayerMeasures:
         rate_reduction_mean, rate_reduction_std: Delta R = R - R^c, nats.
         sparse_rate_reduction_mean, sparse_rate_reduction_std: Delta R - lambda times the number of non-zeros, nats.
         nonzero_fraction_mean, nonzero_fraction_std: fraction of the code's entries that are not 0.
+        hoyer_sparsity_mean, hoyer_sparsity_std: Hoyer's sparseness of the tokens' codes, in [0, 1], 1 for a single
+            entry; unlike the fraction above it says something of GELU, which makes no exact 0.
         subspace_coherence: mean over pairs of heads of ||U_k^T U_l||_F / sqrt(||U_k^T U_k||_F ||U_l^T U_l||_F); 0
             for subspaces that are orthogonal to each other, 1 for equal ones.
         subspace_block_norms: K x K numbers a layer, ||U_k^T U_l||_F.
+
+        tokens_per_sample: mean number of tokens that were measured, without padding.
 
     What needs subspaces is NaN in a layer whose compression has none.
 
@@ -84,9 +90,12 @@ class LayerMeasures:
     sparse_rate_reduction_std: tuple[float, ...]
     nonzero_fraction_mean: tuple[float, ...]
     nonzero_fraction_std: tuple[float, ...]
+    hoyer_sparsity_mean: tuple[float, ...]
+    hoyer_sparsity_std: tuple[float, ...]
     subspace_coherence: tuple[float, ...]
     subspace_block_norms: tuple[tuple[tuple[float, ...], ...], ...]
     coding_rate_of: tuple[str, ...] = ()
+    tokens_per_sample: float = 0.0
 
     def __len__(self) -> int:
         return len(self.coding_rate_mean)
@@ -195,6 +204,15 @@ def sample_measures(
     return torch.stack([column.double() for column in columns], dim=-1)
 
 
+def hoyer_of_samples(trace: Trace, index: int) -> Tensor:
+    """(B,): Hoyer's sparseness of the codes of one layer, meaned over the tokens that are no padding."""
+    layer = trace.layers[index]
+    values = hoyer_by_token(layer.get("tokens_out" if layer.codes is None else "codes"))  # (B, N)
+    if trace.is_token is None:
+        return values.mean(dim=-1)
+    return (values * trace.is_token).sum(dim=-1) / trace.is_token.sum(dim=-1).clamp(min=1)
+
+
 def subspaces_of(model: nn.Module, part: str) -> tuple[list[Tensor | None], int]:
     """(U^T (K p, d) of every layer, or None where it has no subspaces; K) of a part of a model."""
     backbone = backbone_of(model)
@@ -238,6 +256,7 @@ class LayerMeter:
         self._how = how_measured(config, mode, epsilon, sparsity_weight, heads)
         self._model, self._model_type, self._part = type(unwrap(model)).__name__, config.model_type, part
         self._moments = RunningMoments()
+        self._tokens = 0
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -255,14 +274,19 @@ class LayerMeter:
         """
         with torch.no_grad():
             layers = [sample_measures(trace, i, weight, self._how) for i, weight in enumerate(self._weights)]
-        self._moments.update(torch.stack(layers, dim=1))  # (B, L, 5)
+            hoyer = [hoyer_of_samples(trace, i).double() for i in range(len(layers))]
+        columns = torch.cat([torch.stack(layers, dim=1), torch.stack(hoyer, dim=1)[..., None]], dim=-1)
+        self._moments.update(columns)  # (B, L, 6)
+        tokens = trace.layers[0].get("codes" if self._makes_codes else "tokens_out").shape[1]
+        real = trace.is_token
+        self._tokens += len(trace) * tokens if real is None else int(real.sum())
 
     def result(self) -> LayerMeasures:
         """The measures of all samples so far."""
         moments = self._moments
         mean, bessel, population = torch.as_tensor(moments.mean), moments.std(bessel=True), moments.std(bessel=False)
         columns: dict[str, tuple[float, ...]] = {}
-        for index, name in enumerate(PER_SAMPLE):
+        for index, name in enumerate((*PER_SAMPLE, "hoyer_sparsity")):
             std = population if name == "nonzero_fraction" else bessel
             columns[f"{name}_mean"] = tuple(mean[:, index].tolist())
             columns[f"{name}_std"] = tuple(std[:, index].tolist())
@@ -280,6 +304,7 @@ class LayerMeter:
             subspace_coherence=tuple(coherence(norm) for norm in norms),
             subspace_block_norms=tuple(tuple(map(tuple, norm.tolist())) for norm in norms),
             coding_rate_of=self._rate_of,
+            tokens_per_sample=self._tokens / max(moments.count, 1),
         )
 
 

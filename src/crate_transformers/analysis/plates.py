@@ -1,9 +1,10 @@
 """The plates of a study: each figure with what it shows, on what, in which mode, by which version."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from .. import __version__
-from ..report.layers import layers_figure, objective_figure, subspaces_figure
+from ..report.layers import flattened, layers_figure, objective_figure, subspaces_figure
 from ..report.patches import attention_figure, components_figure, head_clusters_figure
 from ..report.plates import Plate
 from .measures import LayerMeasures
@@ -18,6 +19,8 @@ HEADINGS = {
     "heads": "Heads by what they answer to",
     "components": "Components of the subspace features",
 }
+_LAYERS = ("coding_rate",)
+_OBJECTIVE = ("rate", "rate_reduction", "sparse_rate_reduction")
 _MODES = {
     "official": "the input of MSSA, each projected token scaled to unit length",
     "paper": "Z_half, as it is",
@@ -34,13 +37,14 @@ def measure_plates(measures: Mapping[str, LayerMeasures], on: str) -> list[Plate
             "layers",
             layers_figure(measures),
             f"{_rates_of(measures)}, and fraction of non-zero entries of the code after "
-            f"ISTA (of a baseline: after the MLP's activation), by layer. {by}. {how}.",
+            "ISTA (of a baseline: after the MLP's activation), by layer; Hoyer's sparsity of the same (2004), which "
+            f"also tells activations apart that are never exactly 0. {by}. {how}.{_apart(measures, _LAYERS)}",
         ),
         Plate(
             "objective",
             objective_figure(measures),
             f"Coding rate R, rate reduction R - R^c, and sparse rate reduction with lambda {first.sparsity_weight:g} "
-            f"nats a non-zero entry, by layer. {by}. {how}.",
+            f"nats a non-zero entry, by layer. {by}. {how}.{_apart(measures, _OBJECTIVE)}",
         ),
     ]
     for number, (name, own) in enumerate(measures.items()):
@@ -56,6 +60,13 @@ def measure_plates(measures: Mapping[str, LayerMeasures], on: str) -> list[Plate
     return plates
 
 
+def _apart(measures: Mapping[str, LayerMeasures], columns: tuple[str, ...]) -> str:
+    """A sentence on models that have an axis of their own."""
+    if not any(flattened(measures, column) for column in columns):
+        return ""
+    return " Where one axis would flatten a curve, each model has its own: mind the numbers."
+
+
 def _rates_of(measures: Mapping[str, LayerMeasures]) -> str:
     """What the curves of R^c are of: of the subspaces, or what takes their place."""
     kinds = {kind for own in measures.values() for kind in own.coding_rate_of}
@@ -67,8 +78,21 @@ def _rates_of(measures: Mapping[str, LayerMeasures]) -> str:
     return "; ".join(told[kind] for kind in told if kind in kinds or kind == "subspaces")
 
 
-def picture_plates(look: PictureLook, name: str, on: str) -> list[Plate]:
-    """The figures of a look at pictures; name, on: what to call the model and the data."""
+def heading_of(plate_name: str) -> str:
+    """The heading of a plate on a page; the plates of a baseline are named after it, with a number."""
+    name, _, number = plate_name.rpartition("_")
+    if name in HEADINGS and number.isdecimal():
+        return f"{HEADINGS[name]} (baseline)"
+    return HEADINGS.get(plate_name, plate_name.replace("_", " "))
+
+
+def picture_plates(look: PictureLook, name: str, on: str, number: int = 1) -> list[Plate]:
+    """The figures of a look at pictures; name, on: what to call model and data; number: of the model, from 1."""
+    plates = _picture_plates(look, name, on)
+    return plates if number == 1 else [replace(plate, name=f"{plate.name}_{number}") for plate in plates]
+
+
+def _picture_plates(look: PictureLook, name: str, on: str) -> list[Plate]:
     rows, columns = look.attention.grid
     layer = look.layer
     about = (
@@ -112,4 +136,4 @@ def picture_plates(look: PictureLook, name: str, on: str) -> list[Plate]:
     ]
 
 
-__all__ = ["HEADINGS", "measure_plates", "picture_plates"]
+__all__ = ["HEADINGS", "heading_of", "measure_plates", "picture_plates"]

@@ -20,16 +20,18 @@ from ..report.plates import Plate
 from ..report.tables import csv_text, table_html
 from ..report.tokens import attention_html, firing_html
 from ..report.writing import plain, write_arrays, write_csv, write_json
-from .architectures import unwrap
+from .architectures import all_make, backbone_of, unwrap
 from .attention import gives_all_maps, num_layers_of, resolve_layer, segmentation_layer
 from .batches import FirstSamples, ModelInputs
 from .gathering import gather
-from .measures import LayerMeasures, LayerMeter, measure_layers
+from .measures import LayerMeasures, LayerMeter
 from .neurons import NeuronTally
 from .picture_look import Normalisation, PictureLook, look_at_pictures
-from .plates import HEADINGS, measure_plates, picture_plates
+from .plates import heading_of, measure_plates, picture_plates
 from .text import Decoder, TextLook, look_at_text
+from .tracing import patch_grid
 
+_NO_MAPS = "attention maps and what is made of them: some layers mix their tokens without such a map"
 SHOWN_NEURONS = 12  # of a text model, where the user names no number
 
 
@@ -48,6 +50,7 @@ class StudyOptions:
         num_neurons: how many neurons of a text model to show, the most selective first, and with them the attention
             over the first tokens; None is neither.
         tokenizer: to show tokens as text; None shows their numbers.
+        remarks: sentences about the inputs that belong to the results.
 
     Example:
         >>> StudyOptions(mode="paper", num_pictures=2).part
@@ -65,14 +68,19 @@ class StudyOptions:
     normalisation: Normalisation | None = None
     num_neurons: int | None = None
     tokenizer: Decoder | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class Baseline(NamedTuple):
-    """A second model, to be measured beside the first: what to call it, the model, its inputs."""
+    """A second model, to be measured and looked at beside the first: what to call it, the model, its inputs.
+
+    normalisation: (mean, standard deviation) of its images, to show them in their own colours.
+    """
 
     name: str
     model: nn.Module
     inputs: ModelInputs
+    normalisation: Normalisation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +92,8 @@ class Study:
         measures: of the model, and after it of the baseline, by name.
         pictures: what the model sees in the first images, or None. text: what it makes of text, or None.
         notes: what could not be looked at, and why.
+        baseline_pictures: what the baseline sees in the first images, or None.
+        remarks: what to bear in mind when the numbers are read.
 
     Example:
         >>> import torch
@@ -100,6 +110,8 @@ class Study:
     pictures: PictureLook | None = None
     text: TextLook | None = None
     notes: tuple[str, ...] = ()
+    baseline_pictures: PictureLook | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -113,7 +125,8 @@ class Study:
         facts |= {"mode": own.mode, "epsilon": own.epsilon}
         if self.text is None:
             facts["part"] = own.part
-        return facts | ({"left out": "; ".join(self.notes)} if self.notes else {})
+        facts |= {"left out": "; ".join(self.notes)} if self.notes else {}
+        return facts | ({"mind": "; ".join(self.remarks)} if self.remarks else {})
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary a layer, as in measures.csv; with a baseline its first key is `model`."""
@@ -122,12 +135,16 @@ class Study:
         return [{"model": name, **row} for name, own in self.measures.items() for row in own.rows()]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as data that JSON holds: facts, models (measures by name), pictures and text (or None)."""
+        """Everything as data that JSON holds: facts, models (measures by name), pictures and text (or None).
+
+        `baseline_pictures` is there where a baseline was looked at.
+        """
         return plain(
             {
                 **self._measures_dict(),
                 "pictures": None if self.pictures is None else self.pictures.to_dict(),
                 "text": None if self.text is None else self.text.to_dict(),
+                **({} if self.baseline_pictures is None else {"baseline_pictures": self.baseline_pictures.to_dict()}),
             }
         )
 
@@ -137,13 +154,16 @@ class Study:
     @cached_property
     def plates(self) -> tuple[Plate, ...]:
         """The figures with their captions, drawn when they are first asked for."""
-        pictures = [] if self.pictures is None else picture_plates(self.pictures, self.name, self.on)
-        return (*measure_plates(self.measures, self.on), *pictures)
+        plates = measure_plates(self.measures, self.on)
+        looks = (self.pictures, self.baseline_pictures)
+        for number, (name, look) in enumerate(zip(self.measures, looks, strict=False), start=1):
+            plates += [] if look is None else picture_plates(look, name, self.on, number)
+        return tuple(plates)
 
     def to_html(self) -> str:
         """The whole page, which loads nothing from elsewhere."""
         rows, script = self.rows(), ""
-        sections = [(HEADINGS.get(p.name, p.name.replace("_", " ")), p.html()) for p in self.plates]
+        sections = [(heading_of(plate.name), plate.html()) for plate in self.plates]
         if self.text is not None:
             shown = firing_html(self.text.shown, self.text.neurons.num_tokens)
             sections.append((f"The most selective neurons of layer {self.text.neurons.layer}", shown))
@@ -158,8 +178,8 @@ class Study:
     def write(self, folder: str | Path) -> list[Path]:
         """Write the study; files of the same names are replaced, others stay.
 
-        measures.csv and measures.json, every plate as png and svg, report.html; attention.npz of pictures, neurons.csv
-        of text.
+        measures.csv and measures.json, every plate as png and svg, report.html; attention.npz of pictures, and
+        attention_2.npz of what the baseline sees in them; neurons.csv of text.
 
         Returns:
             the files.
@@ -170,8 +190,9 @@ class Study:
         for plate in self.plates:
             files += plate.write(folder)
         files.append(write_bytes(folder / "report.html", self.to_html().encode()))
-        if self.pictures is not None:
-            files.append(write_arrays(folder / "attention.npz", attention=self.pictures.attention.maps.numpy()))
+        for name, look in (("attention", self.pictures), ("attention_2", self.baseline_pictures)):
+            if look is not None:
+                files.append(write_arrays(folder / f"{name}.npz", attention=look.attention.maps.numpy()))
         if self.text is not None:
             files.append(write_csv(folder / "neurons.csv", self.text.neurons.rows()))
         return files
@@ -187,7 +208,7 @@ def study_model(
 
     Args:
         model, inputs: as in `measure_layers`; the inputs are gone through once and never held.
-        baseline: measured in the same way on its own inputs.
+        baseline: measured and looked at in the same way, on its own inputs. Of text it is measured alone.
 
     Raises:
         ValueError: as in `measure_layers`; a layer or patch that does not exist; two models of one name.
@@ -213,20 +234,75 @@ def study_model(
     meter = LayerMeter(model, options.mode, part=options.part)
     gather(model, first, [meter, *([tally] if tally else [])], part=options.part, batch_size=options.batch_size)
     measures = {options.name: meter.result()}
+    notes: list[str] = []
+    remarks = list(options.remarks)
+    other = None
     if baseline is not None:
-        measures[baseline.name] = measure_layers(
-            baseline.model, baseline.inputs, options.mode, batch_size=options.batch_size
-        )
-    notes = []
+        measures[baseline.name], other = _look_at_baseline(baseline, options, reads_pictures, notes, remarks)
+        remarks += _unequal(model, baseline.model, measures)
+    own_notes = []
     if options.part == "encoder" and not gives_all_maps(model):
-        notes.append("attention maps and what is made of them: some layers mix their tokens without such a map")
-    pictures = _look_at_first_pictures(model, first, options) if reads_pictures and not notes else None
+        own_notes.append(_NO_MAPS)
+    pictures = _look_at_first_pictures(model, first, options) if reads_pictures and not own_notes else None
     text = None
     if tally is not None:
         sequence = _first_sequence(first)
-        shown = None if notes else sequence
+        shown = None if own_notes else sequence
         text = look_at_text(model, tally.result(), shown, options.tokenizer, options.num_neurons or 0)
-    return Study(options.name, options.on, measures, pictures, text, tuple(notes))
+    return Study(options.name, options.on, measures, pictures, text, (*own_notes, *notes), other, tuple(remarks))
+
+
+def _look_at_baseline(
+    baseline: Baseline, options: StudyOptions, reads_pictures: bool, notes: list[str], remarks: list[str]
+) -> tuple[LayerMeasures, PictureLook | None]:
+    """(measures of a baseline, what it sees in the first images); what cannot be looked at goes to the notes."""
+    first = FirstSamples(baseline.inputs, options.num_pictures if reads_pictures else 0)
+    meter = LayerMeter(baseline.model, options.mode)
+    gather(baseline.model, first, [meter], batch_size=options.batch_size)
+    measures = meter.result()
+    if options.part != "encoder":
+        remarks.append(f"{baseline.name} is measured in its encoder, {options.name} in its {options.part}")
+    images = first.of("pixel_values")
+    if images is None or options.part != "encoder":
+        return measures, None
+    if not gives_all_maps(baseline.model):
+        notes.append(f"of {baseline.name}, {_NO_MAPS}")
+        return measures, None
+    layer, patch, depth = options.layer, options.patch, len(measures)
+    if layer is not None and not -depth <= layer < depth:
+        layer = segmentation_layer(baseline.model, None)
+        notes.append(f"layer {options.layer} of {baseline.name}, which has {depth}: layer {layer} is drawn instead")
+    if patch is not None and (reason := _no_such_patch(baseline.model, images, patch)):
+        notes.append(f"where patch {patch[0]}, {patch[1]} of {baseline.name} looks: {reason}")
+        patch = None
+    return measures, look_at_pictures(baseline.model, images, layer, patch, baseline.normalisation)
+
+
+def _no_such_patch(model: nn.Module, images: Tensor, patch: tuple[int, int]) -> str | None:
+    """Why a model has no attention of a patch; None where it has."""
+    if all_make(model, "memberships"):
+        return "its layers compare no tokens pairwise"
+    rows, columns = patch_grid(backbone_of(model), images)
+    if patch[0] < rows and patch[1] < columns:
+        return None
+    return f"its grid has {rows} rows and {columns} columns"
+
+
+def _unequal(model: nn.Module, other: nn.Module, measures: Mapping[str, LayerMeasures]) -> list[str]:
+    """Sentences on what two models do not share and their rates depend on."""
+    (one_name, one), (other_name, two) = measures.items()
+    found = []
+    if one.tokens_per_sample != two.tokens_per_sample:
+        found.append(
+            f"{one_name} has {one.tokens_per_sample:g} tokens a sample, {other_name} {two.tokens_per_sample:g}: rates "
+            "depend on the number of tokens, so compare their course over the layers, not their height"
+        )
+    widths = [int(backbone_of(each).config.hidden_size) for each in (model, other)]
+    if widths[0] != widths[1]:
+        found.append(f"{one_name} is {widths[0]} wide, {other_name} {widths[1]}: rates depend on the width too")
+    if one.num_samples != two.num_samples:
+        found.append(f"{one_name} was measured on {one.num_samples} samples, {other_name} on {two.num_samples}")
+    return found
 
 
 def _look_at_first_pictures(model: nn.Module, first: FirstSamples, options: StudyOptions) -> PictureLook | None:

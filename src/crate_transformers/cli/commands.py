@@ -8,6 +8,7 @@ from .convert import convert
 from .evaluate import evaluate
 from .explore import explore
 from .export import export
+from .features import features
 from .generate import generate
 from .inspect import inspect
 from .neurons import neurons
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "explore": explore,
     "segment": segment,
     "probe": probe,
+    "features": features,
     "reconstruct": reconstruct,
     "neurons": neurons,
     "publish": publish,

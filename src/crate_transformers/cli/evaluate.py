@@ -1,6 +1,7 @@
 """`crate evaluate`: metrics of a saved model on held-out data."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,28 +9,49 @@ import typer
 
 from ..files import write_bytes
 from .settings import parse_settings
+from .terminal import note, one_by_one
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model folder, or a name on the Hugging Face hub.")],
     data: Annotated[
-        str | None, typer.Option(help="As in `crate train`; default: what the model was trained on.")
+        str | None,
+        typer.Option(
+            help="As in `crate train`; also imagenet-v2:, imagenet-real:, imagenet-c:PATH; wikitext:, ptb:, "
+            "lambada:PATH. Default: what the model was trained on."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     settings: Annotated[list[str] | None, typer.Option("--set", help="data.root=... and its like.")] = None,
     output: Annotated[Path | None, typer.Option(help="A JSON file to write the metrics to as well.")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="A file for a row a sample: label, prediction, score, right or not.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Of wikitext and ptb: tokens by which the window moves. Default: half of it.")
+    ] = None,
 ) -> None:
-    """Accuracy and loss of a classifier, perplexity and bits per byte of a language model."""
-    from ..evaluation.evaluate import evaluate_model
-    from ..evaluation.run_folder import describe_model
+    """Accuracy, calibration and intervals of a classifier; perplexity, bits per byte, last words of a language model.
 
-    metrics = evaluate_model(model, data, split, parse_settings(settings))
-    text = json.dumps(metrics, indent=2)
-    typer.echo(text)
-    typer.echo(f"evaluated {describe_model(model)}", err=True)
+    A terminal gets tables; a file or a pipe gets JSON, and the tables go to stderr.
+    """
+    from ..evaluation.evaluate import EvaluationOptions, evaluate_model
+    from ..evaluation.run_folder import describe_model
+    from ..report.metrics import metrics_text
+    from ..report.writing import plain
+
+    more = EvaluationOptions(table, stride, one_by_one)
+    metrics = evaluate_model(model, data, split, parse_settings(settings), more)
+    text = json.dumps(plain(metrics), indent=2, allow_nan=False)
+    if not sys.stdout.isatty():
+        typer.echo(text)
+    typer.echo(metrics_text(metrics), err=not sys.stdout.isatty())
+    note(f"evaluated {describe_model(model)}")
     if output is not None:
         write_bytes(output, f"{text}\n".encode())
-        typer.echo(f"metrics written to {output}", err=True)
+        note(f"metrics written to {output}")
+    if table is not None:
+        note(f"a row a sample written to {table}")
 
 
 __all__ = ["evaluate"]

@@ -27,7 +27,7 @@ def probe(
     settings: Annotated[list[str] | None, typer.Option("--set", help="data.root=... and its like.")] = None,
     heads: Heads = None,
 ) -> None:
-    """Freeze a model; accuracy of nearest neighbours and of a linear classifier on its features."""
+    """Freeze a model; nearest neighbours, a linear classifier and coding rates of classes on its features."""
     from ..evaluation.opening import open_model, processor_of
     from ..evaluation.probing import ProbeRequest, probe_model
 
@@ -53,9 +53,15 @@ def probe(
         spread = f" +- {row['interval_95']:.4f}" if row["seeds"] > 1 else ""
         where = f"layer {row['layer']}" if isinstance(row["layer"], int) else row["layer"]
         typer.echo(f"{where}, {row['probe']}: accuracy {row['accuracy']:.4f}{spread}")
+    for spread in result.spreads:
+        where = f"layer {spread.layer}" if isinstance(spread.layer, int) else spread.layer
+        typer.echo(
+            f"{where}, rates: R {spread.rate:.3f}, R_c {spread.class_rate:.3f}, Delta R {spread.rate_reduction:.3f} "
+            f"nats ({len(spread.by_class)} classes, {spread.samples} held-out images)"
+        )
     typer.echo(
-        f"{result.labelled} labelled, {result.held_out} held-out images of {result.data}; probes.csv, probes.json, "
-        f"depth.png and depth.svg written to {output}"
+        f"{result.labelled} labelled, {result.held_out} held-out images of {result.data}; probes.csv, rates.csv, "
+        f"class_rates.csv, probes.json and the figures depth and rates written to {output}"
     )
 
 

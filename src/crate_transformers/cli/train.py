@@ -27,6 +27,10 @@ def train(
     output: Annotated[Path | None, typer.Option(help="The run's folder; default: runs/RECIPE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, or start it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train with the seeds 0 to N - 1, into seed-0, seed-1, ...; mean and interval."),
+    ] = None,
 ) -> None:
     """Train a model. Without a recipe: the built-in digits, in about a minute."""
     if resume and overwrite:
@@ -38,6 +42,9 @@ def train(
         if "data.source" in values:
             raise UserError("--data and --set data.source= say the same thing: leave one out")
         values["data.source"] = data
+    if seeds is not None:
+        _train_seeds(recipe, values, seeds, output, resume, overwrite)
+        return
     loaded = training.load_recipe(recipe, values)
     folder = output if output is not None else Path("runs") / loaded.name
     result = training.train(loaded, folder, resume, overwrite, on_note=typer.echo)
@@ -59,6 +66,34 @@ def train(
     if advice is not None:
         typer.echo(advice)
     typer.echo(f"model, metrics.json and report.html written to {folder}")
+
+
+def _train_seeds(
+    recipe: str, values: dict[str, Any], count: int, output: Path | None, resume: bool, overwrite: bool
+) -> None:
+    """A run for each seed, and a line for each metric of the test part."""
+    from .. import training
+    from ..training.seeds import SEED_SETTING, SEEDS_FILE
+
+    if SEED_SETTING in values:
+        raise UserError(f"--seeds sets the seeds: leave --set {SEED_SETTING} out")
+
+    def recipe_of_seed(seed: int) -> training.Recipe:
+        """The recipe with a seed."""
+        return training.load_recipe(recipe, {**values, SEED_SETTING: seed})
+
+    folder = output if output is not None else Path("runs") / recipe_of_seed(0).name
+    result = training.train_seeds(recipe_of_seed, count, folder, resume, overwrite, on_note=typer.echo)
+    if result.status == "interrupted":
+        typer.echo(f"seed {len(result.runs) - 1} was stopped; continue with the same command and --resume", err=True)
+        raise typer.Exit(130)
+    part = next((name for name in ("test", "validation") if name in result.summary), "train")
+    for name, row in result.summary.get(part, {}).items():
+        spread = "one seed has no interval"
+        if row["interval_95"] is not None:
+            spread = f"+- {row['interval_95']:.4f} (95 % by t), standard deviation {row['standard_deviation']:.4f}"
+        typer.echo(f"{part} {name} over {count} training seeds: {row['mean']:.4f}, {spread}")
+    typer.echo(f"{SEEDS_FILE} and the runs seed-0 to seed-{count - 1} written to {folder}")
 
 
 def waiting_advice(measured: dict[str, Any], workers: int) -> str | None:

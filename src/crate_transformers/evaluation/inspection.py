@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..analysis.study import SHOWN_NEURONS, Baseline, Study, StudyOptions, study_model
 from ..errors import UserError
+from ..models.inputs import has_processor
 from .inputs import Inputs, image_inputs, tensor_inputs, text_inputs
 from .opening import open_model, tokenizer_of
 
@@ -99,11 +100,28 @@ def _study(
             raise UserError(f"{name} reads {reads}, {Path(subject.baseline).name} does not: no baseline of it")
         # the same data, through the baseline's own processor or tokenizer
         more, _ = _inputs_of(other, subject.baseline, subject, options.batch_size)
-        baseline = Baseline(Path(subject.baseline).name, other, progress(more.batches, more.count, "measuring"))
+        stream = progress(more.batches, more.count, "measuring")
+        baseline = Baseline(Path(subject.baseline).name, other, stream, more.normalisation)
     own = replace(options, name=name, on=inputs.name, normalisation=inputs.normalisation, tokenizer=tokenizer)
+    own = replace(own, remarks=(*own.remarks, *_without_processor(model, subject)))
     if not _reads_images(model) and own.num_neurons is None:
         own = replace(own, num_neurons=SHOWN_NEURONS)
-    return study_model(model, progress(inputs.batches, inputs.count, "measuring"), own, baseline)
+    study = study_model(model, progress(inputs.batches, inputs.count, "measuring"), own, baseline)
+    for remark in (*study.notes, *study.remarks):
+        on_note(remark)
+    return study
+
+
+def _without_processor(model: PreTrainedModel, subject: Subject) -> list[str]:
+    """Sentences on models whose pictures are not prepared by a saved image processor."""
+    if not _reads_images(model) or (subject.data or "").startswith("tensors:"):
+        return []
+    return [
+        f"{Path(source).name} has no image processor beside it: pictures are resized, cropped and normalised as "
+        "ImageNet's are evaluated, which may not be how it was trained"
+        for source in (subject.model, subject.baseline)
+        if source is not None and not has_processor(source)
+    ]
 
 
 def _reads_images(model: PreTrainedModel) -> bool:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from ..analysis.tracing import ModelInputs, trace_batches
 from ..errors import UserError
+from ..objective import class_coding_rates
 
 POOLS = ("cls", "mean")
 EMBEDDING = "embedding"  # the name of what comes before layer 0
@@ -184,6 +185,59 @@ def probe_features(
     return scores
 
 
+@dataclass(frozen=True)
+class ClassSpread:
+    """How the features of classes spread at one layer, in nats: maximal coding rate reduction (arXiv 2006.08558).
+
+    Attributes:
+        layer: counted from 0; "embedding" is the input of layer 0.
+        samples: n, of all classes. width: d, of a feature.
+        rate: R of all features, scaled to unit length.
+        class_rate: R_c = sum_j (n_j / n) R(Z_j). rate_reduction: R - R_c.
+        by_class: R(Z_j) by the class's label. sizes: n_j, likewise.
+    """
+
+    layer: int | str
+    samples: int
+    width: int
+    rate: float
+    class_rate: float
+    rate_reduction: float
+    by_class: dict[int, float]
+    sizes: dict[int, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers of all classes together: a row of rates.csv."""
+        return {name: value for name, value in asdict(self).items() if name not in ("by_class", "sizes")}
+
+    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows of class_rates.csv: layer, class (its name), samples, rate; names: of all classes, by label."""
+        return [
+            {"layer": self.layer, "class": names[label], "samples": self.sizes[label], "rate": rate}
+            for label, rate in self.by_class.items()
+        ]
+
+
+def class_spreads(
+    part: LabelledFeatures, layers: Sequence[int | str], epsilon_squared: float = 0.5
+) -> list[ClassSpread]:
+    """The rate reduction of the classes at every layer.
+
+    Args:
+        part: features (L, n, d), scaled to unit length here, and labels (n,).
+        layers: the number of each of the L layers, or "embedding". epsilon_squared: as in `class_coding_rates`.
+    """
+    sizes = dict(zip(*(found.tolist() for found in np.unique(part.labels, return_counts=True)), strict=True))
+    spreads = []
+    for layer, features in zip(layers, part.features, strict=True):
+        rates = class_coding_rates(torch.from_numpy(features), part.labels.tolist(), epsilon_squared)
+        by_class = dict(zip(rates.classes, rates.class_rates.tolist(), strict=True))
+        whole, own, difference = (rate.item() for rate in (rates.rate, rates.compressed_rate, rates.reduction))
+        samples, width = features.shape
+        spreads.append(ClassSpread(layer, samples, width, whole, own, difference, by_class, sizes))
+    return spreads
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """(mean, half the width of its 95 % interval by Student's t); the half width is 0 for a single value."""
     from scipy import stats  # heavy
@@ -219,8 +273,10 @@ def summary(scores: Sequence[ProbeScore]) -> list[dict[str, Any]]:
 __all__ = [
     "EMBEDDING",
     "POOLS",
+    "ClassSpread",
     "LabelledFeatures",
     "ProbeScore",
+    "class_spreads",
     "default_pool",
     "draw_shots",
     "interval",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^vP"
+_FRACTIONS = ("nonzero_fraction", "hoyer_sparsity")  # in [0, 1]
 _SIZE = 10  # of the type, points
 
 
@@ -53,24 +54,57 @@ def _curve(axis: "Axes", measures: LayerNumbers, column: str, label: str | None,
     axis.fill_between(layers, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
 
 
+def flattened(models: Mapping[str, LayerNumbers], column: str) -> bool:
+    """Whether on one common axis the curve of a model would take less than a quarter of the height.
+
+    What is a fraction keeps one axis: there the height itself says something.
+    """
+    if column in _FRACTIONS:
+        return False
+    ranges = []
+    for measures in models.values():
+        mean, std = (np.asarray(getattr(measures, f"{column}_{kind}"), dtype=float) for kind in ("mean", "std"))
+        known = np.isfinite(mean)
+        if known.any():
+            ranges.append((float((mean - std)[known].min()), float((mean + std)[known].max())))
+    spans = [high - low for low, high in ranges if high > low]
+    if len(spans) < 2:
+        return False
+    return min(spans) < (max(high for _, high in ranges) - min(low for low, _ in ranges)) / 4
+
+
 def _curves(models: Mapping[str, LayerNumbers], panels: Mapping[str, str]) -> "Figure":
-    """One panel a measure (column -> axis label), one curve a model; mean and one standard deviation."""
-    figure = new_figure(4.2 * len(panels), 3.6)
-    for axis, (column, label) in zip(axes_grid(figure, 1, len(panels))[0], panels.items(), strict=True):
+    """One panel a measure (column -> axis label), one curve a model; mean and one standard deviation.
+
+    Where a common axis would flatten one of the curves, each model has a panel of its own.
+    """
+    apart = [column for column in panels if flattened(models, column)]
+    figure = new_figure(4.2 * len(panels), 2.6 * len(models) + 0.4 if apart else 3.6)
+    grid = figure.add_gridspec(len(models) if apart else 1, len(panels))
+    for place, (column, label) in enumerate(panels.items()):
+        if column not in apart:
+            common = figure.add_subplot(grid[:, place])
         for number, (name, measures) in enumerate(models.items()):
+            axis = figure.add_subplot(grid[number, place]) if column in apart else common
             _curve(axis, measures, column, name if len(models) > 1 else None, number)
-        _by_layer(axis, label)
-        if len(models) > 1:
-            axis.legend(frameon=False, fontsize=_SIZE - 1)
+            _by_layer(axis, label)
+            if len(models) > 1:
+                axis.legend(frameon=False, fontsize=_SIZE - 1)
     return figure
 
 
 def layers_figure(models: Mapping[str, LayerNumbers]) -> "Figure":
     """The figure of the papers: R^c and the non-zero fraction by layer; mean and one standard deviation.
 
+    Beside it Hoyer's sparsity, which compares codes of ISTA with activations that are never exactly 0.
+
     Source: arXiv 2306.01129, Figures 3 and 4.
     """
-    panels = {"coding_rate": "coding rate Rᶜ (nats)", "nonzero_fraction": "fraction of non-zero entries"}
+    panels = {
+        "coding_rate": "coding rate Rᶜ (nats)",
+        "nonzero_fraction": "fraction of non-zero entries",
+        "hoyer_sparsity": "Hoyer's sparsity (1: one entry)",
+    }
     return _curves(models, panels)
 
 
@@ -124,4 +158,4 @@ def layer_heat_figure(history: Sequence[Mapping[str, Any]]) -> "Figure | None":
     return figure
 
 
-__all__ = ["LayerNumbers", "layer_heat_figure", "layers_figure", "objective_figure", "subspaces_figure"]
+__all__ = ["LayerNumbers", "flattened", "layer_heat_figure", "layers_figure", "objective_figure", "subspaces_figure"]

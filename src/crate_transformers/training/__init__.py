@@ -7,5 +7,15 @@ from ..recipes.loading import load_recipe, recipe_of
 from ..recipes.schema import Recipe
 from ..recipes.shipped import shipped_recipes
 from .run import RunResult, train
+from .seeds import SeedsResult, train_seeds
 
-__all__ = ["Recipe", "RunResult", "load_recipe", "recipe_of", "shipped_recipes", "train"]
+__all__ = [
+    "Recipe",
+    "RunResult",
+    "SeedsResult",
+    "load_recipe",
+    "recipe_of",
+    "shipped_recipes",
+    "train",
+    "train_seeds",
+]

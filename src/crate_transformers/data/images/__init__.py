@@ -3,6 +3,7 @@
 from .collate import ImageCollator
 from .decoding import load_image
 from .finding import IMAGE_SUFFIXES, find_images
+from .imagenet import HeldOutSet, HeldOutSource, is_held_out_source, load_held_out_source
 from .keyed import KeyedImages
 from .labelled import ImageSplits, LabelledImages
 from .masked import MaskedImages, stack_items
@@ -14,6 +15,8 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "CropTransform",
     "EvaluationTransform",
+    "HeldOutSet",
+    "HeldOutSource",
     "ImageCollator",
     "ImageSplits",
     "KeyedImages",
@@ -22,6 +25,8 @@ __all__ = [
     "MultiCropImages",
     "TrainingTransform",
     "find_images",
+    "is_held_out_source",
+    "load_held_out_source",
     "load_image",
     "load_image_source",
     "stack_items",

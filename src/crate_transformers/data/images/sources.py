@@ -19,6 +19,7 @@ from ..parts import UNDERSTOOD, parts_among
 from .damage import named_damage, one_line
 from .decoding import decode_image, load_image
 from .folders import load_image_folder
+from .imagenet import is_held_out_source
 from .labelled import (
     ImageSplits,
     LabelledImages,
@@ -63,6 +64,8 @@ def load_image_source(
         if not 0 <= fraction < 1:
             raise UserError(f"data.{name} must be in [0, 1), got {fraction}")
     kind, _, argument = source.partition(":")
+    if is_held_out_source(source):
+        raise UserError(f"{kind} is for `crate evaluate` alone: it has no training images")
     if kind not in _SOURCES:
         near = difflib.get_close_matches(kind, _SOURCES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
