@@ -62,7 +62,7 @@ axes[0].bar(range(12), code.values[:12], tick_label=[str(n) for n in code.neuron
 axes[0].set(xlabel="neuron", ylabel="strength", title=f"code of {text.split()[-1]!r}")
 axes[0].tick_params(axis="x", rotation=60)
 axes[1].plot(code.residuals, color="tab:red")
-axes[1].set(xlabel="atoms summed", ylabel="share left over", ylim=0);
+axes[1].set(xlabel="atoms summed", ylabel="share left over", ylim=0)
 
 # %% [markdown]
 # ## Switch it off
@@ -76,7 +76,10 @@ plain = run_edited(model, prompt)
 without = run_edited(model, prompt, Edit(neurons={(LAYER, neuron): 0.0}), before=plain)
 before, after = (run.outputs.logits[0, -1].softmax(-1) for run in (plain, without))
 change = after - before
-for title, order in (("less likely without it", change.argsort()), ("more likely without it", change.argsort(descending=True))):
+for title, order in (
+    ("less likely without it", change.argsort()),
+    ("more likely without it", change.argsort(descending=True)),
+):
     print(f"{title}: " + ", ".join(f"{tokenizer.decode([t])!r} {change[t]:+.4f}" for t in order[:5].tolist()))
 assert change.abs().sum() > 0
 again = run_edited(model, prompt, Edit(), before=without)
@@ -89,6 +92,8 @@ assert torch.allclose(again.outputs.logits, plain.outputs.logits, atol=1e-5)  # 
 
 # %%
 strong = 4 * neurons.mean_when_firing[chosen[0]].item()
-own, steered = steer_and_generate(model, prompt["input_ids"], LAYER, {chosen[0]: strong}, max_new_tokens=25, do_sample=False)
+own, steered = steer_and_generate(
+    model, prompt["input_ids"], LAYER, {chosen[0]: strong}, max_new_tokens=25, do_sample=False
+)
 print("by itself:", tokenizer.decode(own[0]))
 print("steered:  ", tokenizer.decode(steered[0]))

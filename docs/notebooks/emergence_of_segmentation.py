@@ -82,7 +82,7 @@ for name, values in overlap.items():
     axis.plot(values.mean(0).max(-1).values, marker="o", label=name)
 axis.axhline(whole_picture, color="gray", linestyle=":", label="the whole picture")
 axis.set(xlabel="layer", ylabel="IoU of the best head")
-axis.legend(frameon=False);
+axis.legend(frameon=False)
 
 # %% [markdown]
 # ## Choosing a head on other pictures

@@ -68,13 +68,15 @@ for path in sorted((work / "pictures" / "digit-3").iterdir())[:3]:
 # What `crate inspect RUN --data imagefolder:PICTURES --output DIR` writes as a page, in three lines.
 
 # %%
-pixels = classify.image_processor([Image.open(p).convert("RGB") for p in sorted(work.glob("pictures/*/*0.png"))], return_tensors="pt")
+pixels = classify.image_processor(
+    [Image.open(p).convert("RGB") for p in sorted(work.glob("pictures/*/*0.png"))], return_tensors="pt"
+)
 measures = measure_layers(classify.model, pixels["pixel_values"])
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
 axes[0].plot(measures.coding_rate_mean, marker="o")
 axes[0].set(xlabel="layer", ylabel="R^c (nats)")
 axes[1].plot(measures.nonzero_fraction_mean, marker="o", color="tab:red")
-axes[1].set(xlabel="layer", ylabel="fraction of non-zero entries");
+axes[1].set(xlabel="layer", ylabel="fraction of non-zero entries")
 
 # %% [markdown]
 # ## Go on from it

@@ -53,7 +53,7 @@ for name, net in models.items():
     )
 axes[0].set(xlabel="layer", ylabel="R^c (nats)")
 axes[1].set(xlabel="layer", ylabel="fraction of non-zero entries")
-axes[0].legend(frameon=False);
+axes[0].legend(frameon=False)
 
 # %% [markdown]
 # ## The measures are functions of tensors
@@ -81,14 +81,20 @@ for axis, (name, ladder) in zip(axes, ladders.items(), strict=True):
     rate = ladder.of("coding_rate").numpy()
     for layer_number, (before, compressed, _) in enumerate(rate.tolist()):
         color = "tab:blue" if compressed < before else "tab:red"
-        axis.annotate("", (layer_number, compressed), (layer_number, before), arrowprops={"arrowstyle": "->", "color": color})
+        axis.annotate(
+            "", (layer_number, compressed), (layer_number, before), arrowprops={"arrowstyle": "->", "color": color}
+        )
     axis.plot(rate[:, 0], "o", color="gray", markersize=3)
-    axis.set(title=name, xlabel="layer", ylabel="R^c before and after the compression", ylim=(rate.min() - 5, rate.max() + 5))
+    axis.set(
+        title=name, xlabel="layer", ylabel="R^c before and after the compression", ylim=(rate.min() - 5, rate.max() + 5)
+    )
 
 for name, ladder in ladders.items():
     compresses, sparsifies = sum(ladder.compresses), sum(ladder.sparsifies)
-    print(f"{name}: {compresses} of {len(ladder.compresses)} compressions lower R^c, "
-          f"{sparsifies} of {len(ladder.sparsifies)} sparsifications raise R - lambda ||Z||_0")
+    print(
+        f"{name}: {compresses} of {len(ladder.compresses)} compressions lower R^c, "
+        f"{sparsifies} of {len(ladder.sparsifies)} sparsifications raise R - lambda ||Z||_0"
+    )
 
 # %% [markdown]
 # ## In which direction does a compression go?
@@ -100,7 +106,13 @@ for name, ladder in ladders.items():
 for name, net in models.items():
     records = ("tokens", "half_tokens", "compression_inputs", "projections")
     angles = descent_angles(net, trace(net, pixels[:8], records))
-    print(name, [f"{angle:.0f}" for angle in torch.as_tensor(angles).float().reshape(len(net.crate.layers), -1).mean(-1).tolist()])
+    print(
+        name,
+        [
+            f"{angle:.0f}"
+            for angle in torch.as_tensor(angles).float().reshape(len(net.crate.layers), -1).mean(-1).tolist()
+        ],
+    )
 
 # %% [markdown]
 # **What one sees.** Every sparsification of the trained model raises its half of the objective. Of its compressions, some

@@ -16,7 +16,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .. import models
 from ..configuration import MODEL_FAMILIES
@@ -79,6 +79,11 @@ def _check_config_file(folder: Path) -> None:
     content = read_json(file)
     if not isinstance(content.get("model_type"), str):
         raise UserError(f"{file} is damaged: model_type must be a name, got {content.get('model_type')!r}")
+    if "auto_map" in content and content["model_type"] not in CONFIG_MAPPING:
+        raise UserError(
+            f"no usable model at {folder}: transformers does not recognize this architecture, {content['model_type']!r}, "
+            "and custom code that a folder brings is not run"
+        )
     names = content.get("architectures")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise UserError(f"{file} is damaged: architectures must be a list of names, got {names!r}")
