@@ -25,6 +25,7 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars
 nb_render_text_lexer = "text"
 
 myst_enable_extensions = ["dollarmath", "attrs_block", "attrs_inline"]

@@ -14,8 +14,8 @@
 # # A neuron of a language model
 #
 # In CRATE the code after the sparse step is non-negative and has a dictionary: each entry is one atom, a neuron. This
-# notebook finds a neuron that fires on few tokens, reads what it fires on, switches it, and follows what that does to the
-# next token. The model is a small one of Python's language reference that comes with the package.
+# notebook finds a neuron that fires on few tokens, reads what it fires on, switches it, and follows what that does to
+# the next token. The model is a small one of Python's language reference that comes with the package.
 
 # %%
 import matplotlib.pyplot as plt
@@ -49,8 +49,8 @@ for neuron in chosen:
 # ## A token as a sum of atoms
 #
 # The strongest entries of one token's code, and how much of the token is left over when that many atoms are summed. A
-# square dictionary takes one step from $z = x$, so what is left over does not go to zero: the code replaces the token, it
-# does not rebuild it.
+# square dictionary takes one step from $z = x$, so what is left over does not go to zero: the code replaces the
+# token, it does not rebuild it.
 
 # %%
 text = "The statement is executed if the condition is"
@@ -67,8 +67,8 @@ axes[1].set(xlabel="atoms summed", ylabel="share left over", ylim=0)
 # %% [markdown]
 # ## Switch it off
 #
-# An `Edit` says what is changed, and only the layers from there on are computed again. The difference of the logits says
-# which next tokens that neuron spoke for.
+# An `Edit` says what is changed, and only the layers from there on are computed again. The difference of the logits
+# says which next tokens that neuron spoke for.
 
 # %%
 neuron = code.neurons[0]

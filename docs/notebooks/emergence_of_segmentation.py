@@ -14,9 +14,9 @@
 # # Does segmentation emerge?
 #
 # The paper on [emergence](https://arxiv.org/abs/2308.16271) finds that the attention of a CRATE classifier outlines
-# objects although no mask was ever shown to it. This notebook looks at the attention of a small classifier that comes with
-# the package, measures how well it outlines, and sets the same measure beside a ViT and beside weights that were never
-# trained. Without those two, a number says little.
+# objects although no mask was ever shown to it. This notebook looks at the attention of a small classifier that comes
+# with the package, measures how well it outlines, and sets the same measure beside a ViT and beside weights that were
+# never trained. Without those two, a number says little.
 
 # %%
 import matplotlib.pyplot as plt
@@ -28,7 +28,7 @@ from crate_transformers.analysis import attention_maps, attention_masks, iou, re
 
 shown = demo.load("fashion")
 pixels = torch.cat([shown.processor(image, return_tensors="pt")["pixel_values"] for image in shown.pictures.images])
-pixels.shape  # 40 pictures that no training saw, four a class
+print(tuple(pixels.shape))  # 40 pictures that no training saw, four a class
 
 # %% [markdown]
 # ## Where the class token looks
@@ -102,11 +102,12 @@ for name, values in overlap.items():
 print(f"{'the whole picture':18} {whole_picture:>27.3f} {whole_picture:>26.3f}")
 
 # %% [markdown]
-# **What this shows, and what it does not.** Choosing on the scored picture adds to every model. Some heads of the trained
-# CRATE do look at the garment. But with 7 x 7 patches of a tiny model, a mask of the *untrained* network does so as well:
-# its attention follows brightness, which is where the garment is. So this demonstration is no evidence that training makes
-# segmentation emerge; the papers' claim is about ImageNet, patches of 8 pixels, and objects that are not simply brighter
-# than their ground. The measure is the same there: `crate segment MODEL IMAGE... --output DIR`.
+# **What this shows, and what it does not.** Choosing on the scored picture adds to every model. Some heads of the
+# trained CRATE do look at the garment. But with 7 x 7 patches of a tiny model, a mask of the *untrained* network does
+# so as well: its attention follows brightness, which is where the garment is. So this demonstration is no evidence
+# that training makes segmentation emerge; the papers' claim is about ImageNet, patches of 8 pixels, and objects that
+# are not simply brighter than their ground. The measure is the same there: `crate segment MODEL IMAGE... --output
+# DIR`.
 
 # %%
 assert all(flattered[name] > fair[name] for name in fair)

@@ -13,10 +13,10 @@
 # %% [markdown]
 # # Masked autoencoding
 #
-# A CRATE autoencoder ([2404.02446](https://arxiv.org/abs/2404.02446)) sees a quarter of the patches and rebuilds the rest.
-# Its decoder's layers are the encoder's turned round: $X = A\,\mathrm{LN}(Y)$, then $Y_{next} = X - \mathrm{MSSA}(\mathrm{LN}(X))$,
-# minus where the encoder has plus. This notebook masks, rebuilds and measures with the demonstration that comes with the
-# package.
+# A CRATE autoencoder ([2404.02446](https://arxiv.org/abs/2404.02446)) sees a quarter of the patches and rebuilds the
+# rest. Its decoder's layers are the encoder's turned round: $X = A\,\mathrm{LN}(Y)$, then $Y_{next} = X -
+# \mathrm{MSSA}(\mathrm{LN}(X))$, minus where the encoder has plus. This notebook masks, rebuilds and measures with
+# the demonstration that comes with the package.
 
 # %%
 import matplotlib.pyplot as plt
@@ -32,8 +32,8 @@ pixels = torch.cat([shown.processor(image, return_tensors="pt")["pixel_values"] 
 # ## Mask and rebuild
 #
 # `noise` decides which patches stay: those of lowest noise. The same noise gives the same mask. The model returns the
-# predicted patches (`logits`); with `norm_pix_loss`, as here or not, each is normalised by the mean and deviation of the
-# true patch, which is undone below.
+# predicted patches (`logits`); with `norm_pix_loss`, as here or not, each is normalised by the mean and deviation of
+# the true patch, which is undone below.
 
 
 # %%
@@ -66,8 +66,8 @@ for row, (name, shown_patches) in zip(axes, panels.items(), strict=True):
 # %% [markdown]
 # ## Is it better than a guess?
 #
-# The plainest guess for a hidden patch is the mean of the shown patches of its picture. A model that learnt nothing about
-# garments can reach that.
+# The plainest guess for a hidden patch is the mean of the shown patches of its picture. A model that learnt nothing
+# about garments can reach that.
 
 
 # %%
@@ -90,8 +90,8 @@ for kept, (model_error, guess) in zip(shares, found, strict=True):
     print(f"shown {kept:.0%}: model {model_error:.3f}, mean patch {guess:.3f}, ratio {model_error / guess:.2f}")
 
 # %% [markdown]
-# The model halves the error of the guess at every share. It is best near the quarter that it was trained with: to be shown
-# much more is as unusual for it as to be shown much less.
+# The model halves the error of the guess at every share. It is best near the quarter that it was trained with: to be
+# shown much more is as unusual for it as to be shown much less.
 
 # %%
 assert all(model_error < 0.5 * guess for model_error, guess in found[1:])

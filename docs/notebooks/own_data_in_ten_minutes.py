@@ -42,9 +42,10 @@ sorted(path.name for path in (work / "pictures").iterdir())[:3]
 # %% [markdown]
 # ## Train
 #
-# `digits` is the shipped recipe; every key can be changed, on the command line by `--set key=value`, here by a table. The
-# same run as a command: `crate train digits --data imagefolder:PICTURES --set train.num_train_epochs=6 --output RUN`. Parts
-# for validation and test are split off by fractions and a seed, because the folder has no `train` and `val`.
+# `digits` is the shipped recipe; every key can be changed, on the command line by `--set key=value`, here by a table.
+# The same run as a command: `crate train digits --data imagefolder:PICTURES --set train.num_train_epochs=6 --output
+# RUN`. Parts for validation and test are split off by fractions and a seed, because the folder has no `train` and
+# `val`.
 
 # %%
 settings = {"data.source": f"imagefolder:{work / 'pictures'}", "train.num_train_epochs": 6, "train.eval_steps": 40}

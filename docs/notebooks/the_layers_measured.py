@@ -40,8 +40,8 @@ models = {"trained": model, "untrained": untrained}
 # ## The figure of the papers
 #
 # $R^c$ and the fraction of non-zero entries after each layer, as in Figures 3 and 4 of
-# [2306.01129](https://arxiv.org/abs/2306.01129): `mode="official"` measures as the public script does, `mode="paper"` as
-# the page is written.
+# [2306.01129](https://arxiv.org/abs/2306.01129): `mode="official"` measures as the public script does, `mode="paper"`
+# as the page is written.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -115,10 +115,10 @@ for name, net in models.items():
     )
 
 # %% [markdown]
-# **What one sees.** Every sparsification of the trained model raises its half of the objective. Of its compressions, some
-# lower $R^c$ and some raise it: LayerNorm, a learned output projection and a finite step stand between the derivation and
-# the network. That is not a fault of the measure; the paper's own form of the step, with orthonormal bases and a small
-# step, lowers $R^c$ (it is a test of this library).
+# **What one sees.** Every sparsification of the trained model raises its half of the objective. Of its compressions,
+# some lower $R^c$ and some raise it: LayerNorm, a learned output projection and a finite step stand between the
+# derivation and the network. That is not a fault of the measure; the paper's own form of the step, with orthonormal
+# bases and a small step, lowers $R^c$ (it is a test of this library).
 
 # %%
 trained = ladders["trained"]

@@ -81,8 +81,8 @@ def _check_config_file(folder: Path) -> None:
         raise UserError(f"{file} is damaged: model_type must be a name, got {content.get('model_type')!r}")
     if "auto_map" in content and content["model_type"] not in CONFIG_MAPPING:
         raise UserError(
-            f"no usable model at {folder}: transformers does not recognize this architecture, {content['model_type']!r}, "
-            "and custom code that a folder brings is not run"
+            f"no usable model at {folder}: transformers does not recognize this architecture, "
+            f"{content['model_type']!r}, and custom code that a folder brings is not run"
         )
     names = content.get("architectures")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
