@@ -101,7 +101,7 @@ def inputs_of(model):
 
 def adapted(name, **options):
     model = made(name)
-    config = crate_lora_config(model, rank=4, **{"dictionaries": True, **options})
+    config = crate_lora_config(model, rank=4, **{"dictionaries": name != "attention alone", **options})
     return get_peft_model(deepcopy(model), config), model
 
 
@@ -355,6 +355,8 @@ def test_refusals(monkeypatch):
     ):
         with pytest.raises(UserError, match=reason):
             crate_lora_config(model, **options)
+    with pytest.raises(UserError, match="no dictionary and no MLP: leave dictionaries out"):
+        crate_lora_config(made("attention alone"), dictionaries=True)
     with pytest.raises(UserError, match="takes a CRATE model, got Linear"):
         crate_lora_config(torch.nn.Linear(2, 2))
     with pytest.raises(UserError, match="a fused model is closed"):

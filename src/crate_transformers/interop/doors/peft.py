@@ -23,7 +23,7 @@ from ...models.modeling_base import CratePreTrainedModel
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-_HEADS = ("classifier", "qa_outputs")
+_HEADS = ("classifier", "qa_outputs", "crate.pooler")  # what is new above a backbone
 _E = "decoder_dictionary"  # the one bare matrix that has a map as well, `decoder`
 # end of a class's name -> PEFT's name of its task; the other classes go without one, which is transparent
 _TASKS = {
@@ -127,6 +127,8 @@ def crate_lora_config(
     further = list(dict.fromkeys(_sparsifying(model))) if dictionaries else []
     modules += [name for name, is_parameter in further if not is_parameter]
     parameters = [name for name, is_parameter in further if is_parameter]
+    if dictionaries and not further:
+        raise UserError(f"this {type(model).__name__} has no dictionary and no MLP: leave dictionaries out")
     if parameters and dropout:
         raise UserError(
             f"PEFT has no dropout for parameters ({', '.join(parameters)}): set dropout=0, or dictionaries=False"
