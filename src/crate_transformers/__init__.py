@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the same names, for static readers
     from .interop import (
         CRATE,
         convert_checkpoint,
+        crate_lora_config,
         fuse,
         mae_crate_base,
         mae_crate_large,
@@ -69,6 +70,7 @@ __all__ = [
     "TostVisionModel",
     "__version__",
     "convert_checkpoint",
+    "crate_lora_config",
     "fuse",
     "mae_crate_base",
     "mae_crate_large",
@@ -80,7 +82,13 @@ _ROOMS = (
     "analysis", "bench", "configuration", "data", "evaluation", "interop", "layers", "models", "objective", "ops",
     "recipes", "report", "timm", "training",
 )  # fmt: skip
-_DOORS = ("CRATE", "convert_checkpoint", "fuse", *(f"mae_crate_{size}" for size in ("tiny", "small", "base", "large")))
+_DOORS = (
+    "CRATE",
+    "convert_checkpoint",
+    "crate_lora_config",
+    "fuse",
+    *(f"mae_crate_{size}" for size in ("tiny", "small", "base", "large")),
+)
 _PUBLIC = {name: room for family in MODEL_FAMILIES.values() for name, room in family.public_names().items()}
 
 __getattr__, __dir__ = lazy_names(__name__, {**_PUBLIC, **dict.fromkeys(_DOORS, "interop")}, _ROOMS)

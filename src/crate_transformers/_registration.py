@@ -1,4 +1,4 @@
-"""Registers CRATE with transformers' Auto classes and pipelines, and with timm, at the moment those are first loaded.
+"""Registers CRATE with transformers' Auto classes and pipelines, timm and PEFT, at the moment those are first loaded.
 
 transformers loads its parts when they are used; `AutoModel` alone takes seconds. Registering on import would pull all
 of that in, so the registration waits for the modules that hold the Auto classes and the pipelines, and for timm's
@@ -43,12 +43,29 @@ def _register_timm() -> None:
     importlib.import_module("crate_transformers.timm")
 
 
+# what PEFT's own LoraConfig() adapts in the models that it knows by their type
+_LORA_TARGETS = [
+    "attention.subspaces",
+    "attention.queries",
+    "attention.keys",
+    "attention.projection",
+    "attention.output",
+]
+
+
+def _register_adapters() -> None:
+    table = sys.modules["peft.utils.constants"].TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    for family in MODEL_FAMILIES.values():
+        table.setdefault(family.config_class().model_type, list(_LORA_TARGETS))
+
+
 _ON_LOAD: dict[str, Callable[[], None]] = {
     "transformers.models.auto.configuration_auto": _register_configurations,
     "transformers.models.auto.modeling_auto": _register_models,
     **dict.fromkeys(_THROUGH, _register_models),
     "transformers.pipelines": _register_pipelines,
     "timm.models": _register_timm,
+    "peft.utils.constants": _register_adapters,
 }
 
 

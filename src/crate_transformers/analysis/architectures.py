@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import UserError
+from ..layers.adapters import refuse_adapters
 from ..models.modeling_base import output_of
 from ..upstream import _CAN_RECORD_REGISTRY, OutputRecorder, maybe_install_capturing_hooks, recursively_install_hooks
 
@@ -201,6 +202,7 @@ def architecture_of(backbone: PreTrainedModel, part: str = "encoder") -> Archite
         raise UserError(f"cannot look inside a model of type {name!r}: expected one of {', '.join(ARCHITECTURES)}")
     if getattr(backbone, "is_fused", False):
         raise UserError("a fused model is closed: look inside the model that it was made from")
+    refuse_adapters(backbone, "cannot look inside")
     return ARCHITECTURES[name]
 
 

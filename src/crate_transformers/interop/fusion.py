@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import UserError
 from ..layers import ConvStage, CrateDecoderLayer, CrateLayer, NormalizedLinear, NormalizedPatchEmbeddings
+from ..layers.adapters import refuse_adapters
 from ..models import CrateForImageClassification
 from ..models.modeling_base import CratePreTrainedModel
 
@@ -67,7 +68,8 @@ def fuse(model: Model) -> Model:
         without gradients. Its codes cannot be recorded, and it is not saved: look inside the model, serve the copy.
 
     Raises:
-        ValueError: a model of another kind, or with weights of half precision (fuse first, convert the copy then).
+        ValueError: a model of another kind, one with adapters, or with weights of half precision (fuse first, convert
+            the copy then).
 
     Example:
         >>> from crate_transformers import CrateVisionConfig
@@ -81,6 +83,7 @@ def fuse(model: Model) -> Model:
         return deepcopy(model)
     if model.dtype not in (torch.float32, torch.float64):
         raise UserError(f"fuse folds weights in float32 or wider, got {model.dtype}: call model.float() before")
+    refuse_adapters(model, "fuse cannot fold")
     copy = deepcopy(model).eval().requires_grad_(False)
     with torch.no_grad():
         _fold_images(copy)

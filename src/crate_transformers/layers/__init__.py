@@ -2,6 +2,7 @@
 
 from .attention_names import mssa_attention
 from .block import Block
+from .class_attention import ClassAttention, ClassAttentionLayer
 from .compression import Compression, CompressionOperator, SubspaceAttention, SubspaceOperator, TokenStatisticsAttention
 from .decoder_layer import CrateDecoderLayer, Expansion, LinearDictionary
 from .embeddings import (
@@ -26,6 +27,8 @@ from .sparsification import FeedForward, SparseCoding, Sparsification, Sparsific
 
 __all__ = [
     "Block",
+    "ClassAttention",
+    "ClassAttentionLayer",
     "Compression",
     "CompressionOperator",
     "ConvPatchEmbeddings",

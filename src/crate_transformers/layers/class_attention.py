@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedConfig
 
+from .adapters import refuse_addition
 from .increment import LayerScale
 from .linear import Linear
 from .sparsification.mlp import Activations
@@ -61,6 +62,7 @@ class ClassAttentionLayer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, d) of tokens (B, N, d), the class token first."""
+        refuse_addition(self.mlp[0])
         normed = self.attention_norm(tokens)
         tokens = tokens + self.attention_scale(torch.cat([self.attention(normed), normed[:, 1:]], dim=1))
         class_token, patches = tokens[:, :1], tokens[:, 1:]

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..errors import UserError
 from ..layers import Block, Compression, CompressionOperator, CrateLayer
+from ..layers.adapters import is_adapter
 from ..upstream import IMAGE_KEYWORDS, TEXT_KEYWORDS, ModelOutput, OutputRecorder, recorded_names
 
 logger = logging.getLogger(__name__)
@@ -51,11 +52,14 @@ def backbone_forward(forward: Callable[..., _Outputs]) -> Callable[..., _Outputs
         if wants_attention and self.config._attn_implementation != "eager":
             _tell_eager(type(self).__name__, self.config._attn_implementation)
             kwargs["attn_implementation"] = "eager"
+        if any(kwargs.get(f"output_{name}") for name in WHITE_BOX_RECORDS):
+            _check_recorders(self)
         outputs = forward(self, *args, **kwargs)
         if isinstance(outputs, ModelOutput):
             for name in ("hidden_states", "attentions", *WHITE_BOX_RECORDS):
                 if outputs.get(name) == ():
-                    what = "is closed: ask the model that it was made from" if self.is_fused else "makes none"
+                    none = "makes none (where adapters were merged after it had recorded: load it anew)"
+                    what = "is closed: ask the model that it was made from" if self.is_fused else none
                     raise UserError(f"output_{name}=True: this {type(self).__name__} {what}")
         return outputs
 
@@ -71,6 +75,16 @@ def _check_keywords(model: PreTrainedModel, named: frozenset[str], given: dict[s
         near = difflib.get_close_matches(wrong[0], known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UserError(f"{type(model).__name__} does not know the keyword {wrong[0]!r}{hint}")
+
+
+def _check_recorders(model: nn.Module) -> None:
+    """Refuse to record where adapters have come around a module that is recorded: what they add would be missing."""
+    parts: list[Any] = list(model.modules())
+    if any(is_adapter(part) and part.base_layer._forward_hooks for part in parts):
+        raise UserError(
+            "records were asked of this model before it was given adapters, and would be of it without them: give the "
+            "adapters to a model that is newly loaded"
+        )
 
 
 @cache

@@ -81,6 +81,7 @@ def recipe_of(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     _check_model(model, task)
     data_options, off = _data_options(data, model, task)
     train_options, arguments, off_train = _train_options(train, task)
+    _check_adapters(train_options, model, task)
     task_declaration(task).check(data_options, train_options)
     unread = {f"data.{key}": value for key, value in off.items()}
     unread.update({f"train.{key}": value for key, value in off_train.items()})
@@ -215,6 +216,31 @@ def _check_optimizer(options: TrainOptions, arguments: Mapping[str, Any]) -> Non
             raise RecipeError(f"train.{name}", f"train.{name} is of adamw, train.optimizer is {options.optimizer}")
         if name != "adam_epsilon" and options.optimizer_betas is not None:
             raise RecipeError(f"train.{name}", f"train.{name} and train.optimizer_betas exclude each other")
+
+
+def _check_adapters(options: TrainOptions, model: Mapping[str, Any], task: str) -> None:
+    """Refuse adapters where there is nothing that they could adapt, and their options where there are none."""
+    key = "train.lora_rank"
+    if not options.lora_rank:
+        for name in ("lora_alpha", "lora_dropout", "lora_dictionaries"):
+            if getattr(options, name):
+                raise RecipeError(f"train.{name}", f"train.{name} is of adapters: set {key}, or leave it out")
+        return
+    if task == "self-distillation":
+        raise RecipeError(key, f"{key} does not go with self-distillation, which trains a whole student: leave it out")
+    if FAMILIES[model["family"]].is_baseline:
+        raise RecipeError(
+            key, f"{key} is of the library's own models, and {model['family']} is a baseline: leave it out"
+        )
+    if not model.get("from"):
+        raise RecipeError(key, f"{key} adapts a trained model, and here all weights are new: set model.from")
+    if model.get("redraw"):
+        raise RecipeError("model.redraw", f"model.redraw draws anew what {key} would leave as it is: leave one out")
+    if options.lora_dropout and options.lora_dictionaries:
+        raise RecipeError(
+            "train.lora_dropout",
+            "PEFT has no dropout for dictionaries: leave train.lora_dropout or lora_dictionaries out",
+        )
 
 
 def _check_rate(options: TrainOptions, arguments: Mapping[str, Any]) -> None:

@@ -107,6 +107,12 @@ class TrainOptions:
             1 / warmup_epochs of the rate.
         cooldown_epochs: of rate_by_epoch, epochs at the end of the run at the lowest rate.
         ema_decay: decay per step of the average of the weights that is kept; None keeps the weights themselves.
+        lora_rank: rank of the adapters (LoRA) around the subspaces and output projections of a model of `model.from`,
+            which are trained instead of all weights, with the head; 0 trains all weights. The run saves the merged
+            model, and the adapters alone in `adapter/`.
+        lora_alpha: the adapters are scaled by lora_alpha / lora_rank; None is twice the rank.
+        lora_dropout: of tokens on their way into an adapter; not with lora_dictionaries.
+        lora_dictionaries: whether the dictionaries, and the maps of MLPs, have adapters too.
         measure_every: steps between two measures of the layers; 0 measures none.
     """
 
@@ -118,6 +124,10 @@ class TrainOptions:
     warmup_learning_rate: float | None = option(None, Limits(0))
     cooldown_epochs: float = option(0.0, Limits(0))
     ema_decay: float | None = option(None, Limits(further=_check_decay))
+    lora_rank: int = option(0, Limits(0))
+    lora_alpha: float | None = option(None, Limits(positive=True))
+    lora_dropout: float = option(0.0, Limits(0, below=1))
+    lora_dictionaries: bool = False
     measure_every: int = option(0, Limits(0))
 
 

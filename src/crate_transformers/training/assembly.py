@@ -13,6 +13,7 @@ from ..analysis import measure_layers
 from ..errors import UserError
 from ..recipes.schema import Recipe
 from ..upstream import PrinterCallback
+from .adapters import adapt, check_base, count_trained, digest_of_frozen, plain_model
 from .arguments import epoch_schedule, optimizer_of, steps_per_epoch, training_arguments
 from .callbacks import Ema, MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
 from .checkpoints import Checkpoint, latest_checkpoint
@@ -90,6 +91,18 @@ def _arguments(
     return arguments, epoch_schedule(recipe, arguments, steps, task.notes)
 
 
+def _put_adapters(recipe: Recipe, task: Task, checkpoint: Checkpoint | None) -> None:
+    """Give the model of a task the adapters that its recipe asks for."""
+    if not recipe.train.lora_rank:
+        return
+    task.model = adapt(task.model, recipe)
+    task.trained_parameters = trained = count_trained(task.model)
+    total = sum(parameter.numel() for parameter in task.model.parameters())
+    task.notes.append(f"adapters of rank {recipe.train.lora_rank}: {trained:,} of {total:,} parameters are trained")
+    if checkpoint is not None:
+        check_base(task.model, checkpoint.progress.base)
+
+
 def build_trainer(
     recipe: Recipe, task: Task, run_dir: Path, checkpoint: Checkpoint | None, on_note: Callable[[str], None]
 ) -> CrateTrainer:
@@ -105,6 +118,7 @@ def build_trainer(
     arguments, schedule = _arguments(recipe, task, run_dir, _batch_size(recipe, checkpoint, on_note))
     if arguments.world_size > 1:
         share_statistics(task.model)
+    _put_adapters(recipe, task, checkpoint)
     trainer = CrateTrainer(
         model=task.model,
         args=arguments,
@@ -124,6 +138,7 @@ def build_trainer(
         decays=recipe.train.weight_decay_on,
         schedule=schedule,
     )
+    trainer.base = digest_of_frozen(task.model) if recipe.train.lora_rank else ""
     _add_callbacks(trainer, recipe, task, on_note)
     return trainer
 
@@ -136,7 +151,9 @@ def _add_callbacks(trainer: CrateTrainer, recipe: Recipe, task: Task, on_note: C
         trainer.add_callback(callback)
     if recipe.train.measure_every:
         samples = task.sample_inputs(_SAMPLES_TO_MEASURE)
-        trainer.add_callback(MeasureLayers(lambda model: measure_layers(model, samples), recipe.train.measure_every))
+        trainer.add_callback(
+            MeasureLayers(lambda model: measure_layers(plain_model(model), samples), recipe.train.measure_every)
+        )
 
 
 __all__ = ["build_trainer", "checkpoint_to_continue"]

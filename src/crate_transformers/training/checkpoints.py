@@ -29,6 +29,7 @@ class Progress:
         processes: the number of processes. batch_size: samples that each process takes at a time.
         loss_sum: the sum of the losses of all steps.
         seconds: the time that training took. data_seconds: the part of it that was spent waiting for data.
+        base: of a run that trains adapters, the digest of the weights that they are around.
     """
 
     processes: int = 1
@@ -36,6 +37,7 @@ class Progress:
     loss_sum: float = 0.0
     seconds: float = 0.0
     data_seconds: float = 0.0
+    base: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from ..files import give_usual_modes
+from .adapters import save_adapters
 from .tasks import Task
 from .trainer import CrateTrainer
 
@@ -33,6 +34,8 @@ def measure_run(task: Task, trainer: CrateTrainer, seconds: float) -> dict[str, 
             metrics[part] = task.complete(kept, part)
     model = task.finished_model()
     metrics["model"] = {"parameters": model.num_parameters(), "flops": count_flops(model, task.flop_inputs())}
+    if task.trained_parameters is not None:
+        metrics["model"]["trained_parameters"] = task.trained_parameters
     return metrics
 
 
@@ -65,8 +68,11 @@ def save_model(task: Task, output: Path) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     task.finished_model().save_pretrained(staging)
     task.save_beside(staging)
+    save_adapters(task.model, staging)
     give_usual_modes(staging)
     for file in staging.iterdir():
+        if (output / file.name).is_dir():
+            shutil.rmtree(output / file.name)
         file.replace(output / file.name)
     staging.rmdir()
 

@@ -88,6 +88,7 @@ class CrateTrainer(Trainer):
         self._items_of_step, self._parts_of_step = 0, 1
         self._evaluated_loss, self._evaluated_items = 0.0, 0
         self._saving_to: Path | None = None
+        self.base = ""  # of a run that trains adapters, the digest of what they are around
         self.add_callback(_FindBest(Path(str(self.args.output_dir))))
 
     @property
@@ -281,6 +282,7 @@ class CrateTrainer(Trainer):
             loss_sum=self._over_processes(self.loss_sum) / self.accelerator.num_processes,
             seconds=self.seconds,
             data_seconds=self.data_seconds,
+            base=self.base,
         )
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)

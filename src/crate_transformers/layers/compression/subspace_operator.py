@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from ...ops import linear
+from ..adapters import weight_of
 from ..linear import Linear
 from ..normalized_linear import NormalizedLinear
 from .block import CompressionOperator
@@ -53,7 +54,7 @@ class SubspaceOperator(CompressionOperator):
     def expand(self, heads: Tensor) -> Tensor:
         """Tokens (B, N, d) of heads (B, N, K, p)."""
         flat = heads.flatten(2)
-        return linear(flat, self.subspaces.weight.mT) if self.is_tied else self.output(flat)
+        return linear(flat, weight_of(self.subspaces).mT) if self.is_tied else self.output(flat)
 
     def bases(self) -> Tensor:
         return self.subspaces.weight

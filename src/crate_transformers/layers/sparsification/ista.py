@@ -11,7 +11,7 @@ Shapes: B batch, N tokens, d hidden_size, m = d * dictionary_ratio atoms.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from transformers import initialization as init
 
 from ...ops import ista, linear
 from ...ops.ista import folded_step, step_matrix
+from ..adapters import is_adapter, weight_of
 from ..block import Block
 from ..increment import DropPath
 from ..layer_norm import block_norm
@@ -79,6 +80,40 @@ class SparseCoding(Block):
         return {**vars(self), "_buffers": {**self._buffers, "kept_step": None}}
 
 
+class DecoderMap(Block, nn.Linear):
+    """x' = z E^T (..., d) of codes z (..., m) as a linear map, where E is the `decoder_dictionary` of a step.
+
+    It is a place for adapters (PEFT's), which stand around modules; without one nothing calls it. It holds no weight of
+    its own, so that E keeps its name.
+
+    Args:
+        step: holds E (d, m), and this.
+    """
+
+    def __init__(self, step: "Sparsification"):
+        nn.Module.__init__(self)
+        self._step = (step,)  # in a tuple: it is no part of this module
+        self.out_features, self.in_features = self.weight.shape
+        self.register_parameter("bias", None)
+
+    @property
+    def weight(self) -> Tensor:
+        """E (d, m)."""
+        dictionary = self._step[0].decoder_dictionary
+        assert dictionary is not None
+        return dictionary
+
+    @weight.setter
+    def weight(self, weight: Tensor) -> None:  # by tools that replace weights, as quantisation does
+        self._step[0].decoder_dictionary = cast(nn.Parameter, weight)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            object.__setattr__(self, name, value)  # torch would make it a parameter of this module
+        else:
+            super().__setattr__(name, value)
+
+
 class Sparsification(SparsificationStep):
     """One step that sparsifies: LayerNorm, sparse coding, and decoding where the dictionary is over-complete.
 
@@ -94,8 +129,10 @@ class Sparsification(SparsificationStep):
         self.residual = config.ista_residual
         self.drop_path = DropPath(config.drop_path_rate if config.ista_residual else 0.0)  # there is nothing to skip to
         self.decoder_dictionary: nn.Parameter | None = None
+        self.decoder: nn.Module | None = None
         if self.decodes and not config.tie_dictionary:
             self.decoder_dictionary = nn.Parameter(torch.empty_like(self.coding.dictionary))  # (d, m)
+            self.decoder = DecoderMap(self)
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -106,9 +143,15 @@ class Sparsification(SparsificationStep):
         """Z_next (B, N, d) of Z_half (B, N, d)."""
         output = self.coding(self.norm(half_hidden_states))
         if self.decodes:
-            decoder = self.coding.dictionary if self.decoder_dictionary is None else self.decoder_dictionary
-            output = linear(output, decoder)
+            output = self._decode(output)
         return half_hidden_states + self.drop_path(output) if self.residual else output
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        if self.decoder is not None and is_adapter(self.decoder):
+            tokens: Tensor = self.decoder(codes)
+            return tokens
+        dictionary = self.decoder_dictionary
+        return linear(codes, weight_of(self.coding, "dictionary") if dictionary is None else dictionary)
 
     def code_width(self) -> int:
         return self.coding.dictionary.shape[1]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from ...ops import gelu_linear
+from ..adapters import refuse_addition
 from ..increment import Increment
 from ..layer_norm import block_norm
 from ..linear import Linear
@@ -43,6 +44,7 @@ class FeedForward(SparsificationStep):
 
     def forward(self, half_hidden_states: Tensor) -> Tensor:
         """Z_next (B, N, d) of Z (B, N, d)."""
+        refuse_addition(self.coding)
         return half_hidden_states + self.increment(self.output(self.coding(self.norm(half_hidden_states))))
 
     def code_width(self) -> int:

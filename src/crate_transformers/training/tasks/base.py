@@ -12,6 +12,7 @@ from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
 from ...recipes.schema import Recipe
 from ...report.sections import Section
+from ..adapters import plain_model
 
 CACHE = "cache"  # the folder of a run that holds what can be made again
 
@@ -38,7 +39,8 @@ class Task(ABC):
     Attributes:
         recipe: what the user asked for.
         output: the folder of the run.
-        model: the model that the run trains.
+        model: the model that the run trains, with its adapters where it has any.
+        trained_parameters: how many parameters a run with adapters trains; None where it trains all.
         train_data, validation_data, test_data: data sets; None where there is no such part.
         collator, evaluation_collator: make a batch of items, in training and in evaluation.
         label_names: the inputs that the loss needs.
@@ -60,6 +62,7 @@ class Task(ABC):
         self.notes: list[str] = []
 
     model: nn.Module
+    trained_parameters: int | None = None
     train_data: Dataset
     validation_data: Dataset | None
     test_data: Dataset | None
@@ -84,8 +87,7 @@ class Task(ABC):
 
     def finished_model(self) -> PreTrainedModel:
         """The model that the run saves at its end."""
-        assert isinstance(self.model, PreTrainedModel)
-        return self.model
+        return plain_model(self.model)
 
     def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
         """The metrics of one part ("validation" or "test") as metrics.json holds them.
