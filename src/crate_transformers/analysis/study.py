@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..files import write_bytes
 from ..objective.coding_rate import RateMode
-from ..report.page import data_uri, page_html
+from ..report.charts import download_html
+from ..report.page import page_html
 from ..report.plates import Plate
-from ..report.tables import csv_text, table_html
+from ..report.tables import table_html
 from ..report.tokens import attention_html, firing_html
+from ..report.viewer import view_html
 from ..report.writing import plain, write_arrays, write_csv, write_json
 from .architectures import unwrap
 from .attention import gives_all_maps, num_layers_of, resolve_layer, segmentation_layer
-from .batches import FirstSamples, ModelInputs
+from .batches import KeptSamples, ModelInputs
 from .gathering import gather
 from .measures import LayerMeasures, LayerMeter, measure_layers
 from .neurons import NeuronTally
@@ -42,7 +44,9 @@ class StudyOptions:
         name, on: what to call the model and the data.
         layer: from 0, negative from the end. Of pictures, for maps and components: None is the second-to-last. Of text,
             for neurons: None is the last.
-        num_pictures: how many images to look at closely, the first ones; an encoder's alone.
+        num_pictures: how many images to look at closely, an encoder's alone; the first ones, where there are no places.
+        places: which images to look at closely instead of the first, from 0, in the order in which they are shown.
+        names: what to call the images that are looked at closely, such as their classes; none are numbers.
         patch: (row, column) of a patch whose attention is looked at too.
         normalisation: (mean, standard deviation) of the images, to show them in their own colours.
         num_neurons: how many neurons of a text model to show, the most selective first, and with them the attention
@@ -65,6 +69,8 @@ class StudyOptions:
     normalisation: Normalisation | None = None
     num_neurons: int | None = None
     tokenizer: Decoder | None = None
+    places: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 class Baseline(NamedTuple):
@@ -142,18 +148,16 @@ class Study:
 
     def to_html(self) -> str:
         """The whole page, which loads nothing from elsewhere."""
-        rows, script = self.rows(), ""
+        rows = self.rows()
         sections = [(HEADINGS.get(p.name, p.name.replace("_", " ")), p.html()) for p in self.plates]
         if self.text is not None:
             shown = firing_html(self.text.shown, self.text.neurons.num_tokens)
             sections.append((f"The most selective neurons of layer {self.text.neurons.layer}", shown))
-            if self.text.attention is not None:
-                content, script = attention_html(self.text.attention)
-                sections.append(("Attention over tokens", content))
-        link = data_uri(csv_text(rows).encode(), "text/csv")
-        download = f'<p><a download="measures.csv" href="{link}">Download as csv</a></p>'
-        sections.append(("All measures", table_html(rows) + download))
-        return page_html(f"Inside {self.name}", self.facts, sections, script)
+            if self.text.attention is not None and self.text.view is not None:
+                shown = view_html(self.text.view, attention_html(self.text.attention))
+                sections.append(("Attention over tokens and codes, layer by layer", shown))
+        sections.append(("All measures", table_html(rows) + download_html(rows, "measures.csv")))
+        return page_html(f"Inside {self.name}", self.facts, sections)
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write the study; files of the same names are replaced, others stay.
@@ -209,7 +213,8 @@ def study_model(
     tally = None
     if options.num_neurons is not None:
         tally = NeuronTally(resolve_layer(-1 if options.layer is None else options.layer, num_layers_of(model)))
-    first = FirstSamples(inputs, 1 if tally is not None else options.num_pictures)
+    places = options.places or range(options.num_pictures)
+    first = KeptSamples(inputs, [0] if tally is not None else places)
     meter = LayerMeter(model, options.mode, part=options.part)
     gather(model, first, [meter, *([tally] if tally else [])], part=options.part, batch_size=options.batch_size)
     measures = {options.name: meter.result()}
@@ -220,7 +225,7 @@ def study_model(
     notes = []
     if options.part == "encoder" and not gives_all_maps(model):
         notes.append("attention maps and what is made of them: some layers mix their tokens without such a map")
-    pictures = _look_at_first_pictures(model, first, options) if reads_pictures and not notes else None
+    pictures = _look_at_pictures(model, first, options) if reads_pictures and not notes else None
     text = None
     if tally is not None:
         sequence = _first_sequence(first)
@@ -229,14 +234,14 @@ def study_model(
     return Study(options.name, options.on, measures, pictures, text, tuple(notes))
 
 
-def _look_at_first_pictures(model: nn.Module, first: FirstSamples, options: StudyOptions) -> PictureLook | None:
-    images = first.of("pixel_values")
+def _look_at_pictures(model: nn.Module, kept: KeptSamples, options: StudyOptions) -> PictureLook | None:
+    images = kept.of("pixel_values")
     if images is None or options.part != "encoder":
         return None
-    return look_at_pictures(model, images, options.layer, options.patch, options.normalisation)
+    return look_at_pictures(model, images, options.layer, options.patch, options.normalisation, options.names)
 
 
-def _first_sequence(first: FirstSamples) -> Tensor | None:
+def _first_sequence(first: KeptSamples) -> Tensor | None:
     """(1, N) token ids of the first sequence without the padding at its end."""
     ids, mask = first.of("input_ids"), first.of("attention_mask")
     return ids if ids is None or mask is None else ids[:, : int(mask[0].sum())]

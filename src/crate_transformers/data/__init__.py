@@ -18,6 +18,7 @@ from .images import (
     find_images,
     load_image,
     load_image_source,
+    over_classes,
     stack_items,
 )
 from .keys import EpochSampler, keyed_generator
@@ -38,5 +39,6 @@ __all__ = [
     "keyed_generator",
     "load_image",
     "load_image_source",
+    "over_classes",
     "stack_items",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..analysis.study import SHOWN_NEURONS, Baseline, Study, StudyOptions, study_model
+from ..data import over_classes
 from ..errors import UserError
 from .inputs import Inputs, image_inputs, tensor_inputs, text_inputs
 from .opening import open_model, tokenizer_of
@@ -101,9 +102,18 @@ def _study(
         more, _ = _inputs_of(other, subject.baseline, subject, options.batch_size)
         baseline = Baseline(Path(subject.baseline).name, other, progress(more.batches, more.count, "measuring"))
     own = replace(options, name=name, on=inputs.name, normalisation=inputs.normalisation, tokenizer=tokenizer)
+    if inputs.names:
+        own = _over_all(own, inputs)
     if not _reads_images(model) and own.num_neurons is None:
         own = replace(own, num_neurons=SHOWN_NEURONS)
     return study_model(model, progress(inputs.batches, inputs.count, "measuring"), own, baseline)
+
+
+def _over_all(options: StudyOptions, inputs: Inputs) -> StudyOptions:
+    """The same, with pictures of as many classes as there can be to look at closely, or evenly apart among files."""
+    labels = inputs.labels or range(len(inputs.names))
+    places = over_classes(labels, min(options.num_pictures, len(inputs.names)))
+    return replace(options, places=tuple(places), names=tuple(inputs.names[place] for place in places))
 
 
 def _reads_images(model: PreTrainedModel) -> bool:

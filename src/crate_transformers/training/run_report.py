@@ -10,8 +10,10 @@ from transformers import PreTrainedModel
 from ..analysis import measure_layers
 from ..errors import one_line
 from ..recipes.schema import Recipe
-from ..report.curves import curves_figure
-from ..report.layers import layer_heat_figure, layers_figure
+from ..report.charts import charts_html, panels_html
+from ..report.curves import curves_charts, curves_rows
+from ..report.heats import heat_html
+from ..report.layers import layer_heats, layers_charts
 from ..report.sections import Section, write_report
 from .tasks import Task
 
@@ -46,7 +48,7 @@ def report_run(
     try:
         sections = [
             result,
-            Section("Curves", figures=[curves_figure(history, task.metric)]),
+            _curves_section(task, history),
             *task.report(model, history),
             *_layer_sections(recipe, task, model, history),
         ]
@@ -58,6 +60,11 @@ def report_run(
         write_report(path, title, [result, Section("Not drawn", reason)], recipe.to_dict())
 
 
+def _curves_section(task: Task, history: list[dict[str, Any]]) -> Section:
+    rows = curves_rows(history, task.metric)
+    return Section("Curves", drawn=charts_html(curves_charts(history, task.metric), rows, "curves.csv"))
+
+
 def _layer_sections(recipe: Recipe, task: Task, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
     samples = task.sample_inputs(_SAMPLES_TO_MEASURE)
     record = measure_layers(model, samples)
@@ -67,13 +74,13 @@ def _layer_sections(recipe: Recipe, task: Task, model: PreTrainedModel, history:
             "What the layers do",
             f"Coding rate of the tokens under each layer's subspaces (official mode: unit tokens, epsilon = 0.1) and "
             f"fraction of non-zero codes after the sparsification; mean and standard deviation over {count} samples.",
-            [layers_figure({type(model).__name__: record})],
+            drawn=charts_html(layers_charts({type(model).__name__: record}), record.rows(), "layers.csv"),
         )
     ]
-    heat = layer_heat_figure(history)
-    if heat is not None:
+    heats = layer_heats(history)
+    if heats:
         text = f"The same measures every {recipe.train.measure_every} steps: compression as it is learnt."
-        sections.append(Section("Layers over training", text, [heat]))
+        sections.append(Section("Layers over training", text, drawn=panels_html(map(heat_html, heats))))
     return sections
 
 

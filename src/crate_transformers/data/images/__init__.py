@@ -4,7 +4,7 @@ from .collate import ImageCollator
 from .decoding import load_image
 from .finding import IMAGE_SUFFIXES, find_images
 from .keyed import KeyedImages
-from .labelled import ImageSplits, LabelledImages
+from .labelled import ImageSplits, LabelledImages, over_classes
 from .masked import MaskedImages, stack_items
 from .multi_crop import CropTransform, MultiCropImages
 from .sources import load_image_source
@@ -24,5 +24,6 @@ __all__ = [
     "find_images",
     "load_image",
     "load_image_source",
+    "over_classes",
     "stack_items",
 ]
