@@ -7,6 +7,7 @@ so what does not collide at one width collides at none.
 import html
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,8 @@ from .tables import csv_text
 from .writing import plain
 
 WIDTH, HEIGHT = 320, 200  # of a drawing, in its own units
-_TOP, _BOTTOM, _RIGHT = 10, 40, 14
-LETTER, LINE = 6.4, 11  # width and height of a letter of an axis, at most
+_TOP, _BOTTOM = 10, 40
+LETTER, LINE = 7.0, 11  # width and height of a letter of an axis
 _SHAPES = 4  # looks of series: page.css has a colour and a dash for each
 
 
@@ -66,6 +67,17 @@ def short(value: float) -> str:
     return f"{value:.6g}"
 
 
+def width_of(text: str) -> float:
+    """How wide a text is on an axis, at most: the letters of Chinese and its like are as wide as they are high."""
+    return sum(_width(letter) for letter in text)
+
+
+def _width(letter: str) -> float:
+    if unicodedata.east_asian_width(letter) in "WF" or letter in "mwMW@%…":
+        return LINE + 0.5
+    return LETTER + 2 if letter.isupper() else LETTER
+
+
 def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
     """Round numbers in [low, high], equally far apart, at most `most` (from 1): 1, 2 or 5 times a power of ten.
 
@@ -111,11 +123,12 @@ class _Frame:
     x: tuple[float, float]
     y: tuple[float, float]
     left: float
+    right: float
 
     @property
     def box(self) -> tuple[float, float, float, float]:
         """(left, top, width, height)."""
-        return self.left, _TOP, WIDTH - self.left - _RIGHT, HEIGHT - _TOP - _BOTTOM
+        return self.left, _TOP, WIDTH - self.left - self.right, HEIGHT - _TOP - _BOTTOM
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         left, top, width, height = self.box
@@ -136,7 +149,9 @@ def _frame(chart: Chart) -> tuple[_Frame, list[float]]:
         low, high = low - 0.5, high + 0.5
     y = _span(chart)
     beside = ticks(*y, 6)
-    return _Frame((low, high), y, 10 + LETTER * max(len(short(value)) for value in beside)), beside
+    left = 10 + max(width_of(short(value)) for value in beside)
+    right = max(14.0, 2 + width_of(short(high)) / 2)  # half of the last number below may stand out
+    return _Frame((low, high), y, left, right), beside
 
 
 def _axes(chart: Chart, frame: _Frame, beside: Sequence[float]) -> list[str]:
@@ -244,6 +259,19 @@ def download_html(rows: Sequence[Mapping[str, Any]], file: str) -> str:
     return f'<p><a download="{html.escape(file)}" href="{link}">Download {html.escape(file)}</a></p>'
 
 
-__all__ = ["HEIGHT", "LETTER", "LINE", "WIDTH", "Chart", "Series", "attribute", "chart_html", "charts_html",
-           "download_html",
-    "panels_html", "short", "ticks"]  # fmt: skip
+__all__ = [
+    "HEIGHT",
+    "LETTER",
+    "LINE",
+    "WIDTH",
+    "Chart",
+    "Series",
+    "attribute",
+    "chart_html",
+    "charts_html",
+    "download_html",
+    "panels_html",
+    "short",
+    "ticks",
+    "width_of",
+]

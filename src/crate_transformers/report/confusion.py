@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .charts import LETTER, LINE
+from .charts import LETTER, LINE, width_of
 from .heats import Heat
 
 _MOST = 30  # classes that are shown
@@ -21,8 +21,9 @@ def confusion_heat(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[s
     np.add.at(counts, (truth, predicted), 1)
     kept = np.sort(np.argsort(-counts.sum(axis=1), kind="stable")[:_MOST])
     counts, names = counts[np.ix_(kept, kept)], [classes[i] for i in kept]
-    side = max(2.0 * LINE, LETTER * (len(str(counts.max(initial=0))) + 1))
-    return Heat("number of pictures", counts, "true", "predicted", names, names, written=True, side=side)
+    side = max(2.0 * LINE, LETTER + width_of(str(counts.max(initial=0))))
+    title = "number of pictures (colours by its logarithm)"
+    return Heat(title, counts, "true", "predicted", names, names, written=True, side=side, by_logarithm=True)
 
 
 __all__ = ["confusion_heat"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .charts import LETTER, LINE, attribute, short
+from .charts import LETTER, LINE, attribute, short, width_of
 from .colors import VIRIDIS, along
 from .page import data_uri
 from .pictures import png_bytes
@@ -27,6 +27,7 @@ class Heat:
         written: whether the numbers stand in the cells, where they are not 0.
         side: width and height of a cell, in the drawing's units; 0 makes it as large as its place.
         top: the number that has the last colour; None is the largest.
+        by_logarithm: whether colours go by log(1 + number), so that small numbers beside large ones are seen.
 
     Example:
         >>> heat = Heat("norm", np.eye(2), "head", "head", ("0", "1"), ("0", "1"))
@@ -43,6 +44,7 @@ class Heat:
     written: bool = False
     side: float = 0
     top: float | None = None
+    by_logarithm: bool = False
 
 
 def _cut(name: str) -> str:
@@ -58,21 +60,24 @@ def heat_html(heat: Heat) -> str:
     """The table as html: its title, the cells as svg, the colours' scale, a line for the value that is pointed at."""
     rows, columns = heat.values.shape
     names, heads = [_cut(name) for name in heat.rows], [_cut(name) for name in heat.columns]
-    left = 26 + LETTER * max(map(len, names))
-    letters = max(map(len, heads))
+    left = 26 + max(map(width_of, names))
+    widest = max(map(width_of, heads))
     width = heat.side * columns or (180.0 if rows == columns else 300 - left)
     height = heat.side * rows or (180.0 if rows == columns else min(180.0, max(60.0, 16.0 * rows)))
-    upright = letters * LETTER > width / columns and letters > 4  # names that do not fit side by side stand
-    below = 24 + (LETTER * letters if upright else LINE)
+    upright = widest > width / columns and widest > 4 * LETTER  # names that do not fit side by side stand
+    below = 24 + (widest if upright else LINE)
     finite = heat.values[np.isfinite(heat.values)]
     low, high = 0.0 if (finite >= 0).all() else float(finite.min()), float(finite.max(initial=0))
     high = high if heat.top is None else heat.top
     shares = (np.nan_to_num(heat.values, nan=low) - low) / max(high - low, 1e-12)
+    if heat.by_logarithm:
+        shares = np.log1p(shares * (high - low)) / max(np.log1p(high - low), 1e-12)
     colors = along(VIRIDIS, shares)
+    seen = np.concatenate([colors, np.where(np.isfinite(heat.values), 255, 0)[..., None]], axis=-1).astype(np.uint8)
     box = (left, 4.0, width, height)
     parts = [
         f'<image x="{left:.1f}" y="4" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" '
-        f'href="{data_uri(png_bytes(colors), "image/png")}"/>',
+        f'href="{data_uri(png_bytes(seen), "image/png")}"/>',
         *_row_names(heat, names, box),
         *_column_names(heat, heads, box, upright),
         *(_numbers(heat.values, colors, box) if heat.written else ()),
@@ -83,7 +88,7 @@ def heat_html(heat: Heat) -> str:
         "rows": list(heat.rows), "columns": list(heat.columns), "title": heat.title,
     }  # fmt: skip
     said = html.escape(f"{heat.title}: {heat.row_title} by {heat.column_title}, {rows} by {columns} numbers")
-    wide = f' style="min-width:{size[0]:.0f}px"' if heat.side else ""
+    wide = f' style="min-width:{size[0]:.0f}px;max-width:{1.5 * size[0]:.0f}px"' if heat.side else ""
     return (
         f'<div class="panel{" large" if heat.side else ""}"><p class="of">{html.escape(heat.title)}</p>'
         f'<div class="wide"><svg class="heat" viewBox="0 0 {size[0]:.0f} {size[1]:.0f}" role="img" '
@@ -108,8 +113,8 @@ def _row_names(heat: Heat, names: Sequence[str], box: tuple[float, ...]) -> list
 
 def _column_names(heat: Heat, names: Sequence[str], box: tuple[float, ...], upright: bool) -> list[str]:
     left, top, width, height = box
-    letters = max(map(len, names))
-    step = _every(len(names), width, LINE + 2 if upright else LETTER * (letters + 1))
+    widest = max(map(width_of, names))
+    step = _every(len(names), width, LINE + 2 if upright else LETTER + widest)
     parts, base = [], top + height
     for i in range(0, len(names), step):
         x, name = left + width * (i + 0.5) / len(names), html.escape(names[i])
@@ -118,7 +123,7 @@ def _column_names(heat: Heat, names: Sequence[str], box: tuple[float, ...], upri
             parts.append(f'<text class="tick end" {turned}>{name}</text>')
         else:
             parts.append(f'<text class="tick middle" x="{x:.1f}" y="{base + 14:.1f}">{name}</text>')
-    lower = base + 18 + (LETTER * letters if upright else LINE)
+    lower = base + 18 + (widest if upright else LINE)
     title = html.escape(heat.column_title)
     return [*parts, f'<text class="tick middle" x="{left + width / 2:.1f}" y="{lower:.1f}">{title}</text>']
 

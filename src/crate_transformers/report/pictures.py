@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from .canvas import color_map, new_figure
-from .colors import PALETTE
+from .colors import palette_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ def paint_masks(picture: np.ndarray, masks: np.ndarray, alpha: float = 0.5) -> n
 
     painted = picture.astype(float)
     for number, mask in enumerate(masks):
-        color = np.asarray(tuple(bytes.fromhex(PALETTE[number % len(PALETTE)][1:])), dtype=float)
+        color = np.asarray(palette_color(number), dtype=float)
         painted[mask] = (1 - alpha) * painted[mask] + alpha * color
         inner = binary_erosion(mask)  # the picture's border counts as outside
         painted[mask & ~inner] = color
@@ -66,7 +66,7 @@ def grown(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def png_bytes(picture: np.ndarray) -> bytes:
-    """A picture (H, W, 3) or a map (H, W), uint8, as a png file."""
+    """A picture (H, W, 3), one with transparency (H, W, 4), or a map (H, W), uint8, as a png file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="png")
     return buffer.getvalue()
