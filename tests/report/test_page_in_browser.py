@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from browsing import NONE, WIDTHS, overlapping
 
 from crate_transformers import demo
 from crate_transformers.analysis import trace
@@ -273,37 +274,11 @@ def images_of_demo():
     return demonstration.model, pixels, samples
 
 
-OVERLAPS = """() => {
-  const texts = [...document.querySelectorAll("svg text, .of, .key, .scale, .readout, .gallery span, figcaption")]
-    .filter((e) => e.textContent.trim() && e.getClientRects().length);
-  const boxes = texts.map((e) => [e, e.getBoundingClientRect()]);
-  const over = [];
-  for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
-    const [a, p] = boxes[i], [b, q] = boxes[j];
-    const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
-    const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-    if (wide > 0.5 && high > 0.2 * Math.min(p.height, q.height)) over.push([a.textContent, b.textContent]);
-  }
-  const out = boxes.filter(([e, p]) => {
-    const svg = e.closest("svg")?.getBoundingClientRect();
-    return svg && (p.left < svg.left - 0.5 || p.right > svg.right + 0.5 || p.bottom > svg.bottom + 0.5);
-  }).map(([e]) => e.textContent);
-  return [over, out, document.documentElement.scrollWidth];
-}"""
-WIDTHS = [320, 400, 530, 720, 800, 1024, 1280, 1600]
-
-
-def overlapping(page, width):
-    page.set_viewport_size({"width": width, "height": 900})
-    over, out, wide = page.evaluate(OVERLAPS)
-    return {"over": over, "out": out, "wide": wide > width}
-
-
 @pytest.mark.parametrize("what", ["pictures", "text", "autoencoder"])
 def test_labels_do_not_collide(opened, inspected, what):
     page = opened(inspected[what] / "report.html")
     for width in WIDTHS:
-        assert overlapping(page, width) == {"over": [], "out": [], "wide": False}, width
+        assert overlapping(page, width) == NONE, width
 
 
 def test_odd_labels_do_not_collide(opened, tmp_path):
@@ -325,7 +300,7 @@ def test_odd_labels_do_not_collide(opened, tmp_path):
     (tmp_path / "page.html").write_text(page_html("Odd", {"a": 1}, [("Charts", content)]))
     page = opened(tmp_path / "page.html")
     for width in WIDTHS:
-        assert overlapping(page, width) == {"over": [], "out": [], "wide": False}, width
+        assert overlapping(page, width) == NONE, width
 
 
 def test_a_collision_would_be_seen(opened, tmp_path):

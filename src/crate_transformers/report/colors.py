@@ -29,6 +29,18 @@ def along(ramp: tuple[tuple[int, int, int], ...], shares: np.ndarray) -> np.ndar
     return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
+def ink_on(color: np.ndarray) -> str:
+    """Black or white, whichever is read better on a colour (3,) uint8, by the relative luminance of WCAG 2.
+
+    Example:
+        >>> ink_on(np.array([48, 178, 124])), ink_on(np.array([68, 1, 84]))
+        ('#000', '#fff')
+    """
+    shares = color / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return "#000" if linear @ np.array([0.2126, 0.7152, 0.0722]) > 0.179 else "#fff"
+
+
 def palette_color(number: int) -> tuple[int, int, int]:
     """Red, green and blue of thing `number` from 0; after the last colour comes the first again."""
     red, green, blue = bytes.fromhex(PALETTE[number % len(PALETTE)][1:])
@@ -46,5 +58,6 @@ __all__ = [
     "SKY",
     "VIRIDIS",
     "along",
+    "ink_on",
     "palette_color",
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .charts import LETTER, LINE, attribute, short, width_of
-from .colors import VIRIDIS, along
+from .colors import VIRIDIS, along, ink_on
 from .page import data_uri
 from .pictures import png_bytes
 
@@ -134,10 +134,9 @@ def _numbers(values: np.ndarray, colors: np.ndarray, box: tuple[float, ...]) -> 
     parts = []
     for row, column in zip(*np.nonzero(values), strict=True):
         text = short(float(values[row, column]))
-        bright = colors[row, column] @ np.array([0.299, 0.587, 0.114]) > 140
         x, y = left + width * (column + 0.5) / columns, top + height * (row + 0.5) / rows + 3.5
         size = min(10.0, 1.5 * (width / columns - 2) / len(text))
-        color = "#000" if bright else "#fff"
+        color = ink_on(colors[row, column])
         parts.append(
             f'<text class="middle" x="{x:.1f}" y="{y:.1f}" font-size="{size:.1f}" fill="{color}">{text}</text>'
         )

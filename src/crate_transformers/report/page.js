@@ -20,6 +20,12 @@ function along(ramp, share) {
   return ramp[low].map((value, i) => Math.round(value + part * (ramp[low + 1][i] - value)));
 }
 
+// black or white, whichever is read better on a colour (relative luminance of WCAG 2)
+function ink(color) {
+  const [r, g, b] = color.map((value) => (value <= 10 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
+}
+
 // where in a drawing's own units an event happened
 function within(svg, event) {
   const box = svg.getBoundingClientRect(), view = svg.viewBox.baseVal;
@@ -222,7 +228,7 @@ function viewer(root) {
     [...words.children].forEach((button, i) => {
       const color = values ? along(RAMPS[kind], kind === "signed" ? 0.5 + (0.5 * values[i]) / most : values[i] / most) : null;
       button.style.background = color ? `rgb(${color.join(" ")})` : "";
-      button.style.color = color ? (0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140 ? "#000" : "#fff") : "";
+      button.style.color = color ? ink(color) : "";
       button.tabIndex = i === state.token ? 0 : -1;
       button.classList.toggle("query", i === state.token);
       button.setAttribute("aria-pressed", String(i === state.token));
