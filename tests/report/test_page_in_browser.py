@@ -9,13 +9,14 @@ import re
 import numpy as np
 import pytest
 from browsing import NONE, WIDTHS, overlapping
+from PIL import Image
 
 from crate_transformers import demo
 from crate_transformers.analysis import trace
 from crate_transformers.evaluation.opening import open_model
 from crate_transformers.report.charts import Chart, Series, charts_html
 from crate_transformers.report.confusion import confusion_heat
-from crate_transformers.report.heats import heat_html
+from crate_transformers.report.heats import Heat, heat_html
 from crate_transformers.report.page import page_html
 
 pytestmark = pytest.mark.chromium
@@ -213,6 +214,12 @@ def test_pictures_are_of_all_classes(opened, inspected):
     thumbs = page.locator(".thumbs button")
     names = [thumb.get_attribute("title").split(";")[0] for thumb in thumbs.all()]
     assert names == ["Ankle boot", "Bag", "Dress", "Sandal", "Shirt", "T-shirt or top"]
+    shown = demo.pictures()
+    for thumb, name in zip(thumbs.all(), names, strict=True):
+        png = base64.b64decode(thumb.locator("img").get_attribute("src").partition(",")[2])
+        true = shown.images[shown.labels.index(name.replace(" or ", "/"))]
+        seen = np.asarray(Image.open(io.BytesIO(png)).convert("L"), dtype=float)
+        assert np.abs(seen - np.asarray(true)).max() <= 1, name
     before = page.locator(".stage img").get_attribute("src")
     thumbs.nth(3).press("Enter")
     assert page.locator(".caption").inner_text().startswith("Sandal; read as ")
@@ -296,7 +303,14 @@ def test_odd_labels_do_not_collide(opened, tmp_path):
         Chart("large", "optimizer step", (Series("c", tuple(range(0, 1000001, 1000)), (-1234567.0,) * 1001),)),
         Chart("gap", "step", tuple(Series(f"s{i}", (0, 1), (math.nan, float(i))) for i in range(7))),
     ]
-    content = charts_html(charts) + heat_html(confusion_heat(truth, truth, names))
+    steps = [str(1000 * i) for i in range(200)]
+    heats = [
+        confusion_heat(truth, truth, names),
+        Heat("layers", np.ones((48, 200)), "layer", "optimizer step", [str(i) for i in range(48)], steps),
+        Heat("few", np.ones((24, 60)), "layer", "step", [str(i) for i in range(24)], steps[:60]),
+        Heat("short", np.ones((3, 90)), "layer", "step", ["0", "1", "2"], [str(i) for i in range(90)]),
+    ]
+    content = charts_html(charts) + "".join(map(heat_html, heats))
     (tmp_path / "page.html").write_text(page_html("Odd", {"a": 1}, [("Charts", content)]))
     page = opened(tmp_path / "page.html")
     for width in WIDTHS:
