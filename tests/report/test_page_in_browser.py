@@ -152,13 +152,18 @@ def made(inspected):
     return trace(as_inspected("fashion"), pixels, ("attention", "codes"))
 
 
+def text_of(page, what):
+    """A line of the look into the first model."""
+    return page.locator(what).first.inner_text()
+
+
 def shown_value(page):
-    return float(page.locator(".viewer .value").inner_text().rpartition(": ")[2])
+    return float(page.locator(".viewer .value").first.inner_text().rpartition(": ")[2])
 
 
 def test_a_patch_is_chosen_by_mouse_and_keys(opened, inspected, made):
     page = opened(inspected["pictures"] / "report.html")
-    stage, said = page.locator(".stage"), page.locator(".said")
+    stage, said = page.locator(".stage").first, page.locator(".said").first
     assert "Layer 4, mean of the heads: where the class token looks" in said.inner_text()
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
@@ -171,8 +176,8 @@ def test_a_patch_is_chosen_by_mouse_and_keys(opened, inspected, made):
     assert hover(2, 5) == pytest.approx(maps[4][:, 0].mean(axis=0)[1 + 2 * 7 + 5], abs=float(maps[4].max()) / 500)
     page.mouse.click(box["x"] + box["width"] * 3.5 / 7, box["y"] + box["height"] * 1.5 / 7)
     assert "where the patch in row 1, column 3 looks" in said.inner_text()
-    page.get_by_role("button", name="head 2").click()
-    page.locator(".viewer input.layer").press("ArrowLeft")
+    page.get_by_role("button", name="head 2").first.click()
+    page.locator(".viewer input.layer").first.press("ArrowLeft")
     assert "Layer 3, head 2: where the patch in row 1, column 3 looks" in said.inner_text()
     for place in ((0, 0), (1, 3), (6, 6), (4, 2)):
         true = maps[3][2, 1 + 1 * 7 + 3]
@@ -192,26 +197,30 @@ def test_a_patch_is_chosen_by_mouse_and_keys(opened, inspected, made):
 def test_codes_are_shown(opened, inspected, made):
     page = opened(inspected["pictures"] / "report.html")
     code = made.layers[4].codes[0].float().numpy()  # (50, 96)
-    line = page.locator(".code-of").inner_text()
+    line = text_of(page, ".code-of")
     assert line.startswith(f"{(code[0] != 0).sum()} of 96 entries of the code of the class token are not 0")
     first = page.locator(".neurons button").first
     neuron, value = re.match(r"neuron (\d+), value (\S+)", first.get_attribute("aria-label")).groups()
     assert int(neuron) == code[0].argmax()
     assert float(value) == pytest.approx(code[0].max(), abs=float(code.max()) / 120)
     first.press("Enter")
-    assert page.locator(".said").inner_text() == f"Layer 4, neuron {neuron}: where it fires"
+    assert text_of(page, ".said") == f"Layer 4, neuron {neuron}: where it fires"
     assert shown_value(page) == pytest.approx(code[1:, int(neuron)].max(), abs=float(code.max()) / 120)
-    assert page.locator(".neurons button[aria-pressed=true]").evaluate("(e) => e === document.activeElement")
-    page.get_by_label("shown").select_option("nonzeros")
-    page.locator(".stage").press("ArrowRight")
+    assert page.locator(".neurons button[aria-pressed=true]").first.evaluate("(e) => e === document.activeElement")
+    page.get_by_label("shown").first.select_option("nonzeros")
+    page.locator(".stage").first.press("ArrowRight")
     shares = (code[1:] != 0).mean(axis=-1)
     assert shown_value(page) == pytest.approx(shares.max(), abs=0.001)
-    assert page.locator(".code-of").inner_text().startswith(f"{(code[1] != 0).sum()} of 96 entries of the code of the ")
+    assert (
+        page.locator(".code-of")
+        .first.inner_text()
+        .startswith(f"{(code[1] != 0).sum()} of 96 entries of the code of the ")
+    )
 
 
 def test_pictures_are_of_all_classes(opened, inspected):
     page = opened(inspected["pictures"] / "report.html")
-    thumbs = page.locator(".thumbs button")
+    thumbs = page.locator(".viewer").first.locator(".thumbs button")
     names = [thumb.get_attribute("title").split(";")[0] for thumb in thumbs.all()]
     assert names == ["Ankle boot", "Bag", "Dress", "Sandal", "Shirt", "T-shirt or top"]
     shown = demo.pictures()
@@ -220,10 +229,10 @@ def test_pictures_are_of_all_classes(opened, inspected):
         true = shown.images[shown.labels.index(name.replace(" or ", "/"))]
         seen = np.asarray(Image.open(io.BytesIO(png)).convert("L"), dtype=float)
         assert np.abs(seen - np.asarray(true)).max() <= 1, name
-    before = page.locator(".stage img").get_attribute("src")
+    before = page.locator(".stage img").first.get_attribute("src")
     thumbs.nth(3).press("Enter")
-    assert page.locator(".caption").inner_text().startswith("Sandal; read as ")
-    assert page.locator(".stage img").get_attribute("src") != before
+    assert page.locator(".caption").first.inner_text().startswith("Sandal; read as ")
+    assert page.locator(".stage img").first.get_attribute("src") != before
     assert thumbs.nth(3).get_attribute("aria-pressed") == "true"
 
 
@@ -235,19 +244,19 @@ def test_tokens_are_chosen_by_mouse_and_keys(opened, inspected):
     made = trace(as_inspected("python"), ids, ("attention", "codes"))
     words = page.locator(".viewer .tokens button")
     assert words.count() == ids.shape[1] == 64
-    assert "Layer 5, mean of the heads: where token 63" in page.locator(".said").inner_text()
+    assert "Layer 5, mean of the heads: where token 63" in text_of(page, ".said")
     words.nth(7).click()
-    page.get_by_role("button", name="head 1").press("Enter")
-    page.locator(".viewer input.layer").press("Home")
+    page.get_by_role("button", name="head 1").first.press("Enter")
+    page.locator(".viewer input.layer").first.press("Home")
     true = made.layers[0].attention[0, 1].float().numpy()
     for i in (0, 3, 7, 40):
         words.nth(i).hover()
         assert shown_value(page) == pytest.approx(true[7, i], rel=0.01, abs=float(true[7].max()) / 500)
     words.nth(7).press("ArrowLeft")
-    assert "where token 6" in page.locator(".said").inner_text()
+    assert "where token 6" in text_of(page, ".said")
     assert page.locator(".tokens .query").evaluate("(e) => e === document.activeElement")
     code = made.layers[0].codes[0, 6]
-    assert page.locator(".code-of").inner_text().startswith(f"{int((code != 0).sum())} of 96 entries")
+    assert text_of(page, ".code-of").startswith(f"{int((code != 0).sum())} of 96 entries")
 
 
 def test_what_is_not_held_is_said(opened, inspected, tmp_path, images_of_demo):
@@ -259,14 +268,14 @@ def test_what_is_not_held_is_said(opened, inspected, tmp_path, images_of_demo):
     (tmp_path / "page.html").write_text(page_html("Look", {}, [("View", view_html(view))]))
     page = opened(tmp_path / "page.html")
     assert "held for the first picture in layers 3, 4 of 6" in page.locator(".viewer").inner_text()
-    page.locator(".stage").press("ArrowDown")
-    assert page.locator(".said").inner_text() == "Layer 4, mean of the heads: where the patch in row 0, column 0 looks"
-    page.locator(".layer").press("ArrowRight")
-    assert "where the class token looks (this page holds no weights of the patch" in page.locator(".said").inner_text()
-    assert "does not hold the entries" in page.locator(".code-of").inner_text()
-    page.get_by_label("shown").select_option("neuron")
-    assert "holds no code" in page.locator(".said").inner_text()
-    page.get_by_label("shown").select_option("nonzeros")
+    page.locator(".stage").first.press("ArrowDown")
+    assert text_of(page, ".said") == "Layer 4, mean of the heads: where the patch in row 0, column 0 looks"
+    page.locator(".layer").first.press("ArrowRight")
+    assert "where the class token looks (this page holds no weights of the patch" in text_of(page, ".said")
+    assert "does not hold the entries" in text_of(page, ".code-of")
+    page.get_by_label("shown").first.select_option("neuron")
+    assert "holds no code" in text_of(page, ".said")
+    page.get_by_label("shown").first.select_option("nonzeros")
     assert shown_value(page) > 0
 
 
@@ -337,8 +346,8 @@ def test_everyone_can_use_it(opened, inspected, width, scheme):
 
 def test_without_scripts_the_figures_are_there(opened, inspected):
     page = opened(inspected["pictures"] / "report.html", scripts=False)
-    assert not page.locator(".viewer").is_visible()
-    image = page.locator("noscript img, section:has(.viewer) img").last
+    assert not page.locator(".viewer").first.is_visible()
+    image = page.locator("section:has(.viewer)").first.locator("noscript img")
     assert image.is_visible()
     assert "every head of layer 4" in image.get_attribute("alt")
     assert page.locator("svg.chart polyline").first.is_visible()
