@@ -22,7 +22,7 @@ from crate_transformers.analysis import (
     study_model,
     token_attention,
 )
-from crate_transformers.analysis.batches import FirstSamples
+from crate_transformers.analysis.batches import KeptSamples
 from crate_transformers.analysis.gathering import gather
 from crate_transformers.analysis.study import Baseline
 
@@ -112,7 +112,9 @@ def test_what_is_written_is_what_is_in_memory(images, tmp_path):
     with np.load(folder / "attention.npz") as arrays:
         assert np.array_equal(arrays["attention"], study.pictures.attention.maps)
     assert same((folder / "report.html").read_text(), study.to_html())
-    assert study.to_html().count("<figure>") == len(study.plates) == 6
+    page = study.to_html()
+    assert page.count("<figure>") == len(study.plates) + 1 == 7  # that of attention is there for where no script runs
+    assert page.count("<noscript><figure>") == 1
 
 
 def test_nothing_is_drawn_before_it_is_asked_for():
@@ -159,17 +161,21 @@ def test_what_does_not_fit_is_told_before_the_work(images, token_ids):
         study_model(vision, images, StudyOptions(num_neurons=1))
 
 
-def test_the_first_samples_are_kept_on_the_way():
+def test_samples_are_kept_on_the_way():
     batches = [{"input_ids": torch.arange(6).view(3, 2), "note": "left out"}, torch.full((2, 2), 9)]
-    first = FirstSamples(batches, 4)
+    first = KeptSamples(batches, range(4))
     assert [id(item) for item in first] == [id(item) for item in batches]
     assert first.of("input_ids").tolist() == [[0, 1], [2, 3], [4, 5], [9, 9]]
     assert first.of("pixel_values") is None
     batches[1].zero_()
     assert first.of("input_ids")[3].tolist() == [9, 9]  # copies: a loader may use its tensors again
-    none = FirstSamples(torch.zeros(2, 3), 0)
+    assert first.of("input_ids").shape == (4, 2)
+    chosen = KeptSamples(once([torch.arange(6).view(3, 2), torch.full((2, 2), 9)]), (4, 1, 7))
+    assert len(list(chosen)) == 2
+    assert chosen.of("input_ids").tolist() == [[9, 9], [2, 3]]  # in the order asked; there is no eighth
+    none = KeptSamples(torch.zeros(2, 3), ())
     assert len(list(none)) == 1
-    assert none.kept == []
+    assert none.kept == {}
 
 
 def test_gatherers_share_a_pass(token_ids):
@@ -208,7 +214,7 @@ def test_a_baseline_is_looked_at_too(images, tmp_path):
     assert all("vit" in plate.caption for plate in study.plates[-4:])
     files = {path.name for path in study.write(tmp_path)}
     assert {"attention_2.png", "components_2.svg", "attention_2.npz"} <= files
-    assert "Where the class token looks (baseline)" in (tmp_path / "report.html").read_text()
+    assert "Attention and codes, layer by layer (baseline)" in (tmp_path / "report.html").read_text()
     assert study.to_dict()["baseline_pictures"]["layer"] == 0
     assert study.remarks == ("model is 13 wide, vit 15: rates depend on the width too",)
 

@@ -75,7 +75,7 @@ def test_text(crate, text_model_folder, tmp_path):
     assert names >= MEASURES | {"neurons.csv"}
     page = (tmp_path / "out" / "report.html").read_text()
     assert self_contained(page)
-    assert "attention-tokens" in page
+    assert 'class="viewer of-text"' in page
     assert ">cat" in page or "> cat" in page
 
 

@@ -32,9 +32,22 @@ def test_masks_overlays_and_scores(crate, digits_model, pictures, tmp_path):
     )  # fmt: skip
     names = {path.name for path in out.iterdir()}
     kinds = ("maskcut.png", "overlay.png", "masks.npz")
-    assert names >= {f"digit{i}_{kind}" for i in range(3) for kind in kinds} | {"scores.json", "digit0_heads.svg"}
+    assert names >= {f"digit{i}_{kind}" for i in range(3) for kind in kinds} | {
+        "scores.json",
+        "digit0_heads.svg",
+        "legend.png",
+        "legend.svg",
+    }
     assert "digit1_heads.png" not in names
-    assert np.asarray(Image.open(out / "digit2_maskcut.png")).shape == (40, 24)
+    labels = Image.open(out / "digit2_maskcut.png")
+    assert labels.mode == "P"
+    assert np.asarray(labels).shape == (40, 24)
+    colors, overlay = np.asarray(labels.convert("RGB")), np.asarray(Image.open(out / "digit2_overlay.png"))
+    first = np.asarray(labels) == 1
+    assert first.any()
+    assert (colors[first] == (0, 114, 178)).all()  # the first colour, in the map and as the line of the overlay
+    assert (overlay[first] == (0, 114, 178)).all(axis=-1).any()
+    assert (colors[np.asarray(labels) == 0] == 0).all()
     with np.load(out / "digit2_masks.npz") as arrays:
         assert arrays["by_mass"].shape == arrays["by_entries"].shape == (4, 40, 24)
         assert arrays["attention"].shape == (4, 4, 4)

@@ -274,7 +274,7 @@ def test_a_report_that_fails_is_told_and_fails_nothing(tmp_path, monkeypatch):
         assert (tmp_path / "run" / "model.safetensors").is_file()
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("crate_transformers.training.run_report.curves_figure", fails)
+    monkeypatch.setattr("crate_transformers.training.run_report.curves_charts", fails)
     lines = []
     result = train(small_recipe(train__max_steps=4), tmp_path / "run", on_note=lines.append)
     assert result.status == "finished"

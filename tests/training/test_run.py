@@ -1,6 +1,8 @@
 """A run as a user sees it: what it leaves, what it refuses, what a break costs."""
 
+import html
 import json
+import re
 import shutil
 
 import pytest
@@ -10,8 +12,10 @@ from safetensors.torch import save_file
 from small_runs import SMALL, largest_gap, small_recipe, small_run, weights
 from transformers import AutoModelForImageClassification, pipeline
 
+from crate_transformers.data import load_image_source
 from crate_transformers.evaluation.evaluate import evaluate_model
 from crate_transformers.evaluation.run_folder import checkpoints_in
+from crate_transformers.models.inputs import open_processor
 from crate_transformers.training import train
 from crate_transformers.training.build import build_model
 from crate_transformers.training.trainer import CrateTrainer, DivergenceError
@@ -231,3 +235,43 @@ def test_what_does_not_fit_leaves_no_run_behind(tmp_path):
             train(small_recipe(**settings), tmp_path / "run")
         assert not (tmp_path / "run" / "recipe.yaml").exists()
     assert train(small_recipe(train__max_steps=2), tmp_path / "run").status == "finished"
+
+
+def gallery_of(page):
+    """[(whether it is framed, caption)] of the pictures of a report."""
+    [grid] = re.findall(r'<ul class="gallery">(.*?)</ul>', page)
+    items = re.findall(r"<li(.*?)>.*?<span>(.*?)</span></li>", grid)
+    return [(kind == ' class="wrong"', html.unescape(caption)) for kind, caption in items]
+
+
+def test_the_worst_errors_come_first_and_right_ones_are_of_all_classes(finished):
+    shown = gallery_of((finished.output / "report.html").read_text())
+    digits = load_image_source("digits", seed=small_recipe().seed).test
+    model = AutoModelForImageClassification.from_pretrained(finished.output)
+    processor = open_processor(finished.output, 3)
+    pixels = processor([digits.read(i, 3) for i in range(len(digits))], return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        shares = model(pixels).logits.log_softmax(-1)
+    truth, predicted = torch.from_numpy(digits.labels), shares.argmax(-1)
+    losses = -shares[torch.arange(len(truth)), truth]
+    worst = [int(i) for i in losses.argsort(descending=True) if truth[i] != predicted[i]]
+    assert len(worst) > 16  # after two epochs
+    assert len(shown) == 24
+    assert [is_wrong for is_wrong, _ in shown] == [True] * 16 + [False] * 8
+    for (_, caption), i in zip(shown[:16], worst, strict=False):
+        told = re.fullmatch(r"(\d) \d+% \(is (\d), loss ([\d.]+)\)", caption).groups()
+        assert (int(told[0]), int(told[1])) == (int(predicted[i]), int(truth[i]))
+        assert float(told[2]) == pytest.approx(float(losses[i]), abs=0.006)
+    right = [int(caption.split()[0]) for _, caption in shown[16:]]
+    known = sorted(set(truth[truth == predicted].tolist()))
+    assert right == (known * 8)[:8]
+
+
+def test_a_report_looks_into_the_worst_pictures(finished):
+    page = (finished.output / "report.html").read_text()
+    names = [html.unescape(name) for name in re.findall(r'<button type="button" title="([^"]*)" class="wrong">', page)]
+    assert names == [caption for _, caption in gallery_of(page)[:4]]
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
+    assert len(data["items"]) == 6
+    assert data["layers"] == [0, 1]
+    assert data["heads"] == 3

@@ -4,7 +4,7 @@ Shapes: B batch, C channels, H x W pixels, T tokens.
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,29 +35,34 @@ def _stream(inputs: ModelInputs) -> Iterable[Any]:
 
 
 @dataclass
-class FirstSamples:
-    """Inputs as they are, once, whose first samples are kept on the way.
+class KeptSamples:
+    """Inputs as they are, once, of which some samples are kept on the way.
 
     Attributes:
-        inputs: what is passed on. wanted: how many samples to keep.
-        kept: their tensors by name, (n, ...), batch by batch; filled while this is gone through.
+        inputs: what is passed on. places: which samples to keep, from 0; those beyond the inputs are left out.
+        kept: their tensors by name, each (...) of one sample, by place; filled while this is gone through.
     """
 
     inputs: ModelInputs
-    wanted: int
-    kept: list[dict[str, Tensor]] = field(default_factory=list)
+    places: Sequence[int]
+    kept: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Any]:
+        start, missing = 0, set(self.places)
         for item in _stream(self.inputs):
-            missing = self.wanted - sum(len(next(iter(batch.values()))) for batch in self.kept)
-            if missing > 0:
-                self.kept.append({name: value[:missing].clone() for name, value in as_arguments(item).items()})
+            if missing:
+                arguments = as_arguments(item)
+                size = len(next(iter(arguments.values())))
+                for place in sorted(missing & set(range(start, start + size))):
+                    self.kept[place] = {name: value[place - start].clone() for name, value in arguments.items()}
+                    missing.remove(place)
+                start += size
             yield item
 
     def of(self, name: str) -> Tensor | None:
-        """The kept samples of one input, such as "pixel_values"; None where there is none."""
-        found = [batch[name] for batch in self.kept if name in batch]
-        return torch.cat(found) if found else None
+        """The kept samples of one input, such as "pixel_values", in the order of `places`; None where there is none."""
+        found = [self.kept[place][name] for place in self.places if name in self.kept.get(place, {})]
+        return torch.stack(found) if found else None
 
 
 def model_batches(model: PreTrainedModel, inputs: ModelInputs, batch_size: int) -> Iterator[dict[str, Tensor]]:
@@ -93,4 +98,4 @@ def _on(model: PreTrainedModel, value: Tensor) -> Tensor:
     return value.to(model.dtype) if value.is_floating_point() else value
 
 
-__all__ = ["FirstSamples", "ModelInputs", "as_arguments", "model_batches"]
+__all__ = ["KeptSamples", "ModelInputs", "as_arguments", "model_batches"]

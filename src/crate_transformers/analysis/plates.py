@@ -4,9 +4,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .. import __version__
-from ..report.layers import flattened, layers_figure, objective_figure, subspaces_figure
+from ..report.charts import chart_html, charts_html, panels_html
+from ..report.heats import heat_html
+from ..report.layers import (
+    flattened,
+    layers_charts,
+    layers_figure,
+    objective_charts,
+    objective_figure,
+    subspaces_chart,
+    subspaces_figure,
+    subspaces_heats,
+)
 from ..report.patches import attention_figure, components_figure, head_clusters_figure
 from ..report.plates import Plate
+from ..report.viewer import view_html
 from .measures import LayerMeasures
 from .picture_look import PictureLook
 
@@ -14,7 +26,7 @@ HEADINGS = {
     "layers": "Does each layer compress and sparsify?",
     "objective": "The objective, layer by layer",
     "subspaces": "How incoherent the subspaces are",
-    "attention": "Where the class token looks",
+    "attention": "Attention and codes, layer by layer",
     "attention_patch": "Where the chosen patch looks",
     "heads": "Heads by what they answer to",
     "components": "Components of the subspace features",
@@ -39,12 +51,14 @@ def measure_plates(measures: Mapping[str, LayerMeasures], on: str) -> list[Plate
             f"{_rates_of(measures)}, and fraction of non-zero entries of the code after "
             "ISTA (of a baseline: after the MLP's activation), by layer; Hoyer's sparsity of the same (2004), which "
             f"also tells activations apart that are never exactly 0. {by}. {how}.{_apart(measures, _LAYERS)}",
+            charts_html(layers_charts(measures)),
         ),
         Plate(
             "objective",
             objective_figure(measures),
             f"Coding rate R, rate reduction R - R^c, and sparse rate reduction with lambda {first.sparsity_weight:g} "
             f"nats a non-zero entry, by layer. {by}. {how}.{_apart(measures, _OBJECTIVE)}",
+            charts_html(objective_charts(measures)),
         ),
     ]
     for number, (name, own) in enumerate(measures.items()):
@@ -55,6 +69,7 @@ def measure_plates(measures: Mapping[str, LayerMeasures], on: str) -> list[Plate
                 f"How incoherent the subspaces of {name} are: mean over pairs of heads of |U_k^T U_l| relative to "
                 "|U_k^T U_k| and |U_l^T U_l| (0: orthogonal, 1: equal), and block norms of U^T U of three layers. Of "
                 f"the weights alone; crate_transformers {__version__}.",
+                panels_html([chart_html(subspaces_chart(own)), *map(heat_html, subspaces_heats(own))]),
             )
         )
     return plates
@@ -112,14 +127,22 @@ def _picture_plates(look: PictureLook, name: str, on: str) -> list[Plate]:
                 f"head of layer {layer} (from 0), each map stretched to its range. {about}",
             )
         )
+    attention = Plate(
+        "attention",
+        attention_figure(look.pictures, look.attention, layer),
+        f"{shows} every head of layer {layer} (from 0), each map stretched to its range: yellow high, violet "
+        f"low. {about}",
+    )
+    if look.view is not None:
+        looks = "how far the patches belong to the chosen head" if is_membership else "where the chosen patch looks"
+        told = (
+            f"What the model makes of a picture: {looks}, which share of each patch's code is not 0, where a neuron "
+            f"fires; each map stretched to its range. {about}"
+        )
+        attention = replace(attention, drawn=view_html(look.view, attention.html()), told=told)
     return [
         *plates,
-        Plate(
-            "attention",
-            attention_figure(look.pictures, look.attention, layer),
-            f"{shows} every head of layer {layer} (from 0), each map stretched to its range: yellow high, violet "
-            f"low. {about}",
-        ),
+        attention,
         Plate(
             "heads",
             head_clusters_figure(look.pictures, look.attention, look.clusters),

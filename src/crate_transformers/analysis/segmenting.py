@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..errors import UserError
 from ..files import write_bytes
+from ..report.masks import label_png_bytes, legend_figure
 from ..report.pictures import overlay, paint_masks, picture_sheet, png_bytes
 from ..report.plates import Plate
 from ..report.writing import write_arrays
@@ -147,9 +148,10 @@ def label_map(masks: Tensor) -> np.ndarray:
 
 
 def write_segmented(folder: Path, sample: Sample, segmented: Segmented) -> list[Path]:
-    """NAME_maskcut.png (label map, 0 background), NAME_overlay.png (the objects over the picture) and NAME_masks.npz.
+    """NAME_maskcut.png, NAME_overlay.png (the objects over the picture) and NAME_masks.npz.
 
-    The last holds attention (K, rows, columns), by_mass and by_entries (K, H, W), maskcut (M, H, W), maskcut_scores.
+    The first is a label map with a palette, 0 is background. The last holds attention (K, rows, columns), by_mass and
+    by_entries (K, H, W), maskcut (M, H, W), maskcut_scores.
     """
     arrays = write_arrays(
         folder / f"{sample.name}_masks.npz",
@@ -161,7 +163,7 @@ def write_segmented(folder: Path, sample: Sample, segmented: Segmented) -> list[
     )
     objects = paint_masks(sample.picture, segmented.objects.numpy())
     return [
-        write_bytes(folder / f"{sample.name}_maskcut.png", png_bytes(label_map(segmented.objects))),
+        write_bytes(folder / f"{sample.name}_maskcut.png", label_png_bytes(label_map(segmented.objects))),
         write_bytes(folder / f"{sample.name}_overlay.png", png_bytes(objects)),
         arrays,
     ]
@@ -187,6 +189,16 @@ def heads_plate(sample: Sample, segmented: Segmented, about: str) -> Plate:
     )
 
 
+def legend_plate(num_objects: int) -> Plate:
+    """legend: what the values and colours of the label maps and overlays stand for."""
+    return Plate(
+        "legend",
+        legend_figure(num_objects),
+        "Values of NAME_maskcut.png, with their colours there and in NAME_overlay.png: objects in the order in which "
+        f"MaskCut finds them; a seventh would have the first colour again. crate_transformers {__version__}.",
+    )
+
+
 @dataclass
 class Segmentation:
     """What `segment` made: files, and the scores where there was a truth."""
@@ -205,7 +217,7 @@ def segment(
     num_figures: int = 12,
     progress: Callable[[Iterable[Sample]], Iterator[Sample]] | None = None,
 ) -> Segmentation:
-    """Segment pictures one by one and write masks and overlays; with labels, score them.
+    """Segment pictures one by one and write masks, overlays and the legend of their colours; with labels, score them.
 
     Args:
         model: an image model that `trace_batches` takes. samples: read once, never held.
@@ -228,7 +240,7 @@ def segment(
     settings = settings or SegmentationSettings()
     layer = segmentation_layer(model, settings.layer)
     about = f"{100 * settings.fraction:g} % of its attention. {name}, layer {layer} (from 0)"
-    scores, result = SegmentationScores(), Segmentation()
+    scores, result, most = SegmentationScores(), Segmentation(), 0
     with torch.no_grad(), eager_attention(unwrap(model)):
         for sample in progress(samples) if progress else samples:
             segmented = segment_sample(model, sample, settings)
@@ -236,9 +248,12 @@ def segment(
             if result.num_images < num_figures:
                 result.files += heads_plate(sample, segmented, about).write(Path(output))
             result.num_images += 1
+            most = max(most, len(segmented.objects))
             if sample.labels is not None:
                 scores.update(segmented, sample.labels)
                 result.scores = {}
+    if result.num_images:
+        result.files += legend_plate(most).write(Path(output))
     if result.scores is not None:
         result.scores = scores.result()
     return result
@@ -252,6 +267,7 @@ __all__ = [
     "Segmented",
     "heads_plate",
     "label_map",
+    "legend_plate",
     "segment",
     "segment_sample",
     "write_segmented",

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..files import write_bytes
 from ..objective.coding_rate import RateMode
-from ..report.page import data_uri, page_html
+from ..report.charts import download_html
+from ..report.page import page_html
 from ..report.plates import Plate
-from ..report.tables import csv_text, table_html
+from ..report.tables import table_html
 from ..report.tokens import attention_html, firing_html
+from ..report.viewer import view_html
 from ..report.writing import plain, write_arrays, write_csv, write_json
 from .architectures import all_make, backbone_of, unwrap
 from .attention import gives_all_maps, num_layers_of, resolve_layer, segmentation_layer
-from .batches import FirstSamples, ModelInputs
+from .batches import KeptSamples, ModelInputs
 from .gathering import gather
 from .measures import LayerMeasures, LayerMeter
 from .neurons import NeuronTally
@@ -44,7 +46,9 @@ class StudyOptions:
         name, on: what to call the model and the data.
         layer: from 0, negative from the end. Of pictures, for maps and components: None is the second-to-last. Of text,
             for neurons: None is the last.
-        num_pictures: how many images to look at closely, the first ones; an encoder's alone.
+        num_pictures: how many images to look at closely, an encoder's alone; the first ones, where there are no places.
+        places: which images to look at closely instead of the first, from 0, in the order in which they are shown.
+        names: what to call the images that are looked at closely, such as their classes; none are numbers.
         patch: (row, column) of a patch whose attention is looked at too.
         normalisation: (mean, standard deviation) of the images, to show them in their own colours.
         num_neurons: how many neurons of a text model to show, the most selective first, and with them the attention
@@ -69,6 +73,8 @@ class StudyOptions:
     num_neurons: int | None = None
     tokenizer: Decoder | None = None
     remarks: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 class Baseline(NamedTuple):
@@ -162,18 +168,16 @@ class Study:
 
     def to_html(self) -> str:
         """The whole page, which loads nothing from elsewhere."""
-        rows, script = self.rows(), ""
+        rows = self.rows()
         sections = [(heading_of(plate.name), plate.html()) for plate in self.plates]
         if self.text is not None:
             shown = firing_html(self.text.shown, self.text.neurons.num_tokens)
             sections.append((f"The most selective neurons of layer {self.text.neurons.layer}", shown))
-            if self.text.attention is not None:
-                content, script = attention_html(self.text.attention)
-                sections.append(("Attention over tokens", content))
-        link = data_uri(csv_text(rows).encode(), "text/csv")
-        download = f'<p><a download="measures.csv" href="{link}">Download as csv</a></p>'
-        sections.append(("All measures", table_html(rows) + download))
-        return page_html(f"Inside {self.name}", self.facts, sections, script)
+            if self.text.attention is not None and self.text.view is not None:
+                shown = view_html(self.text.view, attention_html(self.text.attention))
+                sections.append(("Attention over tokens and codes, layer by layer", shown))
+        sections.append(("All measures", table_html(rows) + download_html(rows, "measures.csv")))
+        return page_html(f"Inside {self.name}", self.facts, sections)
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write the study; files of the same names are replaced, others stay.
@@ -230,7 +234,8 @@ def study_model(
     tally = None
     if options.num_neurons is not None:
         tally = NeuronTally(resolve_layer(-1 if options.layer is None else options.layer, num_layers_of(model)))
-    first = FirstSamples(inputs, 1 if tally is not None else options.num_pictures)
+    places = options.places or range(options.num_pictures)
+    first = KeptSamples(inputs, [0] if tally is not None else places)
     meter = LayerMeter(model, options.mode, part=options.part)
     gather(model, first, [meter, *([tally] if tally else [])], part=options.part, batch_size=options.batch_size)
     measures = {options.name: meter.result()}
@@ -243,7 +248,7 @@ def study_model(
     own_notes = []
     if options.part == "encoder" and not gives_all_maps(model):
         own_notes.append(_NO_MAPS)
-    pictures = _look_at_first_pictures(model, first, options) if reads_pictures and not own_notes else None
+    pictures = _look_at_pictures(model, first, options) if reads_pictures and not own_notes else None
     text = None
     if tally is not None:
         sequence = _first_sequence(first)
@@ -256,7 +261,8 @@ def _look_at_baseline(
     baseline: Baseline, options: StudyOptions, reads_pictures: bool, notes: list[str], remarks: list[str]
 ) -> tuple[LayerMeasures, PictureLook | None]:
     """(measures of a baseline, what it sees in the first images); what cannot be looked at goes to the notes."""
-    first = FirstSamples(baseline.inputs, options.num_pictures if reads_pictures else 0)
+    places = options.places or range(options.num_pictures)
+    first = KeptSamples(baseline.inputs, places if reads_pictures else ())
     meter = LayerMeter(baseline.model, options.mode)
     gather(baseline.model, first, [meter], batch_size=options.batch_size)
     measures = meter.result()
@@ -275,7 +281,7 @@ def _look_at_baseline(
     if patch is not None and (reason := _no_such_patch(baseline.model, images, patch)):
         notes.append(f"where patch {patch[0]}, {patch[1]} of {baseline.name} looks: {reason}")
         patch = None
-    return measures, look_at_pictures(baseline.model, images, layer, patch, baseline.normalisation)
+    return measures, look_at_pictures(baseline.model, images, layer, patch, baseline.normalisation, options.names)
 
 
 def _no_such_patch(model: nn.Module, images: Tensor, patch: tuple[int, int]) -> str | None:
@@ -305,14 +311,14 @@ def _unequal(model: nn.Module, other: nn.Module, measures: Mapping[str, LayerMea
     return found
 
 
-def _look_at_first_pictures(model: nn.Module, first: FirstSamples, options: StudyOptions) -> PictureLook | None:
-    images = first.of("pixel_values")
+def _look_at_pictures(model: nn.Module, kept: KeptSamples, options: StudyOptions) -> PictureLook | None:
+    images = kept.of("pixel_values")
     if images is None or options.part != "encoder":
         return None
-    return look_at_pictures(model, images, options.layer, options.patch, options.normalisation)
+    return look_at_pictures(model, images, options.layer, options.patch, options.normalisation, options.names)
 
 
-def _first_sequence(first: FirstSamples) -> Tensor | None:
+def _first_sequence(first: KeptSamples) -> Tensor | None:
     """(1, N) token ids of the first sequence without the padding at its end."""
     ids, mask = first.of("input_ids"), first.of("attention_mask")
     return ids if ids is None or mask is None else ids[:, : int(mask[0].sum())]

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..report.tokens import Firing, ShownNeuron, firing_html
+from ..report.viewer import Looked, View
+from .architectures import unwrap
 from .attention import num_layers_of, resolve_layer
+from .inside import look_inside
 from .neurons import Neurons
-from .tracing import trace
+from .tracing import eager_attention, trace
 
 SHOWN_TOKENS = 64
 
@@ -101,14 +104,16 @@ class TextLook:
     Attributes:
         neurons: all of one layer. shown: some of them, with the tokens that they fire on.
         attention: over the first tokens of the text; None where the inputs hold no token ids.
+        view: attention and codes of these tokens in every layer, in few bits, for the page.
     """
 
     neurons: Neurons
     shown: tuple[ShownNeuron, ...]
     attention: TokenAttention | None
+    view: View | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """All but `view`, ready for JSON."""
         attention = None
         if self.attention is not None:
             attention = {**vars(self.attention), "weights": self.attention.weights.tolist()}
@@ -133,8 +138,20 @@ def look_at_text(
     """
     enough = min(0.5, 3 / neurons.num_tokens)  # a neuron that fired once or twice shows nothing
     chosen = neurons.most_selective(num_neurons, enough) or neurons.most_selective(num_neurons)
-    attention = None if sequence is None else token_attention(model, sequence[:, :SHOWN_TOKENS], tokenizer)
-    return TextLook(neurons, show_neurons(neurons, tokenizer, chosen), attention)
+    shown = show_neurons(neurons, tokenizer, chosen)
+    if sequence is None:
+        return TextLook(neurons, shown, None)
+    ids = sequence[:, :SHOWN_TOKENS]
+    with eager_attention(unwrap(model)):
+        attention = token_attention(model, ids, tokenizer)
+        view = look_into_text(model, ids, attention.tokens)
+    return TextLook(neurons, shown, attention, view)
+
+
+def look_into_text(model: nn.Module, input_ids: Tensor, tokens: Sequence[str]) -> View | None:
+    """Attention and codes of one sequence (1, N) in every layer, the last layer first, for a page; tokens: as text."""
+    start = num_layers_of(model) - 1
+    return look_inside(model, input_ids, [Looked("the first tokens", tokens=tuple(tokens))], start)
 
 
 __all__ = [
@@ -142,6 +159,7 @@ __all__ = [
     "TextLook",
     "TokenAttention",
     "look_at_text",
+    "look_into_text",
     "neurons_html",
     "show_neurons",
     "token_attention",

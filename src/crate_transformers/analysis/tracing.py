@@ -127,17 +127,18 @@ def _with_fields(config: Any, **fields: Any) -> Iterator[None]:
 
 
 @contextmanager
-def eager_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Run with the one attention operator that gives its weights, and say so where that is a change."""
+def eager_attention(model: PreTrainedModel, is_told: bool = True) -> Iterator[None]:
+    """Run with the one attention operator that gives its weights, and say so where that is a change and to be told."""
     before = model.config._attn_implementation
     if before == "eager":
         yield
         return
-    logger.warning(
-        "attention weights were asked for and %r does not give them: running %s with eager attention for this call",
-        before,
-        type(model).__name__,
-    )
+    if is_told:
+        logger.warning(
+            "attention weights were asked for and %r does not give them: running %s with eager attention for this call",
+            before,
+            type(model).__name__,
+        )
     model.set_attn_implementation("eager")
     try:
         yield

@@ -22,6 +22,7 @@ from .images import (
     load_held_out_source,
     load_image,
     load_image_source,
+    over_classes,
     stack_items,
 )
 from .keys import EpochSampler, keyed_generator
@@ -46,5 +47,6 @@ __all__ = [
     "load_held_out_source",
     "load_image",
     "load_image_source",
+    "over_classes",
     "stack_items",
 ]

@@ -30,12 +30,16 @@ class Inputs:
         batches: tensors by name: one batch, or an iterable of batches that may be read again.
         name: a short name of the data. count: number of samples, where it is known.
         normalisation: (mean, standard deviation) by which images were normalised; None where they were not.
+        names: what to call each sample: its class, or its file; empty where it has no name.
+        labels: the class of each sample; empty where it is not known.
     """
 
     batches: Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
     name: str
     count: int | None = None
     normalisation: tuple[list[float], list[float]] | None = None
+    names: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
 
 
 class _Images:
@@ -74,18 +78,36 @@ def image_inputs(
         raise UserError(f"--limit must be at least 1, got {limit}")
     if data.startswith("tensors:"):
         return tensor_inputs(data.removeprefix("tensors:"), limit)
-    name, count, read = picture_source(data, split, getattr(model.config, "num_channels", 3))
-    count = count if limit is None else min(limit, count)
+    found = _pictures(data, split, getattr(model.config, "num_channels", 3))
+    count = found.count if limit is None else min(limit, found.count)
     processor = processor_of(model, source)
     normalisation = (list(processor.image_mean), list(processor.image_std)) if processor.do_normalize else None
-    return Inputs(_Images(read, count, processor, batch_size), name, count, normalisation)
+    images = _Images(found.read, count, processor, batch_size)
+    return Inputs(images, found.name, count, normalisation, found.names[:count], found.labels[:count])
 
 
 def picture_source(data: str, split: str, channels: int) -> tuple[str, int, Callable[[int], Image.Image]]:
     """(name, number of pictures, function from place to picture) of files, folders or a part of a data source."""
+    found = _pictures(data, split, channels)
+    return found.name, found.count, found.read
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures by place; what to call the data, and each picture; the class of each, where it is known."""
+
+    name: str
+    count: int
+    read: Callable[[int], Image.Image]
+    names: tuple[str, ...]
+    labels: tuple[int, ...] = ()
+
+
+def _pictures(data: str, split: str, channels: int) -> _Pictures:
     if user_path(data).exists():
         paths = find_images([user_path(data)])
-        return Path(data).name, len(paths), lambda i: load_image(paths[i], channels)
+        names = tuple(path.name for path in paths)
+        return _Pictures(Path(data).name, len(paths), lambda i: load_image(paths[i], channels), names)
     splits = load_image_source(data)
     if split not in ("train", "validation", "test"):
         raise UserError(f"--split must be train, validation or test, got {split!r}")
@@ -93,7 +115,9 @@ def picture_source(data: str, split: str, channels: int) -> tuple[str, int, Call
     name = splits.name if data == splits.name else f"{data.split(':')[0]} {Path(splits.name).name}"
     if len(part) == 0:
         raise UserError(f"{data} has no {split} images: choose another --split")
-    return f"{name} ({split})", len(part), lambda i: part.read(i, channels)
+    labels = tuple(part.labels.tolist())
+    names = tuple(splits.classes[label] for label in labels)
+    return _Pictures(f"{name} ({split})", len(part), lambda i: part.read(i, channels), names, labels)
 
 
 def tensor_inputs(file: str, limit: int | None = None) -> Inputs:

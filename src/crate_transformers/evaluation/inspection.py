@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..analysis.study import SHOWN_NEURONS, Baseline, Study, StudyOptions, study_model
+from ..data import over_classes
 from ..errors import UserError
 from ..models.inputs import has_processor
 from .inputs import Inputs, image_inputs, tensor_inputs, text_inputs
@@ -104,6 +105,8 @@ def _study(
         baseline = Baseline(Path(subject.baseline).name, other, stream, more.normalisation)
     own = replace(options, name=name, on=inputs.name, normalisation=inputs.normalisation, tokenizer=tokenizer)
     own = replace(own, remarks=(*own.remarks, *_without_processor(model, subject)))
+    if inputs.names:
+        own = _over_all(own, inputs)
     if not _reads_images(model) and own.num_neurons is None:
         own = replace(own, num_neurons=SHOWN_NEURONS)
     study = study_model(model, progress(inputs.batches, inputs.count, "measuring"), own, baseline)
@@ -122,6 +125,13 @@ def _without_processor(model: PreTrainedModel, subject: Subject) -> list[str]:
         for source in (subject.model, subject.baseline)
         if source is not None and not has_processor(source)
     ]
+
+
+def _over_all(options: StudyOptions, inputs: Inputs) -> StudyOptions:
+    """The same, with pictures of as many classes as there can be to look at closely, or evenly apart among files."""
+    labels = inputs.labels or range(len(inputs.names))
+    places = over_classes(labels, min(options.num_pictures, len(inputs.names)))
+    return replace(options, places=tuple(places), names=tuple(inputs.names[place] for place in places))
 
 
 def _reads_images(model: PreTrainedModel) -> bool:

@@ -1,4 +1,4 @@
-"""Figures of measures by layer: of one model or several, and of one model over its training.
+"""Measures by layer, of one model or several, and of one model over its training: as figures, and as charts of a page.
 
 Shapes: L layers, K heads.
 """
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .canvas import axes_grid, new_figure, whole_numbers
+from .charts import Chart, Series
 from .colors import PALETTE
+from .heats import Heat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +20,24 @@ if TYPE_CHECKING:
 _MARKERS = "osD^vP"
 _FRACTIONS = ("nonzero_fraction", "hoyer_sparsity")  # in [0, 1]
 _SIZE = 10  # of the type, points
+
+
+_LAYERS = {
+    "coding_rate": "coding rate Rᶜ (nats)",
+    "nonzero_fraction": "fraction of non-zero entries",
+    "hoyer_sparsity": "Hoyer's sparsity (1: one entry)",
+}
+_OBJECTIVE = {
+    "rate": "coding rate R (nats)",
+    "rate_reduction": "rate reduction ΔR = R - Rᶜ (nats)",
+    "sparse_rate_reduction": "ΔR - λ‖Z‖₀ (nats)",
+}
+_BY_LAYER = "layer (from 0)"
+_COHERENCE = "mean coherence of pairs of heads"
+_OVER_TRAINING = {
+    "layer_coding_rate": "coding rate Rᶜ (nats)",
+    "layer_nonzero_fraction": "fraction of codes > 0",
+}
 
 
 class LayerNumbers(Protocol):
@@ -38,7 +58,7 @@ class LayerNumbers(Protocol):
 
 
 def _by_layer(axis: "Axes", label: str) -> None:
-    axis.set_xlabel("layer (from 0)", fontsize=_SIZE)
+    axis.set_xlabel(_BY_LAYER, fontsize=_SIZE)
     axis.set_ylabel(label, fontsize=_SIZE)
     axis.tick_params(labelsize=_SIZE - 1)
     whole_numbers(axis.xaxis)
@@ -93,6 +113,24 @@ def _curves(models: Mapping[str, LayerNumbers], panels: Mapping[str, str]) -> "F
     return figure
 
 
+def _charts(models: Mapping[str, LayerNumbers], panels: Mapping[str, str]) -> list[Chart]:
+    """One chart a measure with a series a model; one a model, where a common axis would flatten one of them."""
+    charts = []
+    for column, label in panels.items():
+        series = [measured_series(name, own, column) for name, own in models.items()]
+        together = [(label, series)]
+        if flattened(models, column):
+            together = [(f"{label}, {each.name}", [each]) for each in series]
+        charts += [Chart(text, _BY_LAYER, tuple(some)) for text, some in together]
+    return charts
+
+
+def measured_series(name: str, measures: LayerNumbers, column: str, first: int = 0) -> Series:
+    """The mean and standard deviation of a measure by layer, numbered from `first`."""
+    mean, std = (tuple(map(float, getattr(measures, f"{column}_{kind}"))) for kind in ("mean", "std"))
+    return Series(name, tuple(range(first, first + len(mean))), mean, std)
+
+
 def layers_figure(models: Mapping[str, LayerNumbers]) -> "Figure":
     """The figure of the papers: R^c and the non-zero fraction by layer; mean and one standard deviation.
 
@@ -100,32 +138,32 @@ def layers_figure(models: Mapping[str, LayerNumbers]) -> "Figure":
 
     Source: arXiv 2306.01129, Figures 3 and 4.
     """
-    panels = {
-        "coding_rate": "coding rate Rᶜ (nats)",
-        "nonzero_fraction": "fraction of non-zero entries",
-        "hoyer_sparsity": "Hoyer's sparsity (1: one entry)",
-    }
-    return _curves(models, panels)
+    return _curves(models, _LAYERS)
+
+
+def layers_charts(models: Mapping[str, LayerNumbers]) -> list[Chart]:
+    """The same as charts."""
+    return _charts(models, _LAYERS)
 
 
 def objective_figure(models: Mapping[str, LayerNumbers]) -> "Figure":
     """R, Delta R and the sparse rate reduction by layer; mean and one standard deviation."""
-    panels = {
-        "rate": "coding rate R (nats)",
-        "rate_reduction": "rate reduction ΔR = R - Rᶜ (nats)",
-        "sparse_rate_reduction": "ΔR - λ‖Z‖₀ (nats)",
-    }
-    return _curves(models, panels)
+    return _curves(models, _OBJECTIVE)
+
+
+def objective_charts(models: Mapping[str, LayerNumbers]) -> list[Chart]:
+    """The same as charts."""
+    return _charts(models, _OBJECTIVE)
 
 
 def subspaces_figure(measures: LayerNumbers) -> "Figure":
     """How incoherent the subspaces are: the coherence by layer, and the block norms of U^T U of three layers."""
-    chosen = sorted({0, len(measures) // 2, len(measures) - 1})
+    chosen = _three_layers(measures)
     figure = new_figure(3.4 + 3.1 * len(chosen), 3.3)
     axes = axes_grid(figure, 1, 1 + len(chosen))[0]
     axes[0].plot(range(len(measures)), measures.subspace_coherence, color=PALETTE[0], marker="o", markersize=5)
     axes[0].set_ylim(0, 1)
-    _by_layer(axes[0], "mean coherence of pairs of heads")
+    _by_layer(axes[0], _COHERENCE)
     norms = [np.asarray(measures.subspace_block_norms[layer]) for layer in chosen]
     for axis, layer, norm in zip(axes[1:], chosen, norms, strict=True):
         shown = axis.imshow(norm, cmap="cividis", vmin=0, vmax=max(n.max() for n in norms))
@@ -139,23 +177,51 @@ def subspaces_figure(measures: LayerNumbers) -> "Figure":
     return figure
 
 
-def layer_heat_figure(history: Sequence[Mapping[str, Any]]) -> "Figure | None":
-    """Layer by step: how coding rate and sparsity came about, where `measure_every` logged them."""
+def _three_layers(measures: LayerNumbers) -> list[int]:
+    return sorted({0, len(measures) // 2, len(measures) - 1})
+
+
+def subspaces_chart(measures: LayerNumbers) -> Chart:
+    """The coherence by layer as a chart."""
+    layers = tuple(range(len(measures)))
+    series = Series("coherence", layers, tuple(map(float, measures.subspace_coherence)))
+    return Chart(_COHERENCE, _BY_LAYER, (series,), limits=(0.0, 1.0))
+
+
+def subspaces_heats(measures: LayerNumbers) -> list[Heat]:
+    """The block norms of three layers as tables of colours, on one scale."""
+    norms = {layer: np.asarray(measures.subspace_block_norms[layer], dtype=float) for layer in _three_layers(measures)}
+    top = max((float(np.nanmax(norm, initial=0)) for norm in norms.values()), default=0.0)
+    return [
+        Heat(f"‖U_kᵀU_l‖, layer {layer}", norm, "head", "head", *([str(i) for i in range(len(norm))],) * 2, top=top)
+        for layer, norm in norms.items()
+        if norm.size
+    ]
+
+
+def layer_heats(history: Sequence[Mapping[str, Any]]) -> list[Heat]:
+    """Layer by step: how coding rate and sparsity came about, where `measure_every` logged them twice or more."""
     entries = [entry for entry in history if "layer_coding_rate" in entry]
     if len(entries) < 2:
-        return None
-    figure = new_figure(10.4, 3.6)
-    panels = (("layer_coding_rate", "coding rate R^c (nats)"), ("layer_nonzero_fraction", "fraction of codes > 0"))
-    steps = [entry["step"] for entry in entries]
-    for axis, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        return []
+    steps = [str(entry["step"]) for entry in entries]
+    heats = []
+    for name, label in _OVER_TRAINING.items():
         values = np.asarray([entry[name] for entry in entries], dtype=float).T  # (layers, steps)
-        layers = np.arange(len(values))
-        mesh = axis.pcolormesh(steps, layers, values, cmap="cividis", shading="nearest")
-        axis.set_xlabel("optimizer step")
-        axis.set_ylabel("layer (from 0)")
-        axis.set_yticks(layers)
-        figure.colorbar(mesh, ax=axis, label=label)
-    return figure
+        heats.append(Heat(label, values, "layer", "optimizer step", [str(i) for i in range(len(values))], steps))
+    return heats
 
 
-__all__ = ["LayerNumbers", "flattened", "layer_heat_figure", "layers_figure", "objective_figure", "subspaces_figure"]
+__all__ = [
+    "LayerNumbers",
+    "flattened",
+    "layer_heats",
+    "layers_charts",
+    "layers_figure",
+    "measured_series",
+    "objective_charts",
+    "objective_figure",
+    "subspaces_chart",
+    "subspaces_figure",
+    "subspaces_heats",
+]

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from .canvas import axes_grid, color_map, new_figure
-from .colors import PALETTE, RED
+from .canvas import color_map, new_figure
+from .colors import palette_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ def paint_masks(picture: np.ndarray, masks: np.ndarray, alpha: float = 0.5) -> n
 
     painted = picture.astype(float)
     for number, mask in enumerate(masks):
-        color = np.asarray(tuple(bytes.fromhex(PALETTE[number % len(PALETTE)][1:])), dtype=float)
+        color = np.asarray(palette_color(number), dtype=float)
         painted[mask] = (1 - alpha) * painted[mask] + alpha * color
         inner = binary_erosion(mask)  # the picture's border counts as outside
         painted[mask & ~inner] = color
@@ -66,7 +66,7 @@ def grown(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def png_bytes(picture: np.ndarray) -> bytes:
-    """A picture (H, W, 3) or a map (H, W), uint8, as a png file."""
+    """A picture (H, W, 3), one with transparency (H, W, 4), or a map (H, W), uint8, as a png file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="png")
     return buffer.getvalue()
@@ -106,34 +106,10 @@ def picture_sheet(
     return figure
 
 
-def picture_grid_figure(
-    pictures: Sequence[Image.Image], captions: Sequence[str], framed: Sequence[bool] = (), columns: int = 8
-) -> "Figure":
-    """Pictures in a grid, a caption under each; those with `framed` in a red frame."""
-    rows = -(-len(pictures) // columns)
-    figure = new_figure(1.3 * columns, 1.55 * rows)
-    axes = axes_grid(figure, rows, columns).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    for i, (axis, picture, caption) in enumerate(zip(axes, pictures, captions, strict=False)):
-        axis.set_axis_on()
-        axis.imshow(np.asarray(picture), cmap="gray", interpolation="nearest")
-        axis.set_title(caption, fontsize=7)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        is_framed = bool(framed and framed[i])
-        for spine in axis.spines.values():
-            spine.set_visible(is_framed)
-            spine.set_color(RED)
-            spine.set_linewidth(2.5)
-    return figure
-
-
 __all__ = [
     "grown",
     "overlay",
     "paint_masks",
-    "picture_grid_figure",
     "picture_sheet",
     "png_bytes",
     "to_pictures",

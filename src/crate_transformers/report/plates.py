@@ -23,11 +23,17 @@ _CAPTION_POINTS = 7.5
 
 @dataclass(frozen=True)
 class Plate:
-    """A figure, the name of its files, a caption: what was measured, on what, in which mode, by which version."""
+    """A figure, the name of its files, a caption: what was measured, on what, in which mode, by which version.
+
+    drawn: html that takes the figure's place on a page; "" is the figure itself. Where it needs scripts, it holds the
+    figure (`html` of the plate without it) for where there are none. told: its caption, where that is another.
+    """
 
     name: str
     figure: "Figure"
     caption: str
+    drawn: str = ""
+    told: str = ""
 
     def render(self, kind: Kind, captioned: bool = True) -> bytes:
         """The figure as a file of kind "png" or "svg", with its caption under it or not."""
@@ -48,11 +54,15 @@ class Plate:
         """`name.png` and `name.svg` in a folder."""
         return [write_bytes(folder / f"{self.name}.{kind}", self.render(kind)) for kind in FIGURE_FORMATS]
 
+    def image(self, kind: Kind = "svg") -> str:
+        """The figure, embedded, without its caption."""
+        source = data_uri(self.render(kind, captioned=False), _MEDIA[kind])
+        return f'<img alt="{html.escape(self.caption, quote=True)}" src="{source}">'
+
     def html(self, kind: Kind = "svg") -> str:
-        """The figure, embedded, with its caption below as text."""
-        text = html.escape(self.caption, quote=True)
-        image = data_uri(self.render(kind, captioned=False), _MEDIA[kind])
-        return f'<figure><img alt="{text}" src="{image}"><figcaption>{text}</figcaption></figure>'
+        """What a page shows, with its caption below as text."""
+        caption = html.escape(self.told or self.caption, quote=True)
+        return f"<figure>{self.drawn or self.image(kind)}<figcaption>{caption}</figcaption></figure>"
 
 
 __all__ = ["FIGURE_FORMATS", "Kind", "Plate"]

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Section:
-    """A heading, a sentence, a table (rows of equal keys), figures, preformatted text, and lines below."""
+    """A heading, a sentence, a table (rows of equal keys), figures, preformatted text, and lines below.
+
+    drawn: html that a function of this room made: charts, tables of colours, pictures, a look into samples.
+    """
 
     title: str
     text: str = ""
@@ -32,12 +35,15 @@ class Section:
     table: Sequence[Mapping[str, Any]] = ()
     verbatim: str = ""
     details: list[str] = field(default_factory=list)
+    drawn: str = ""
 
     def html(self) -> str:
         """The section below its heading."""
         parts = [_paragraph(self.text)] if self.text else []
         if self.table:
             parts.append(table_html(self.table))
+        if self.drawn:
+            parts.append(self.drawn)
         parts += [_figure(figure, self.title) for figure in self.figures]
         if self.verbatim:
             parts.append(_preformatted(self.verbatim))
@@ -63,7 +69,7 @@ def _paragraph(text: str) -> str:
 
 
 def _preformatted(text: str) -> str:
-    return f"<pre style='white-space: pre-wrap'>{html.escape(text)}</pre>"
+    return f"<pre>{html.escape(text)}</pre>"
 
 
 def _figure(figure: "Figure", title: str) -> str:

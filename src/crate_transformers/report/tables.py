@@ -18,11 +18,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of equal keys as an html table; numbers with four significant digits."""
-    head = "".join(f"<th>{html.escape(str(key).replace('_', ' '))}</th>" for key in rows[0])
+    head = "".join(f'<th scope="col">{html.escape(str(key).replace("_", " "))}</th>' for key in rows[0])
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_cell(v))}</td>" for v in row.values()) + "</tr>" for row in rows
     )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide" tabindex="0" role="group" aria-label="table">{table}</div>'
 
 
 def table_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..analysis.measures import LayerMeasures, measure_layers
-from ..report.colors import BLUE, ORANGE
+from ..report.charts import Chart
+from ..report.layers import measured_series
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,24 @@ class Mirror:
             parts.append(f"{curves.course()}: {curves.verdict()}")
         return f"{'; '.join(parts)}."
 
-    def figure(self) -> Figure:
-        """Draw both measures by layer, the decoder's after the encoder's, with a band of one standard deviation."""
-        figure = Figure(figsize=(10.4, 3.4), layout="constrained")
-        panels = (("coding_rate", "coding rate R^c (nats)"), ("nonzero_fraction", "fraction of entries that are not 0"))
+    def charts(self) -> list[Chart]:
+        """Both measures by layer, the decoder's after the encoder's, with a band of one standard deviation."""
         depth = len(self.encoder)
-        for axis, (column, label) in zip(figure.subplots(1, 2), panels, strict=True):
-            for record, name, color, start in (
-                (self.encoder, "encoder", BLUE, 0),
-                (self.decoder, "decoder", ORANGE, depth),
-            ):
-                mean, std = (np.asarray(getattr(record, f"{column}_{kind}")) for kind in ("mean", "std"))
-                places = np.arange(len(mean)) + start + 1
-                axis.plot(places, mean, marker="o", color=color, label=name)
-                axis.fill_between(places, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
-            axis.axvline(depth + 0.5, color="0.6", linewidth=0.8, linestyle="--")
-            axis.set_xlabel("layer, encoder then decoder")
-            axis.set_ylabel(label)
-            axis.xaxis.get_major_locator().set_params(integer=True)
-            axis.grid(alpha=0.3)
-            axis.legend(frameon=False)
-        return figure
+        return [
+            Chart(
+                label,
+                "layer (from 1), encoder then decoder",
+                (
+                    measured_series("encoder", self.encoder, column, 1),
+                    measured_series("decoder", self.decoder, column, depth + 1),
+                ),
+                line=depth + 0.5,
+            )
+            for column, label in (
+                ("coding_rate", "coding rate Rᶜ (nats)"),
+                ("nonzero_fraction", "fraction of entries that are not 0"),
+            )
+        ]
 
     def table(self) -> list[dict[str, str | int]]:
         """The rows of a report's table: part, layer (from 1), R^c in nats, non-zero fraction."""

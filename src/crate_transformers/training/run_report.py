@@ -10,8 +10,10 @@ from ..errors import one_line
 from ..evaluation.publishing import CAPTIONS, CARD_FILE, FIGURES, LAYERS_FILE, card_of_folder
 from ..files import write_bytes
 from ..recipes.schema import Recipe
-from ..report.curves import curves_figure
-from ..report.layers import layer_heat_figure, layers_figure
+from ..report.charts import charts_html, panels_html
+from ..report.curves import curves_charts, curves_figure, curves_rows
+from ..report.heats import heat_html
+from ..report.layers import layer_heats, layers_charts, layers_figure
 from ..report.plates import Plate
 from ..report.sections import Section, write_report
 from ..report.writing import write_csv
@@ -53,7 +55,7 @@ def report_run(
         record = measure_layers(model, samples)
         sections = [
             result,
-            Section("Curves", figures=[curves_figure(history, task.metric)]),
+            _curves_section(task, history),
             *task.report(model, history),
             *_layer_sections(recipe, record, history),
         ]
@@ -75,6 +77,11 @@ def _leave_beside(folder: Path, record: LayerMeasures, curves: "Figure") -> None
     write_bytes(folder / CARD_FILE, card_of_folder(folder).encode())
 
 
+def _curves_section(task: Task, history: list[dict[str, Any]]) -> Section:
+    rows = curves_rows(history, task.metric)
+    return Section("Curves", drawn=charts_html(curves_charts(history, task.metric), rows, "curves.csv"))
+
+
 def _layer_sections(recipe: Recipe, record: LayerMeasures, history: list[dict[str, Any]]) -> list[Section]:
     sections = [
         Section(
@@ -82,13 +89,13 @@ def _layer_sections(recipe: Recipe, record: LayerMeasures, history: list[dict[st
             "Coding rate of the tokens under each layer's subspaces (official mode: unit tokens, epsilon = 0.1) and "
             "fraction of non-zero codes after the sparsification; mean and standard deviation over "
             f"{record.num_samples} samples.",
-            [layers_figure({record.model: record})],
+            drawn=charts_html(layers_charts({record.model: record}), record.rows(), "layers.csv"),
         )
     ]
-    heat = layer_heat_figure(history)
-    if heat is not None:
+    heats = layer_heats(history)
+    if heats:
         text = f"The same measures every {recipe.train.measure_every} steps: compression as it is learnt."
-        sections.append(Section("Layers over training", text, [heat]))
+        sections.append(Section("Layers over training", text, drawn=panels_html(map(heat_html, heats))))
     return sections
 
 

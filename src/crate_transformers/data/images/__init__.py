@@ -5,7 +5,7 @@ from .decoding import load_image
 from .finding import IMAGE_SUFFIXES, find_images
 from .imagenet import HeldOutSet, HeldOutSource, is_held_out_source, load_held_out_source
 from .keyed import KeyedImages
-from .labelled import ImageSplits, LabelledImages
+from .labelled import ImageSplits, LabelledImages, over_classes
 from .masked import MaskedImages, stack_items
 from .multi_crop import CropTransform, MultiCropImages
 from .sources import load_image_source
@@ -29,5 +29,6 @@ __all__ = [
     "load_held_out_source",
     "load_image",
     "load_image_source",
+    "over_classes",
     "stack_items",
 ]

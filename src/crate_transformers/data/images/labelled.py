@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,27 @@ def assemble(
     return ImageSplits(name, train, validation, test, classes, left_out, notes)
 
 
+def over_classes(labels: Sequence[int] | np.ndarray, count: int) -> list[int]:
+    """At most `count` places whose labels are as many different ones as there can be.
+
+    The first of each class in turn, then the second of each, and so on; of more classes than places, some evenly apart.
+
+    Example:
+        >>> over_classes([0, 0, 0, 1, 1, 2], 4)
+        [0, 3, 5, 1]
+        >>> over_classes([0, 1, 2, 3], 2)
+        [0, 2]
+    """
+    places: dict[int, list[int]] = {}
+    for place, label in enumerate(labels):
+        places.setdefault(int(label), []).append(place)
+    classes = sorted(places)
+    if count < len(classes):
+        return [places[classes[i * len(classes) // count]][0] for i in range(count)]
+    turns = zip_longest(*(places[label] for label in classes))
+    return [place for turn in turns for place in turn if place is not None][:count]
+
+
 def count_by_class(images: LabelledImages, classes: list[str]) -> dict[str, int]:
     """How many images each class has."""
     counts = Counter(images.labels.tolist())
@@ -163,4 +185,5 @@ __all__ = [
     "checked_labels",
     "count_by_class",
     "labelled",
+    "over_classes",
 ]

@@ -1,5 +1,6 @@
 """Image classification: the model finds the class of a picture."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,19 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageClassification, EvalPrediction, PreTrainedModel
 
-from ...data import ImageCollator, KeyedImages
+from ...data import ImageCollator, KeyedImages, over_classes
 from ...errors import UserError
 from ...recipes.schema import Recipe
 from ...recipes.tasks.image_classification import ImageClassificationTrain
-from ...report.confusion import confusion_matrix_figure
-from ...report.pictures import picture_grid_figure
+from ...report.confusion import confusion_heat
+from ...report.gallery import gallery_html
+from ...report.heats import heat_html
 from ...report.sections import Section
 from ..build import build_model
 from .base import Outputs, first_output, predictions_and_labels
-from .image_task import ImageTask, spread
+from .image_task import NUM_LOOKED_INTO, ImageTask, spread
+
+_ERRORS, _PICTURES = 16, 24  # wrong pictures that a report shows, at most; pictures in all
 
 
 class ImageClassification(ImageTask):
@@ -67,37 +71,80 @@ class ImageClassification(ImageTask):
     @torch.no_grad()
     def report(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
         shown = self.shown()
-        truth, predicted, score = _predict(model, shown)
-        order = np.random.default_rng(0).permutation(len(truth))[:24]
-        pictures = [shown.images.read(int(i), self.num_channels) for i in order]
-        captions = [
-            f"{self.classes[predicted[i]]} {score[i]:.0%}"
-            + ("" if predicted[i] == truth[i] else f" (is {self.classes[truth[i]]})")
-            for i in order
-        ]
-        wrong = [bool(predicted[i] != truth[i]) for i in order]
+        found = _predict(model, shown)
+        wrong, right = found.worst(), found.right()
+        places = [*wrong[:_ERRORS], *right][:_PICTURES]
+        looked_into = [*wrong[: NUM_LOOKED_INTO - 2], *right][:NUM_LOOKED_INTO]
+        heat = confusion_heat(found.truth, found.predicted, self.classes)
         return [
             Section(
                 "Confusion matrix",
-                f"Rows: the true class; columns: the predicted one. {len(truth):,} held-out images, each counted once.",
-                [confusion_matrix_figure(truth, predicted, self.classes)],
+                f"Rows: the true class; columns: the predicted one. {len(shown):,} held-out images, each counted once.",
+                drawn=heat_html(heat),
             ),
-            Section("Some predictions", "Wrong ones are framed.", [picture_grid_figure(pictures, captions, wrong)]),
+            Section(
+                "Some predictions",
+                f"{len(wrong):,} of {len(shown):,} are wrong. First those of them with the highest loss, framed, the "
+                f"worst first (at most {_ERRORS}); then right ones, taken over the classes.",
+                drawn=gallery_html(
+                    [shown.images.read(place, self.num_channels) for place in places],
+                    [found.caption(place, self.classes) for place in places],
+                    [bool(found.is_wrong[place]) for place in places],
+                ),
+            ),
+            *self.view_sections(
+                model,
+                looked_into,
+                [found.caption(place, self.classes) for place in looked_into],
+                [bool(found.is_wrong[place]) for place in looked_into],
+            ),
         ]
 
 
+@dataclass(frozen=True, eq=False)
+class _Predictions:
+    """Of every picture (n,): true class, predicted class, its probability, and the loss, nats."""
+
+    truth: np.ndarray
+    predicted: np.ndarray
+    score: np.ndarray
+    loss: np.ndarray
+
+    @property
+    def is_wrong(self) -> np.ndarray:
+        return self.predicted != self.truth
+
+    def worst(self) -> list[int]:
+        """Places of the wrong ones, the highest loss first."""
+        order = np.argsort(-self.loss, kind="stable")
+        return [int(place) for place in order if self.is_wrong[place]]
+
+    def right(self) -> list[int]:
+        """Places of some right ones, over the classes."""
+        places = np.flatnonzero(~self.is_wrong)
+        return [int(places[i]) for i in over_classes(self.truth[places], _PICTURES)]
+
+    def caption(self, place: int, classes: list[str]) -> str:
+        """What the picture is taken for, how sure that is, and what it is."""
+        read = f"{classes[self.predicted[place]]} {self.score[place]:.0%}"
+        if not self.is_wrong[place]:
+            return read
+        return f"{read} (is {classes[self.truth[place]]}, loss {self.loss[place]:.2f})"
+
+
 @torch.no_grad()
-def _predict(model: PreTrainedModel, images: KeyedImages) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(true class, predicted class, probability of the predicted class) of every picture."""
-    predicted, scores = [], []
-    device = next(model.parameters()).device
+def _predict(model: PreTrainedModel, images: KeyedImages) -> _Predictions:
+    predicted, scores, losses = [], [], []
+    device, truth = next(model.parameters()).device, images.images.labels
     for start in range(0, len(images), 256):
-        items = [images[i] for i in range(start, min(start + 256, len(images)))]
-        pixel_values = torch.stack([item["pixel_values"] for item in items]).to(device)
-        best = model(pixel_values=pixel_values).logits.float().softmax(dim=-1).max(dim=-1)
-        predicted.append(best.indices.cpu())
-        scores.append(best.values.cpu())
-    return images.images.labels, torch.cat(predicted).numpy(), torch.cat(scores).numpy()
+        places = range(start, min(start + 256, len(images)))
+        pixel_values = torch.stack([images[place]["pixel_values"] for place in places]).to(device)
+        shares = model(pixel_values=pixel_values).logits.float().log_softmax(dim=-1).cpu()  # (B, classes)
+        best = shares.max(dim=-1)
+        predicted.append(best.indices)
+        scores.append(best.values.exp())
+        losses.append(-shares[torch.arange(len(places)), torch.from_numpy(truth[places.start : places.stop])])
+    return _Predictions(truth, *(torch.cat(parts).numpy() for parts in (predicted, scores, losses)))
 
 
 __all__ = ["ImageClassification"]

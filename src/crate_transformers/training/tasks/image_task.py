@@ -1,17 +1,25 @@
 """What the tasks on pictures share: opening the pictures, preparing them, and choosing which ones a report shows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import CLIPImageProcessor, PreTrainedConfig
+import torch
+from transformers import CLIPImageProcessor, PreTrainedConfig, PreTrainedModel
 
+from ...analysis.attention import gives_all_maps, segmentation_layer
+from ...analysis.inside import look_inside
 from ...configuration.validation import as_pair
-from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source
+from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source, over_classes
 from ...errors import UserError
 from ...models.image_processing import image_processor_of
 from ...recipes.schema import Recipe
 from ...recipes.tasks.images import CroppedImageData, ImageData, check_channels
+from ...report.pictures import to_pictures
+from ...report.sections import Section
+from ...report.viewer import Looked, view_html
 from .base import Task
 
+NUM_LOOKED_INTO = 6  # pictures of a report
 _FEW_VALUES = 16  # a LayerNorm over a patch of fewer values leaves too little of them
 
 
@@ -108,6 +116,38 @@ class ImageTask(Task):
         """The pictures that reports and measures use: those of the test part, else of validation, else of training."""
         splits = self.splits
         return self.plain(next(part for part in (splits.test, splits.validation, splits.train) if len(part)))
+
+    def view_sections(
+        self,
+        model: PreTrainedModel,
+        places: Sequence[int] | None = None,
+        names: Sequence[str] = (),
+        wrong: Sequence[bool] = (),
+    ) -> list[Section]:
+        """A look into a few of the pictures that are shown: attention and codes of every layer.
+
+        Args:
+            places: which of `shown`; None takes them over the classes. names: what to call each; none are the classes.
+            wrong: which of them are framed.
+        """
+        if not gives_all_maps(model):
+            return []
+        shown = self.shown()
+        labels = shown.images.labels
+        if places is None:
+            places = over_classes(labels, NUM_LOOKED_INTO)
+            names = [self.splits.classes[labels[place]] for place in places]
+        images = torch.stack([shown[place]["pixel_values"] for place in places])
+        pictures = to_pictures(images, self.processor.image_mean, self.processor.image_std)
+        samples = [
+            Looked(name, picture=picture, is_wrong=bool(wrong and wrong[i]))
+            for i, (name, picture) in enumerate(zip(names, pictures, strict=True))
+        ]
+        view = look_inside(model, images, samples, segmentation_layer(model, None))
+        if view is None:
+            return []
+        text = "What every layer makes of a picture: where a patch looks, and what its code holds."
+        return [Section("Attention and codes, layer by layer", text, drawn=view_html(view))]
 
     def save_beside(self, folder: Path) -> None:
         self.processor.save_pretrained(folder)

@@ -29,6 +29,7 @@ from ...recipes.tasks.language_modeling import CausalLanguageTrain, LanguageData
 from ...report.sections import Section
 from ..build import build_model
 from .base import CACHE, Outputs, Task, first_output
+from .text_view import text_view_sections
 
 
 class LanguageModeling(Task):
@@ -152,7 +153,7 @@ class LanguageModeling(Task):
             sections.append(
                 Section("Samples during training", "Drawn at temperature 0.8 from the same prompt.", verbatim=text)
             )
-        return sections
+        return [*sections, *text_view_sections(model, self.sample_inputs(1), self.tokenizer)]
 
     def _compression(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> Section:
         test = self.held_out["test"]

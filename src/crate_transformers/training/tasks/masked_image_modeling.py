@@ -25,6 +25,7 @@ from ...errors import UserError
 from ...evaluation.reconstruction import ConstantGuess, reconstruct, sheet
 from ...files import write_bytes
 from ...recipes.schema import Recipe
+from ...report.charts import charts_html
 from ...report.sections import Section
 from ..build import build_model
 from ..mirror import measure_mirror
@@ -134,7 +135,7 @@ class MaskedImageModeling(ImageTask):
             titled = [(f"step {int(path.stem.partition('-')[2]):,}", Image.open(path)) for path in chosen]
             text = f"The same pictures during training; all {len(drawn)} are in the folder {PICTURES}."
             sections.append(Section("Reconstructions over training", text, [_sheets_figure(titled)]))
-        return [*sections, self._mirror_section(model)]
+        return [*sections, *self.view_sections(model), self._mirror_section(model)]
 
     def _mirror_section(self, model: PreTrainedModel) -> Section:
         title = "In through the encoder, back through the decoder"
@@ -145,8 +146,8 @@ class MaskedImageModeling(ImageTask):
         return Section(
             title,
             f"Measured on {count} whole held-out pictures: {mirror.sentence()}",
-            [mirror.figure()],
-            mirror.table(),
+            table=mirror.table(),
+            drawn=charts_html(mirror.charts()),
             details=[
                 "Encoder layers count the code after the sparsification; decoder layers, which have none, the entries "
                 "of their tokens."

@@ -31,7 +31,8 @@ from ...models.self_distillation import FeatureLoss, SelfDistillation, SelfDisti
 from ...objective import distillation_terms
 from ...recipes.schema import Recipe
 from ...recipes.tasks.self_distillation import SIMDINO_OPTIONS, SelfDistillationData, SelfDistillationTrain
-from ...report.pictures import picture_grid_figure, to_pictures
+from ...report.gallery import gallery_html
+from ...report.pictures import to_pictures
 from ...report.sections import Section
 from ..build import build_model
 from ..schedules import cosine_between
@@ -176,7 +177,7 @@ class SelfDistillationTask(ImageTask):
         return {"pixel_values": torch.stack([shown[i]["pixel_values"] for i in spread(len(shown), count)])}
 
     def report(self, model: PreTrainedModel, history: list[dict[str, Any]]) -> list[Section]:
-        return [self._teacher_section(history), self._crops_section()]
+        return [self._teacher_section(history), self._crops_section(), *self.view_sections(model)]
 
     def _teacher_section(self, history: list[dict[str, Any]]) -> Section:
         rows = [
@@ -202,7 +203,7 @@ class SelfDistillationTask(ImageTask):
                     pictures.append(_picture(crop, self.processor))
                     captions.append(f"{name.partition('_')[0]} {number + 1}")
         text = "What student and teacher see of three training pictures: the teacher only the global crops."
-        return Section("Crops", text, [picture_grid_figure(pictures, captions)])
+        return Section("Crops", text, drawn=gallery_html(pictures, captions))
 
 
 def local_size(config: PreTrainedConfig, data: SelfDistillationData) -> tuple[int, int]:

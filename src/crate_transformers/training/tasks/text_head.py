@@ -20,6 +20,7 @@ from ...recipes.tasks.text_heads import TextHeadData
 from ...report.sections import Section
 from ..build import AutoClass, build_model
 from .base import Outputs, Task, first_output
+from .text_view import text_view_sections
 
 
 class TextHead(Task):
@@ -146,7 +147,8 @@ class TextHead(Task):
         rows = [{"part": name, "rows": len(part)} for name, part in self.rows.parts.items()]
         counts = self.rows_by_label()
         return [
-            Section("Data", table=rows, details=[f"{name}: {count} training rows" for name, count in counts.items()])
+            Section("Data", table=rows, details=[f"{name}: {count} training rows" for name, count in counts.items()]),
+            *text_view_sections(model, self.sample_inputs(1), self.tokenizer),
         ]
 
 
