@@ -1,5 +1,6 @@
-"""Tests marked `cuda`, `chromium` or `compiler` are taken out of the run where there is no such thing."""
+"""Tests marked `cuda`, `chromium`, `compiler` or `doors("PACKAGE")` are taken out of the run where there is none."""
 
+import importlib.util
 import shutil
 
 import pytest
@@ -10,9 +11,14 @@ COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None
 HERE = {"cuda": torch.cuda.is_available(), "chromium": CHROMIUM is not None, "compiler": COMPILER is not None}
 
 
+def has_packages(item):
+    """Whether the packages are installed that a test's marks `doors` name."""
+    return all(importlib.util.find_spec(name) for mark in item.iter_markers("doors") for name in mark.args)
+
+
 def pytest_collection_modifyitems(config, items):
     missing = [marker for marker, here in HERE.items() if not here]
-    away = [item for item in items if any(item.get_closest_marker(marker) for marker in missing)]
+    away = [item for item in items if any(map(item.get_closest_marker, missing)) or not has_packages(item)]
     items[:] = [item for item in items if item not in away]
     config.hook.pytest_deselected(items=away)
 
