@@ -1,4 +1,4 @@
-.PHONY: format check test versions docs
+.PHONY: format check test doors versions docs
 
 format:
 	ruff format .
@@ -12,6 +12,9 @@ check:
 
 test:
 	pytest
+
+doors: # other libraries that are too heavy for every day: pip install lm-eval nnsight captum trl, then this
+	pytest -m doors
 
 versions:
 	python tests/versions.py

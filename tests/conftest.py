@@ -1,5 +1,6 @@
-"""Tests marked `cuda`, `chromium`, `compiler` or `sphinx` are taken out of the run where there is no such thing."""
+"""Tests marked `cuda`, `chromium`, `compiler`, `sphinx` or `doors("PACKAGE")` are taken out where there is none."""
 
+import importlib.util
 import shutil
 from importlib.util import find_spec
 
@@ -8,7 +9,7 @@ import torch
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
-SITE = all(map(find_spec, ("sphinx", "furo", "myst_parser")))  # the extra docs
+SITE = all(map(find_spec, ("sphinx", "furo", "myst_nb")))  # the extra docs
 HERE = {
     "cuda": torch.cuda.is_available(),
     "chromium": CHROMIUM is not None,
@@ -17,9 +18,14 @@ HERE = {
 }
 
 
+def has_packages(item):
+    """Whether the packages are installed that a test's marks `doors` name."""
+    return all(importlib.util.find_spec(name) for mark in item.iter_markers("doors") for name in mark.args)
+
+
 def pytest_collection_modifyitems(config, items):
     missing = [marker for marker, here in HERE.items() if not here]
-    away = [item for item in items if any(item.get_closest_marker(marker) for marker in missing)]
+    away = [item for item in items if any(map(item.get_closest_marker, missing)) or not has_packages(item)]
     items[:] = [item for item in items if item not in away]
     config.hook.pytest_deselected(items=away)
 

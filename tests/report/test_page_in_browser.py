@@ -24,6 +24,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 CHARTS = {  # title of a chart -> column of the csv
     "coding rate Rᶜ (nats)": "coding_rate",
     "fraction of non-zero entries": "nonzero_fraction",
+    "Hoyer's sparsity (1: one entry)": "hoyer_sparsity",
     "coding rate R (nats)": "rate",
     "rate reduction ΔR = R - Rᶜ (nats)": "rate_reduction",
     "ΔR - λ‖Z‖₀ (nats)": "sparse_rate_reduction",

@@ -68,6 +68,11 @@ def describe_model(folder: str | Path) -> str:
         file = checkpoint / weights.name
         if file.is_file() and weights.is_file() and filecmp.cmp(file, weights, shallow=False):
             return f"{folder}: {_place_in_run(checkpoint.name, read_json(checkpoints[-1] / TRAINER_STATE_NAME))}"
+    recipe = recipe_beside(weights.parent)
+    if recipe is not None and recipe.train.ema_decay and checkpoints:
+        state = read_json(checkpoints[-1] / TRAINER_STATE_NAME)
+        step = state.get("best_global_step") or state.get("global_step")
+        return f"{folder}: {_place_in_run(f'{PREFIX_CHECKPOINT_DIR}-{step}', state)}, the average of its weights"
     return f"{folder}: the model of its run"
 
 
