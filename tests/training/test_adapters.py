@@ -180,3 +180,46 @@ def test_without_peft_a_line_says_what_to_install(base, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'crate-transformers\[peft\]'"):
         train(lora_recipe(base), tmp_path / "run")
     assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+TEXT = {
+    "model.hidden_size": 24,
+    "model.num_hidden_layers": 2,
+    "model.num_attention_heads": 3,
+    "data.context_length": 16,
+    "train.per_device_train_batch_size": 8,
+    "train.warmup_steps": 2,
+    "train.learning_rate": 0.01,
+    "train.max_steps": 6,
+    "train.eval_steps": 3,
+}
+
+
+def test_language_models_and_a_head_on_one(tmp_path):
+    """The base of the head is a masked model, of which the adapters' run makes a classifier."""
+    (tmp_path / "words.txt").write_text("the cat sat on the mat and the dog sat on the log " * 300)
+    rows = [f"{word} {i},{label}" for i in range(60) for word, label in (("good", "yes"), ("bad", "no"))]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    words = {"data.source": f"text:{tmp_path / 'words.txt'}", "data.vocab_size": 300}
+    for name in ("clm", "mlm"):
+        start = train(load_recipe(name, {**TEXT, **words}), tmp_path / name).output
+        continued = {**TEXT, **words, **LORA, "model.from": str(start), "model.size": None}
+        result = train(load_recipe(name, continued), tmp_path / f"{name}-adapted")
+        assert result.metrics["model"]["trained_parameters"] < result.metrics["model"]["parameters"]
+        before, after = weights(start), weights(result.output)
+        changed = {part for part in before if not torch.equal(before[part], after[part])}
+        assert len(changed) == 2 * 3  # U, O and D of two layers
+        assert not list(result.output.glob("checkpoints/*/model.safetensors"))
+    settings = {
+        **TEXT,
+        **LORA,
+        "model.from": str(tmp_path / "mlm"),
+        "model.size": None,
+        "data.source": f"csv:{tmp_path / 'rows.csv'}",
+    }
+    result = train(load_recipe("sequence-classification", settings), tmp_path / "head")
+    after = weights(result.output)
+    assert {part.split(".")[0] for part in after if part not in weights(tmp_path / "mlm")} == {"classifier"}
+    assert result.metrics["model"]["trained_parameters"] > sum(
+        after[part].numel() for part in after if part.startswith("classifier")
+    )
