@@ -1,15 +1,21 @@
 """The page in a browser: everything that it offers, by mouse and by keyboard, at two widths, light and dark."""
 
 import json
+import shutil
 import threading
 import time
 
 import pytest
+import torch
 import uvicorn
 
+from crate_transformers import CrateForImageClassification
+from crate_transformers.demo.loading import folder_of
 from crate_transformers.explore.security import Door
 from crate_transformers.explore.server import Opened, Worker, create_app
+from crate_transformers.explore.service import Service
 from crate_transformers.explore.serving import bind
+from crate_transformers.explore.subjects import open_subjects
 
 pytestmark = pytest.mark.chromium
 FLAGS = [
@@ -186,6 +192,19 @@ def test_an_own_picture(opened, pictures, tmp_path):
     assert page.get_by_role("alert").count() == 0
 
 
+def test_a_huge_file_is_refused_and_the_page_lives_on(opened, pictures, tmp_path):
+    page = opened(pictures)
+    with open(tmp_path / "huge.png", "wb") as file:
+        file.truncate(200 * 2**20)
+    page.get_by_label("your own picture").set_input_files(tmp_path / "huge.png")
+    until(page, "document.querySelector('[role=alert]') !== null")
+    page.wait_for_timeout(50)
+    opened.told.clear()  # the browser's own line about the status
+    assert "MiB" in page.get_by_role("alert").inner_text()
+    page.get_by_role("button", name="picture 1, Trouser").click()
+    assert state_of(page)["picture"] == 1
+
+
 def test_the_code_and_a_neuron(opened, pictures):
     page = opened(pictures)
     assert "neurons are active" in page.get_by_role("region", name="The code of one token").inner_text()
@@ -255,6 +274,31 @@ def test_side_by_side(opened, pictures):
     settled(page)
     assert page.locator(".heads").count() == 1
     assert state_of(page)["other"] == "none"
+
+
+def test_the_checkpoints_of_a_run_as_a_film(opened, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder_of("fashion"), run)
+    for step in (5, 10, 15):
+        model = CrateForImageClassification.from_pretrained(run, dtype="float32")
+        with torch.no_grad():
+            model.classifier.weight.mul_(step / 15)  # checkpoints that answer differently
+        model.save_pretrained(run / "checkpoints" / f"checkpoint-{step}")
+    site = Site(Service(open_subjects(str(run))))
+    try:
+        page = opened(site)
+        seen = []
+        page.get_by_role("button", name="play the checkpoints").focus()
+        page.keyboard.press("Enter")
+        until(page, "document.querySelector('button[aria-pressed=true]')?.textContent === 'stop'")
+        while page.get_by_role("button", name="stop").count():
+            name = json.loads(page.evaluate("decodeURIComponent(location.hash.slice(1)) || '{}'")).get("other")
+            seen += [name] if name not in seen else []
+            page.wait_for_timeout(20)
+        seen.append(state_of(page)["other"])  # the last one, with which the film ends
+        assert list(dict.fromkeys(name for name in seen if name)) == ["checkpoint-5", "checkpoint-10", "checkpoint-15"]
+    finally:
+        site.stop()
 
 
 def test_take_it_along(opened, pictures, tmp_path):
