@@ -10,6 +10,14 @@ import torch
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
 SITE = all(map(find_spec, ("sphinx", "furo", "myst_nb")))  # the extra docs
+BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 HERE = {
     "cuda": torch.cuda.is_available(),
     "chromium": CHROMIUM is not None,
@@ -34,3 +42,14 @@ def pytest_collection_modifyitems(config, items):
 def chromium():
     """The browser's command."""
     return CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """Playwright's door to that browser, which asks nothing of elsewhere by itself."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_FLAGS)
+        yield browser
+        browser.close()

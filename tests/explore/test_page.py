@@ -18,14 +18,6 @@ from crate_transformers.explore.serving import bind
 from crate_transformers.explore.subjects import open_subjects
 
 pytestmark = pytest.mark.chromium
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 class Site:
@@ -65,16 +57,6 @@ def words(writer):
     site = Site(writer)
     yield site
     site.stop()
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from crate_transformers.report.heats import Heat, heat_html
 from crate_transformers.report.page import page_html
 
 pytestmark = pytest.mark.chromium
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 CHARTS = {  # title of a chart -> column of the csv
     "coding rate Rᶜ (nats)": "coding_rate",
     "fraction of non-zero entries": "nonzero_fraction",
@@ -30,16 +29,6 @@ CHARTS = {  # title of a chart -> column of the csv
     "ΔR - λ‖Z‖₀ (nats)": "sparse_rate_reduction",
 }
 TOLD = re.compile(r"(?P<name>.+): (?P<over>.+) (?P<x>\S+), value (?P<y>[^ ,]+)(, standard deviation (?P<std>\S+))?$")
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
