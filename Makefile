@@ -13,7 +13,7 @@ check:
 test:
 	pytest
 
-doors: # other libraries that are too heavy for every day: pip install lm-eval nnsight captum trl, then this
+doors: # other libraries that are too heavy for every day: pip install lm-eval nnsight captum trl sae-lens, then this
 	pytest -m doors
 
 versions:

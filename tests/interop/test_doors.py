@@ -222,3 +222,16 @@ def test_trl_with_adapters(folder, language_model, tmp_path):
         moved = [part for part, weight in made.model.named_parameters() if "lora_B" in part and weight.abs().max() > 0]
         assert len(moved) == 6
         assert (tmp_path / name / "model" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.doors("sae_lens")
+def test_saelens_hooks_codes_of_a_folder(folder, language_model):
+    from sae_lens.load_model import load_model
+
+    hooked = load_model("AutoModelForCausalLM", str(folder))
+    ids, name = torch.arange(12)[None], "crate.layers.0.sparsification.coding"
+    logits, kept = hooked.run_with_cache(ids, names_filter=[name])
+    with torch.no_grad():
+        outputs = language_model(ids, output_codes=True)
+    assert (logits - outputs.logits).abs().max() <= 1e-6
+    assert (kept[name] - outputs.codes[0]).abs().max() <= 1e-6
