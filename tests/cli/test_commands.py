@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from crate_transformers.cli import errors
 from crate_transformers.cli.app import app
 from crate_transformers.cli.settings import parse_settings
 from crate_transformers.cli.train import waiting_advice
+from crate_transformers.data import load_image
 from crate_transformers.training import train
 
 
@@ -55,13 +57,23 @@ def test_advice_on_waiting_for_data():
 
 
 def test_train_measures_how_long_it_waited_for_data(tmp_path, monkeypatch):
-    for name in ("ant", "bee"):  # large pictures, slow to decode, for a model that has nothing to do
+    for name in ("ant", "bee"):  # of a slow disk, for a model that has nothing to do
         (tmp_path / "data" / name).mkdir(parents=True)
         for i in range(6):
-            noise = Image.effect_noise((1000, 1000), 20 + i).convert("RGB")
-            noise.save(tmp_path / "data" / name / f"{i}.png", compress_level=1)
+            Image.effect_noise((50, 50), 20 + i).convert("RGB").save(tmp_path / "data" / name / f"{i}.png")
+
+    def slowly(*arguments):
+        time.sleep(0.1)
+        return load_image(*arguments)
+
+    monkeypatch.setattr("crate_transformers.data.images.folders.load_image", slowly)
     small = ("image_size=8", "patch_size=4", "num_channels=3", "hidden_size=8", "num_attention_heads=1")
-    settings = (*(f"model.{value}" for value in small), "train.max_steps=20", "train.measure_every=0")
+    settings = (
+        *(f"model.{value}" for value in small),
+        "train.max_steps=20",
+        "train.measure_every=0",
+        "train.ema_decay=null",
+    )
     sets = [part for value in settings for part in ("--set", value)]
     monkeypatch.setattr("crate_transformers.cli.train._LONG_WAIT", 0.0)
     code, output = crate("train", "--data", f"imagefolder:{tmp_path / 'data'}", "--output", tmp_path / "run", *sets)

@@ -61,7 +61,7 @@ def class_coding_rates(
     """The coding rate of features, and that of each class.
 
     Args:
-        features: (..., n, d) with n >= 1. Computed in float32 (float64 when given), also within autocast.
+        features: (..., n, d) with n >= 1. Computed in float32 (float64 when given), also where mixed precision is on.
         labels: (n,) integers >= 0, the same for all leading axes; or memberships (..., n, C) of floats >= 0 whose rows
             sum to 1. Rates are differentiable in memberships too; one of exactly 0 gets no gradient.
         epsilon_squared: eps^2, the *square* of the `epsilon` of `coding_rate`, > 0.
@@ -137,7 +137,7 @@ def rate_reduction_loss(
         ValueError: a negative or infinite weight.
 
     Example:
-        >>> features = torch.eye(4, requires_grad=True)
+        >>> features = torch.eye(4).requires_grad_()
         >>> rate_reduction_loss(features, torch.tensor([0, 0, 1, 1])).backward()
         >>> features.grad.shape
         torch.Size([4, 4])

@@ -150,8 +150,9 @@ class CrateTrainer(Trainer):
         convolutions alone, which are what flax calls kernels.
         """
         if self.decays == "kernels":
-            kernels = (nn.Linear, nn.Conv2d)
-            return [f"{name}.weight" for name, part in model.named_modules() if isinstance(part, kernels)]
+            kernels = [name for name, part in model.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
+            own = dict(model.named_parameters())  # a map for adapters holds no weight of its own
+            return [f"{name}.weight" for name in kernels if f"{name}.weight" in own]
         scales = {name for name, p in model.named_parameters() if p.ndim < 2 or name.endswith(_MAGNITUDES)}
         return [name for name in super().get_decay_parameter_names(model) if name not in scales]
 
