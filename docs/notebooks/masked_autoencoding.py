@@ -51,7 +51,7 @@ def rebuilt(hide: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def show(rows: dict[str, torch.Tensor]) -> None:
     """Pictures (n, C, H, W), a row a name."""
     count = len(next(iter(rows.values())))
-    figure, axes = plt.subplots(len(rows), count, figsize=(1.1 * count, 1.15 * len(rows)), layout="constrained")
+    _, axes = plt.subplots(len(rows), count, figsize=(1.1 * count, 1.15 * len(rows)), layout="constrained")
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture[0].numpy(), cmap="gray", vmin=patches.min(), vmax=patches.max())
@@ -147,8 +147,8 @@ for first in range(0, 20, 2):
 print(f"halfway, ten pairs: {min(bends):.2f} to {max(bends):.2f}, mean {sum(bends) / len(bends):.2f}")
 
 # %% [markdown]
-# So the tokens of this small model do *not* form a space in which a trouser turns into a bag by way of garments: between
-# two pictures lies, to a quarter or so of their distance, their double exposure. Nothing in the loss asks for more.
+# So the tokens of this small model do *not* form a space in which a trouser turns into a bag by way of garments.
+# Between two pictures lies their double exposure, but for a quarter or so of their distance. The loss asks for no more.
 
 # %%
 assert 0.1 < min(bends) < max(bends) < 0.35
