@@ -85,11 +85,9 @@ axis.set(xlabel="value of the neuron", ylabel="tokens", yscale="log")
 _ = axis.legend(frameon=False)
 on, off = groups.values()
 print(f"mean {on.mean():.2f} on the {len(on)} of its own, {off.mean():.2f} on the {len(off)} others")
-print(
-    f"{(off > 0).float().mean():.0%} of the others make it fire, {(off > on.min()).sum()} of them above its own least"
-)
+print(f"{(off > 0).float().mean():.0%} of the others make it fire, {(off > on.min()).sum()} above the least of its own")
 assert on.mean() > 10 * off.mean()
-assert (off > 0).float().mean() > 0.1  # so it is no detector: it is nearly always right only where it is strong
+assert (off > 0).float().mean() > 0.1  # so that it fires says little; how strongly says nearly all
 assert (off > on.min()).sum() <= 2
 
 # %% [markdown]
@@ -190,10 +188,10 @@ for strength in (largest, 40.0):
 print(f"by itself:    {tokenizer.decode(own[0])!r}")
 
 # %% [markdown]
-# At the largest value that it has by itself, the sentence already goes another way: " of" was likeliest, and now " the",
-# which follows an "in", is ahead of it. " version" wins at four times that value, and then nothing else is said. (A model
-# of 0.3 million parameters writes no better than this by itself, either.) Such steering shows what a neuron stands for;
-# it is no way to write.
+# At the largest value that it has by itself, the sentence already goes another way: " of" was likeliest, and now
+# " the", which follows an "in", is ahead of it. " version" wins at four times that value, and then nothing else is
+# said. (A model of 0.3 million parameters writes no better by itself, either.) Such steering shows what a neuron stands
+# for; it is no way to write.
 
 # %%
 assert watched[" version"] == says.argmax()

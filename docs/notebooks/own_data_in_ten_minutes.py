@@ -91,9 +91,7 @@ def crate(*words: str | Path) -> str:
 
 measured = json.loads(crate("evaluate", work / "first"))
 low, high = measured["intervals"]["accuracy"]
-print(
-    f"accuracy {measured['accuracy']:.3f}, 95 % of bootstrap samples in {low:.3f} to {high:.3f}; {measured['images']} pictures"
-)
+print(f"accuracy {measured['accuracy']:.3f} on {measured['images']} pictures, interval {low:.3f} to {high:.3f}")
 print(f"calibration error {measured['expected_calibration_error']:.3f}, Brier score {measured['brier']:.3f}")
 accuracies = {entry["class"]: entry["accuracy"] for entry in measured["per_class"]}
 figure, axis = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
@@ -108,8 +106,8 @@ assert low < measured["accuracy"] < high
 #
 # ## Look inside
 #
-# `crate inspect` writes figures, a table, and a page that can be clicked (`report.html`). Say with `--data` what to look
-# at: without it, that is the built-in digits.
+# `crate inspect` writes figures, a table, and a page that can be clicked (`report.html`). Say with `--data` what to
+# look at: without it, that is the built-in digits.
 
 # %%
 source = f"imagefolder:{pictures}"
