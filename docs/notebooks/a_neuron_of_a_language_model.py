@@ -122,7 +122,7 @@ for title, tokens in (("for", order[:6]), ("against", order.flip(0)[:6])):
 shares = code[0, last] * embeddings[top]  # (m,), their sum is the logit
 order = shares.abs().argsort(descending=True)[:12].tolist()
 figure, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
-axis.bar(range(12), shares[order], tick_label=[str(neuron) for neuron in order])
+axis.bar(range(12), shares[order].tolist(), tick_label=[str(neuron) for neuron in order])
 axis.set(xlabel="neuron", ylabel="share of the logit", title=f"{tokenizer.decode([top])!r} after {'in'!r}")
 assert abs(shares.sum() - plain.outputs.logits[0, last, top]) < 1e-4
 assert order[0] == NEURON

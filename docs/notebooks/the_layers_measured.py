@@ -196,7 +196,7 @@ assert (step("trained", "paper", "coding_rate", 1)[[0, 4, 5]] > 0).all()
 # ## The step as it is derived
 #
 # The network's step has a LayerNorm before it and a learned output projection after it. The derivation has neither:
-# with orthonormal bases $U = [U_1 \dots U_K]$ it is
+# with orthonormal bases $U = [U_1 \ldots U_K]$ it is
 #
 # $$Z \leftarrow (1 - a) Z + a \sum_k \mathrm{softmax}(W_k W_k^\top / \sqrt{p})\, W_k U_k^\top, \qquad W_k = Z U_k.$$
 #
