@@ -1,4 +1,4 @@
-.PHONY: format check test doors versions docs
+.PHONY: format check test doors versions docs notebooks
 
 format:
 	ruff format .
@@ -22,3 +22,7 @@ versions:
 # the site, offline, every warning an error; needs the extra [docs]
 docs:
 	HF_HUB_OFFLINE=1 python -m sphinx -E -W --keep-going -q -d build/doctrees -b html docs build/docs
+
+# the lessons of docs/notebooks, run; each as .ipynb and as one .html file; needs the extra [docs]
+notebooks:
+	HF_HUB_OFFLINE=1 python scripts/notebooks.py build/notebooks

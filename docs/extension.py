@@ -11,12 +11,14 @@ they are made reStructuredText before Sphinx reads them.
 
 import importlib
 import inspect
+import os
 import re
 from pathlib import Path
 
 import figures
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.addnodes import download_reference
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.util import logging
@@ -70,6 +72,19 @@ def _figures_of(app: Sphinx) -> Path:
 def _draw(app: Sphinx) -> None:
     """Draw what the pages show; again only where the script has changed."""
     figures.draw_all(_figures_of(app))
+
+
+# -- notebooks --------------------------------------------------------------------------------------------------------
+
+
+def _offer_notebook(app: Sphinx, page: nodes.document) -> None:
+    """Below the title of a page that is a notebook, the notebook as it was run here, to be downloaded."""
+    name = app.env.docname
+    if Path(app.env.doc2path(name)).suffix != ".py":
+        return
+    file = Path(app.env.mystnb_config.output_folder, f"{name}.ipynb")
+    link = download_reference("", f"{file.stem}.ipynb", reftarget="/" + os.path.relpath(file, app.srcdir))
+    next(page.findall(nodes.title)).parent.insert(1, nodes.paragraph("", "As it was run here: ", link))
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -215,6 +230,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("builder-inited", _draw)
     app.connect("source-read", _expand)
+    app.connect("doctree-read", _offer_notebook, priority=100)  # before downloads are collected
     app.connect("autodoc-process-docstring", _prepare, priority=100)  # before napoleon
     app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

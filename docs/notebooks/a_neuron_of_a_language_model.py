@@ -14,86 +14,232 @@
 # # A neuron of a language model
 #
 # In CRATE the code after the sparse step is non-negative and has a dictionary: each entry is one atom, a neuron. This
-# notebook finds a neuron that fires on few tokens, reads what it fires on, switches it, and follows what that does to
-# the next token. The model is a small one of Python's language reference that comes with the package.
+# notebook follows one neuron the whole way: what makes it fire, what it says about the next token, what happens when it
+# is switched off or held on. Then it takes a token apart into atoms, and shows how far that goes. The model is a small
+# one of Python's language reference that comes with the package.
 
 # %%
 import matplotlib.pyplot as plt
 import torch
 
 from crate_transformers import demo
-from crate_transformers.analysis import Edit, code_of_token, find_neurons, run_edited, steer_and_generate, trace
+from crate_transformers.analysis import (
+    Edit,
+    code_of_token,
+    film_of_token,
+    find_neurons,
+    run_edited,
+    steer_and_generate,
+    trace,
+)
 
 shown = demo.load("python")
 model, tokenizer = shown.model, shown.tokenizer
+model.set_attn_implementation("eager")  # the form that gives all records
 ids = tokenizer(list(shown.texts), return_tensors="pt", padding=True)
 inputs = {"input_ids": ids["input_ids"], "attention_mask": ids["attention_mask"]}
-LAYER = 3
+LAYER = model.config.num_hidden_layers - 1  # the last
+print(f"{len(shown.texts)} sentences that no training saw, {int(ids['attention_mask'].sum())} tokens")
 
 # %% [markdown]
 # ## What makes it fire
 #
 # `find_neurons` goes over a text once and keeps for every neuron how often it fires and its strongest tokens, with what
-# stands before them.
+# stands around them. A neuron is easy to read where its eight strongest tokens are all the same one. Of those, the
+# most selective is taken: the one whose values vary most for their size.
 
 # %%
-neurons = find_neurons(model, inputs, layer=LAYER)
-chosen = neurons.most_selective(4, min_fire_fraction=0.005)
-for neuron in chosen:
-    fires = neurons.fire_fraction[neuron].item()
-    print(f"neuron {neuron}: fires on {fires:.1%} of the tokens")
-    for value, context, _ in neurons.tokens(neuron)[:4]:
-        print(f"    {value:.2f}  ...{tokenizer.decode(context)!r}")
+neurons = find_neurons(model, inputs, layer=LAYER, examples=8)
+
+
+def strongest(neuron: int) -> list[int]:
+    """The tokens at which a neuron fires most, the first first."""
+    return [context[place] for _, context, place in neurons.tokens(neuron)]
+
+
+readable = [neuron for neuron in range(len(neurons)) if len(set(strongest(neuron))) == 1]
+for neuron in readable:
+    print(
+        f"neuron {neuron}: {tokenizer.decode(strongest(neuron)[:1])!r}, up to {neurons.values[neuron, 0]:.1f}, "
+        f"selectivity {neurons.selectivity[neuron]:.2f}"
+    )
+NEURON = max(readable, key=lambda neuron: neurons.selectivity[neuron].item())
+TOKEN = strongest(NEURON)[0]
+
+print(f"\nneuron {NEURON}, {neurons.fire_fraction[NEURON]:.0%} of all tokens make it fire; its strongest are")
+for value, context, place in neurons.tokens(NEURON)[:6]:
+    print(f"    {value:.2f}  ...{tokenizer.decode(context[:place])!r} [{tokenizer.decode(context[place])}]")
 
 # %% [markdown]
-# ## A token as a sum of atoms
-#
-# The strongest entries of one token's code, and how much of the token is left over when that many atoms are summed. A
-# square dictionary takes one step from $z = x$, so what is left over does not go to zero: the code replaces the
-# token, it does not rebuild it.
+# Strongest tokens say when a neuron fires much. They do not say when it fires a little, which is more often. So here
+# are all of its values, on the token that it is about and on the others.
 
 # %%
-text = "The statement is executed if the condition is"
-prompt = tokenizer(text, return_tensors="pt")
-record = trace(model, prompt, ("tokens", "half_tokens", "codes"))
-code = code_of_token(model, record, LAYER, prompt["input_ids"].shape[1] - 1)
-figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-axes[0].bar(range(12), code.values[:12], tick_label=[str(n) for n in code.neurons[:12]])
-axes[0].set(xlabel="neuron", ylabel="strength", title=f"code of {text.split()[-1]!r}")
-axes[0].tick_params(axis="x", rotation=60)
-axes[1].plot(code.residuals, color="tab:red")
-axes[1].set(xlabel="atoms summed", ylabel="share left over", ylim=0)
+codes = trace(model, inputs, ("codes",)).layers[LAYER].get("codes")[..., NEURON]  # (B, N)
+real, here = ids["attention_mask"].bool(), ids["input_ids"] == TOKEN
+groups = {repr(tokenizer.decode([TOKEN])): codes[real & here], "other tokens": codes[real & ~here]}
+figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
+for name, values in groups.items():
+    axis.hist(values.numpy(), bins=torch.linspace(0, 8, 33).tolist(), label=name, alpha=0.8)
+axis.set(xlabel="value of the neuron", ylabel="tokens", yscale="log")
+_ = axis.legend(frameon=False)
+on, off = groups.values()
+print(f"mean {on.mean():.2f} on the {len(on)} of its own, {off.mean():.2f} on the {len(off)} others")
+print(f"{(off > 0).float().mean():.0%} of the others make it fire, {(off > on.min()).sum()} above the least of its own")
+assert on.mean() > 10 * off.mean()
+assert (off > 0).float().mean() > 0.1  # so that it fires says little; how strongly says nearly all
+assert (off > on.min()).sum() <= 2
+
+# %% [markdown]
+# ## What it says
+#
+# This model has no norm after its last layer. The logits are the last code times the token embeddings, so each logit
+# *is* a sum over the neurons, with nothing left over:
+#
+# $$\mathrm{logit}_v = \sum_j z_j E_{vj}.$$
+#
+# Column $j$ of $E$ is what neuron $j$ says for and against every next token, per unit of its value.
+
+# %%
+prompt = tokenizer("The names are looked up in", return_tensors="pt")
+last = prompt["input_ids"].shape[1] - 1
+assert prompt["input_ids"][0, last] == TOKEN
+plain = run_edited(model, prompt)
+embeddings = model.get_output_embeddings().weight.detach()  # E (vocabulary, m)
+code = plain.trace.layers[LAYER].get("codes")  # (B, N, m)
+assert torch.allclose(code @ embeddings.mT, plain.outputs.logits, atol=1e-4)
+
+says = embeddings[:, NEURON]
+order = says.argsort(descending=True)
+for title, tokens in (("for", order[:6]), ("against", order.flip(0)[:6])):
+    print(f"{title:8}" + ", ".join(f"{tokenizer.decode([token])!r} {says[token]:+.2f}" for token in tokens.tolist()))
+
+# %% [markdown]
+# "in version" is how the reference marks what is new. Which neurons speak for the likeliest next token of this prompt?
+
+# %%
+(top,) = plain.outputs.logits[0, last].topk(1).indices.tolist()
+shares = code[0, last] * embeddings[top]  # (m,), their sum is the logit
+order = shares.abs().argsort(descending=True)[:12].tolist()
+figure, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
+axis.bar(range(12), shares[order].tolist(), tick_label=[str(neuron) for neuron in order])
+axis.set(xlabel="neuron", ylabel="share of the logit", title=f"{tokenizer.decode([top])!r} after {'in'!r}")
+assert abs(shares.sum() - plain.outputs.logits[0, last, top]) < 1e-4
+assert order[0] == NEURON
 
 # %% [markdown]
 # ## Switch it off
 #
-# An `Edit` says what is changed, and only the layers from there on are computed again. The difference of the logits
-# says which next tokens that neuron spoke for.
+# An `Edit` says what is changed, and only the layers from there on are computed again. In the last layer the effect is
+# known beforehand: each logit loses $z_j E_{vj}$.
 
 # %%
-neuron = code.neurons[0]
-plain = run_edited(model, prompt)
-without = run_edited(model, prompt, Edit(neurons={(LAYER, neuron): 0.0}), before=plain)
-before, after = (run.outputs.logits[0, -1].softmax(-1) for run in (plain, without))
-change = after - before
-for title, order in (
-    ("less likely without it", change.argsort()),
-    ("more likely without it", change.argsort(descending=True)),
-):
-    print(f"{title}: " + ", ".join(f"{tokenizer.decode([t])!r} {change[t]:+.4f}" for t in order[:5].tolist()))
-assert change.abs().sum() > 0
+without = run_edited(model, prompt, Edit(neurons={(LAYER, NEURON): 0.0}), before=plain)
+assert torch.allclose(plain.outputs.logits - without.outputs.logits, code[..., [NEURON]] * says, atol=1e-4)
+before, after = (run.outputs.logits[0, last].softmax(-1) for run in (plain, without))
+for title, order in (("less likely", (after - before).argsort()), ("more likely", (before - after).argsort())):
+    told = (f"{tokenizer.decode([token])!r} {before[token]:.3f} to {after[token]:.3f}" for token in order[:4].tolist())
+    print(f"{title} without it: " + ", ".join(told))
+assert after[top] < before[top] / 2
 again = run_edited(model, prompt, Edit(), before=without)
 assert torch.allclose(again.outputs.logits, plain.outputs.logits, atol=1e-5)  # nothing is kept changed
 
 # %% [markdown]
-# ## Steer a text
-#
-# The same neuron held at a value while text is generated, greedily, beside the text that the model writes by itself.
+# Is it a special one? Every other neuron that fires here can be switched off in its turn. What changes is measured by
+# the total variation of the next token's distribution, $\tfrac12 \sum_v |p_v - p'_v|$.
 
 # %%
-strong = 4 * neurons.mean_when_firing[chosen[0]].item()
-own, steered = steer_and_generate(
-    model, prompt["input_ids"], LAYER, {chosen[0]: strong}, max_new_tokens=25, do_sample=False
-)
-print("by itself:", tokenizer.decode(own[0]))
-print("steered:  ", tokenizer.decode(steered[0]))
+effect = {}
+for neuron in code[0, last].nonzero().flatten().tolist():
+    changed = run_edited(model, prompt, Edit(neurons={(LAYER, neuron): 0.0}), before=plain)
+    effect[neuron] = 0.5 * (changed.outputs.logits[0, last].softmax(-1) - before).abs().sum().item()
+ranked = sorted(effect, key=effect.get, reverse=True)
+figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
+colors = ["tab:red" if neuron == NEURON else "tab:gray" for neuron in ranked]
+axis.bar(range(len(ranked)), [effect[neuron] for neuron in ranked], color=colors)
+axis.set(xlabel=f"the {len(ranked)} neurons that fire here, by effect", ylabel="total variation")
+median = effect[ranked[len(ranked) // 2]]
+print(f"neuron {NEURON}: {effect[NEURON]:.2f}, the next {effect[ranked[1]]:.2f}, the median {median:.2f}")
+assert ranked[0] == NEURON
+
+# %% [markdown]
+# ## Hold it on
+#
+# The same neuron held at a value on every token, whatever the text says: what is the next token then, and what does the
+# model write, greedily, beside what it writes by itself?
+
+# %%
+start = tokenizer("The following table", return_tensors="pt")
+largest = neurons.values[NEURON, 0].item()
+strengths = [0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 30.0, 40.0]
+watched = {word: tokenizer(word)["input_ids"][0] for word in (" of", " the", " version")}
+runs = [run_edited(model, start, Edit(neurons={(LAYER, NEURON): strength})) for strength in strengths]
+chances = torch.stack([run.outputs.logits[0, -1].softmax(-1)[list(watched.values())] for run in runs])
+figure, axis = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
+for word, values in zip(watched, chances.T, strict=True):
+    axis.plot(strengths, values, marker="o", label=repr(word))
+axis.axvline(largest, color="gray", linestyle=":", label="its largest on the text")
+axis.set(xlabel="value at which it is held", ylabel="chance of the next token")
+_ = figure.legend(frameon=False, loc="outside right center")
+for strength in (largest, 40.0):
+    neuron = {NEURON: strength}
+    own, steered = steer_and_generate(model, start["input_ids"], LAYER, neuron, max_new_tokens=8, do_sample=False)
+    print(f"held at {strength:.1f}: {tokenizer.decode(steered[0])!r}")
+print(f"by itself:    {tokenizer.decode(own[0])!r}")
+
+# %% [markdown]
+# At the largest value that it has by itself, the sentence already goes another way: " of" was likeliest, and now
+# " the", which follows an "in", is ahead of it. " version" wins at four times that value, and then nothing else is
+# said. (A model of 0.3 million parameters writes no better by itself, either.) Such steering shows what a neuron stands
+# for; it is no way to write.
+
+# %%
+assert watched[" version"] == says.argmax()
+assert chances[0].argmax() == 0  # " of"
+assert chances[-1].argmax() == 2  # " version"
+assert chances[-1, 2] > 0.8
+assert chances[strengths.index(8.0), 1] > chances[strengths.index(8.0), 0]
+assert chances[strengths.index(8.0), 2] < 0.02
+
+# %% [markdown]
+# ## A token as a sum of atoms
+#
+# A layer reads $x = \mathrm{LN}(z^{\ell+1/2})$ and takes **one** step of ISTA on
+#
+# $$\tfrac12 \lVert x - D z \rVert^2 + \lambda \lVert z \rVert_1, \qquad z \ge 0,$$
+#
+# from $z = x$ on. If it went on, $D z$ would come near $x$. `code_of_token` sums the atoms, strongest first, and says
+# what is left of $x$; `film_of_token` goes on with the step.
+
+# %%
+record = trace(model, prompt, ("tokens", "half_tokens", "codes"))
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
+for layer in range(LAYER + 1):
+    token = code_of_token(model, record, layer, last)
+    film = film_of_token(model, record, layer, last, steps=200)
+    axes[0].plot(token.residuals, label=f"layer {layer}")
+    axes[1].plot(range(201), film.objective)
+    told = ", ".join(f"{film.objective[step]:.0f} after {step}" for step in (0, 1, 10, 200))
+    print(f"layer {layer}: {len(token.neurons)} atoms leave {token.residuals[-1]:.2f} of the token; objective {told}")
+    assert film.taken == 1
+    assert token.residuals[-1] > 0.85  # one step does not rebuild the token
+    assert film.objective[-1] < 0.7 * film.objective[film.taken]
+axes[0].axhline(1, color="black", linewidth=0.8)
+axes[0].set(xlabel="atoms summed", ylabel=r"$\Vert x - D z \Vert / \Vert x \Vert$", ylim=0)
+axes[1].axvline(1, color="gray", linestyle=":")
+axes[1].set_xscale("symlog", linthresh=1)
+axes[1].set(xlabel="steps of ISTA; the layer takes one", ylabel="objective", yscale="log", xlim=(0, 200))
+_ = figure.legend(frameon=False, loc="outside right center")
+
+# %% [markdown]
+# So in the square form a code is **not** an expansion of its token: the sum of all atoms is about as far from $x$ as 0
+# is, in the last layer more than twice as far. There the one step even *raises* the objective, because it also cuts off
+# the negative entries of $z = x$. The step is one towards the expansion, and the objective goes on falling for tens of
+# steps that the network does not take. The exact sum over neurons of this model is the one above, of the logits. In the
+# over-complete form (`dictionary_ratio=4`, decoded) what a layer writes is exactly a sum of atoms;
+# `code_of_token(...).of` says which of the two it is.
+
+# %%
+assert token.of == "read"
+assert token.residuals[-1] > 2
+assert film.objective[1] > 2 * film.objective[0]

@@ -139,8 +139,9 @@ def test_every_page_is_in_the_tree():
         for _, body in fences(text, "{toctree}"):
             names = [line for line in body.splitlines() if line.strip() and not line.startswith(":")]
             listed |= {(Path(page).parent / f"{name}.md").as_posix() for name in names}
+    included = {"notebooks/README.md"}  # of the index beside it
     notebooks = {path.relative_to(DOCS).with_suffix(".md").as_posix() for path in NOTEBOOKS}
-    assert set(PAGES) | notebooks == listed
+    assert (set(PAGES) - included) | notebooks == listed
 
 
 def documented(module):

@@ -1,6 +1,7 @@
 """The site builds offline without a warning, and what it holds asks nothing of elsewhere."""
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -78,6 +79,17 @@ def test_equations_are_mathml(site):
     text = (site / "concepts" / "compression.html").read_text("utf-8")
     assert text.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"') == 2
     assert "MathJax" not in text
+
+
+def test_a_notebook_can_be_downloaded_as_it_was_run(site):
+    names = sorted(path.stem for path in (ROOT / "docs" / "notebooks").glob("*.py"))
+    files = {path.stem: path for path in (site / "_downloads").rglob("*.ipynb")}
+    assert sorted(files) == names
+    for name, file in files.items():
+        link = file.relative_to(site).as_posix()
+        assert f'href="../{link}"' in (site / "notebooks" / f"{name}.html").read_text("utf-8")
+        cells = json.loads(file.read_text("utf-8"))["cells"]
+        assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
 
 
 def test_the_reference_of_recipes_is_on_its_page(site):
