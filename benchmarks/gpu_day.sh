@@ -1,50 +1,110 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in parts of a few minutes; each part writes its log and results into FOLDER.
+# Everything that needs a GPU, in calls of less than ten minutes; results, logs and one page go into FOLDER.
 #
-#     benchmarks/gpu_day.sh FOLDER [tests|suite|speed|train]...      default: all four, in this order
+#     benchmarks/gpu_day.sh FOLDER one|two|three|short|PART...
 #
-# tests: what is marked cuda, every form beside its equation, the kernels. suite: the whole suite, with a GPU there.
-# speed: `crate bench` beside the public form and transformers' models. train: two short trainings, float32 and bfloat16.
-# A part that has its mark in FOLDER is not run again, so a day that was cut off goes on.
+# one    tests (what is marked cuda), kernels (beside float64 and torch's), suite (the whole suite, with a GPU there)
+# two    `crate bench`: vision, bfloat16, text, length, analysis, weights, best
+# three  train (float32, bfloat16, compiled; each with its average), step (compiled, sharded on one device), loading
+# short  four minutes: tests, a short form of kernels, bench and train, and of the suite what opens models by itself
+#
+# A part that is done is not run again, so a day that was cut off goes on; a part that failed or ran over its time is.
+# What a part measured before it was cut off is kept. FOLDER/page.md is written anew after every part (gpu_page.py).
 set -uo pipefail
-folder=${1:?usage: gpu_day.sh FOLDER [PART]...}
+folder=${1:?usage: gpu_day.sh FOLDER one|two|three|short|PART...}
 shift
 mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
-crate="$python -m crate_transformers"
+workers=${WORKERS:-$(($(nproc) > 14 ? 14 : $(nproc)))}
+export PYTHONUNBUFFERED=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1
+seconds=590
 
-tests() { $python -m pytest -m cuda -v -n 0 --durations=10 -p no:cacheprovider -p no:benchmark; }
-suite() { $python -m pytest -q -n "${WORKERS:-8}" -p no:cacheprovider -p no:benchmark; }
-speed() {
-    $crate bench vision --only "batch 16" --repetitions 7 --budget 15 --output "$folder" &&
-        $crate bench bfloat16 --repetitions 7 --budget 12 --output "$folder" &&
-        $crate bench length --repetitions 5 --budget 8 --output "$folder" &&
-        $crate bench text --repetitions 5 --budget 15 --output "$folder"
+crate() { $python -W ignore -m crate_transformers "$@"; }
+pytest() { # WORKERS ARGUMENT...; what other versions of other libraries deprecate is not asked here
+    $python -m pytest -v -p no:cacheprovider -p no:benchmark -W ignore::DeprecationWarning --durations=10 --tb=short \
+        --continue-on-collection-errors -n "$@"
 }
-train() {
-    for precision in "" "--set train.bf16=true"; do
-        # shellcheck disable=SC2086 # two words or none
-        $crate train --output "$folder/run${precision:+-bf16}" --overwrite $precision || return 1
-    done
+run() { # NAME [--set KEY=VALUE]...: a training of the digits
+    name=$1
+    shift
+    rm -rf "$folder/$name"
+    crate train digits --output "$folder/$name" "$@"
 }
 
-for part in "${@:-tests suite speed train}"; do
-    for name in $part; do
-        [ -e "$folder/$name.done" ] && continue
-        echo "== $name"
-        SECONDS=0
-        "$name" >"$folder/$name.log" 2>&1
-        status=$?
-        tail -n 12 "$folder/$name.log"
-        echo "== $name: status $status, $SECONDS s"
-        [ $status -eq 0 ] && touch "$folder/$name.done"
-    done
+# shellcheck disable=SC2046 # one word a file
+tests() { pytest "$workers" --dist=load -m cuda $(grep -rl "mark.cuda" tests --include="test_*.py"); }
+suite() { pytest "$workers" --maxfail=60; }
+opening() { pytest "$workers" --maxfail=30 tests/evaluation tests/explore tests/cli tests/analysis tests/training/test_run.py; }
+kernels() { $python benchmarks/kernels_gpu.py --output "$folder"; }
+kernels-short() { $python benchmarks/kernels_gpu.py --output "$folder" --quick; }
+
+bench() { crate bench "$@" --output "$folder"; }
+vision() { bench vision --repetitions 9 --budget 4; }
+bfloat16() { bench bfloat16 --repetitions 9 --budget 5; }
+text() { bench text --repetitions 5 --budget 8; }
+length() { bench length --repetitions 5 --budget 5; }
+analysis() { bench analysis --repetitions 5 --budget 5; }
+weights() { bench weights --repetitions 5 --budget 6; }
+best() { bench best --repetitions 5 --budget 6; }
+bench-short() { bench vision --only "batch 64" --repetitions 5 --budget 1; }
+
+train-float32() { run train-float32; }
+train-bf16() { run train-bf16 --set train.bf16=true; }
+train-compiled() { run train-compiled --set train.bf16=true --set train.torch_compile=true; }
+train-bf16-short() { run train-bf16 --set train.bf16=true --set train.num_train_epochs=12; }
+train-compiled-short() {
+    run train-compiled --set train.bf16=true --set train.torch_compile=true --set train.num_train_epochs=3
+}
+steps() { $python benchmarks/steps_gpu.py --output "$folder"; }
+loading() { $python benchmarks/loading_gpu.py --output "$folder"; }
+
+# the seconds that a part may take; the calls one, two, three stay below ten minutes altogether
+limit() {
+    case $1 in
+        suite) echo 390 ;;
+        tests) echo 110 ;;
+        kernels | vision) echo 150 ;;
+        kernels-short | bench-short) echo 30 ;;
+        train-*-short) echo 30 ;;
+        opening) echo 110 ;;
+        *) echo 90 ;;
+    esac
+}
+
+parts=()
+for asked in "$@"; do
+    case $asked in
+        one) parts+=(tests kernels suite) ;;
+        two) parts+=(vision bfloat16 text length analysis weights best) ;;
+        three) parts+=(train-float32 train-bf16 train-compiled steps loading) ;;
+        short)
+            parts+=(tests kernels-short bench-short train-bf16-short train-compiled-short opening)
+            seconds=215
+            ;;
+        *) parts+=("$asked") ;;
+    esac
 done
-$python - "$folder" <<'PAGE'
-import sys
-from importlib.metadata import version
-import torch
-gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-print(f"{gpu}, torch {version('torch')}, transformers {version('transformers')}: logs and results in {sys.argv[1]}")
-PAGE
+
+start=$SECONDS
+export -f crate pytest run bench
+export python folder workers
+for name in "${parts[@]}"; do
+    [ -e "$folder/$name.done" ] && continue
+    left=$((seconds - (SECONDS - start)))
+    [ "$left" -lt 10 ] && echo "== $name: no time left" && continue
+    most=$(limit "$name")
+    [ "$most" -gt "$left" ] && most=$left
+    echo "== $name (at most $most s)"
+    began=$SECONDS
+    # an interrupt first: pytest says then what failed so far
+    timeout --signal=INT --kill-after=8 "$most" bash -c "$(declare -f "$name"); $name" >"$folder/$name.log" 2>&1
+    status=$?
+    took=$((SECONDS - began))
+    tail -n "${TAIL:-6}" "$folder/$name.log" | cut -c1-300
+    echo "== $name: status $status, $took s"
+    echo "$name $status $took" >>"$folder/parts.txt"
+    [ $status -eq 0 ] && touch "$folder/$name.done"
+    $python benchmarks/gpu_page.py "$folder" || true
+done

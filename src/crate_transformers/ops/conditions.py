@@ -19,7 +19,7 @@ def is_exporting() -> bool:
     return torch.compiler._is_exporting_flag
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Whether a model is exported or traced, or its gradients are taken by torch.func."""
     return torch._C._are_functorch_transforms_active() or is_exporting() or torch.jit.is_tracing()
 
@@ -28,7 +28,7 @@ def is_plain(tensor: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,))
     """Whether compiled code can read the numbers: on a CPU, of these dtypes, no model being exported or transformed."""
     if tensor.device.type != "cpu" or tensor.dtype not in dtypes:
         return False
-    return not _is_transformed()
+    return not is_transformed()
 
 
 def is_tensor_itself(*tensors: Tensor) -> bool:
@@ -44,7 +44,7 @@ def wants_gradient(*tensors: Tensor) -> bool:
 def is_wide(*tensors: Tensor) -> bool:
     """Whether the tensors are torch's own, of one dtype of 32 bits or more, and no model is exported or transformed."""
     dtypes = {tensor.dtype for tensor in tensors}
-    return len(dtypes) == 1 and dtypes <= set(WIDE) and is_tensor_itself(*tensors) and not _is_transformed()
+    return len(dtypes) == 1 and dtypes <= set(WIDE) and is_tensor_itself(*tensors) and not is_transformed()
 
 
 def is_autocast_on_cpu() -> bool:
@@ -59,6 +59,7 @@ __all__ = [
     "is_exporting",
     "is_plain",
     "is_tensor_itself",
+    "is_transformed",
     "is_wide",
     "wants_gradient",
 ]
