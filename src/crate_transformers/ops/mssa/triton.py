@@ -148,19 +148,22 @@ def _backward(
     tl.store(place, total.to(grad_w.dtype.element_ty), mask=inside)
 
 
-def _precision(dtype: torch.dtype) -> str:
+def _precision(dtype: torch.dtype, cuda: bool) -> str:
     """How products of a dtype are taken: float32's as three of the matrix unit's, which hold its digits.
 
     Written out in scalars ("ieee") they take minutes to compile and spill registers. Triton's interpreter multiplies in
     float32 whatever is asked for; other makers' units have no such mode.
     """
-    return "tf32x3" if dtype == torch.float32 and torch.version.cuda is not None else "ieee"
+    return "tf32x3" if dtype == torch.float32 and cuda else "ieee"
 
 
-def _settings(w: Tensor) -> dict[str, int | str]:
-    num_tokens, width = w.shape[-2:]
+def settings_of(
+    num_tokens: int, width: int, dtype: torch.dtype, cuda: bool = torch.version.cuda is not None
+) -> dict[str, int | str]:
+    """The compile-time arguments of both kernels for tokens of a head; cuda: NVIDIA's GPUs, not another maker's."""
     block = min(_BLOCK, max(16, triton.next_power_of_2(num_tokens)))
-    return {"BLOCK": block, "FEATURES": max(16, triton.next_power_of_2(width)), "PRECISION": _precision(w.dtype)}
+    features = max(16, triton.next_power_of_2(width))
+    return {"BLOCK": block, "FEATURES": features, "PRECISION": _precision(dtype, cuda)}
 
 
 class SubspaceFlashAttention(torch.autograd.Function):
@@ -171,7 +174,7 @@ class SubspaceFlashAttention(torch.autograd.Function):
         batch, heads, num_tokens, width = w.shape
         out = w.new_empty(batch, num_tokens, heads, width)
         logsumexp = w.new_empty(batch, heads, num_tokens, dtype=torch.float32)  # in base 2
-        settings = _settings(w)
+        settings = settings_of(num_tokens, width, w.dtype)
         grid = (triton.cdiv(num_tokens, settings["BLOCK"]) * batch * heads,)
         with torch.cuda.device_of(w):
             _forward[grid](
@@ -191,7 +194,7 @@ class SubspaceFlashAttention(torch.autograd.Function):
         gradient = gradient.contiguous()
         delta = (gradient.float() * out.float()).sum(dim=-1).transpose(1, 2).contiguous()  # (B, K, N)
         grad_w = torch.empty_like(out)  # (B, N, K, p): as the projection's gradient lies
-        settings = _settings(w)
+        settings = settings_of(num_tokens, width, w.dtype)
         grid = (triton.cdiv(num_tokens, settings["BLOCK"]) * batch * heads,)
         with torch.cuda.device_of(w):
             _backward[grid](
@@ -201,4 +204,4 @@ class SubspaceFlashAttention(torch.autograd.Function):
         return grad_w.transpose(1, 2), None, None
 
 
-__all__ = ["SubspaceFlashAttention"]
+__all__ = ["SubspaceFlashAttention", "settings_of"]
