@@ -34,6 +34,7 @@ from evidence.work import execute  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "zoo"
 SECONDS = RESULTS / "seconds.json"
+BUNDLE_EVERY = 20.0  # seconds
 
 
 # -- the cache ---------------------------------------------------------------------------------------------------------
@@ -54,6 +55,13 @@ class Cache:
         staging.replace(self.folder / f"{key}.json")
         self.results[key] = result
 
+    def write(self, bundle: Path) -> None:
+        """All runs as one file."""
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        staging = bundle.with_name(f"{bundle.name}.part")
+        staging.write_text(json.dumps(self.results, separators=(",", ":")))
+        staging.replace(bundle)
+
     def fill(self, bundle: Path) -> None:
         for key, result in json.loads(bundle.read_text()).items():
             if key not in self.results:
@@ -63,7 +71,7 @@ class Cache:
 # -- workers -----------------------------------------------------------------------------------------------------------
 
 
-def prepare(kept: str) -> None:
+def prepare() -> None:
     """Once a worker: one thread, and no lines beside those of the driver."""
     import torch
     from transformers.utils import logging
@@ -117,21 +125,31 @@ class Clock:
         self.slowest: dict[str, float] = {}
 
     def saw(self, run: Run, seconds: float) -> None:
-        each = seconds / run.content["train"]["max_steps"]
+        each = seconds / _steps(run)
         self.slowest[_kind(run)] = max(self.slowest.get(_kind(run), 0.0), each)
 
     def allows(self, run: Run) -> bool:
-        expected = self.slowest.get(_kind(run), 0.0) * run.content["train"]["max_steps"]
+        expected = self.slowest.get(_kind(run), 0.0) * _steps(run)
         return self.end is None or time.time() + expected < self.end
+
+
+def _steps(run: Run) -> int:
+    return int(run.content.get("train", {}).get("max_steps", 1))
 
 
 def _kind(run: Run) -> str:
     return "trial" if run.group.endswith("choice") else run.group.split(",")[0]
 
 
-def train_all(plan: Plan, cache: Cache, jobs: int, clock: Clock, kept: Path) -> None:
-    """Make the runs of a plan."""
-    for run, result in _finished(plan, jobs, clock, kept):
+def train_all(
+    plan: Plan, cache: Cache, finished: Iterator[tuple[Run, dict[str, Any]]], clock: Clock, bundle: Path | None
+) -> None:
+    """Put the runs of a plan into the cache as they end, and now and then into the bundle."""
+    bundled = time.time()
+    for run, result in finished:
+        if bundle and time.time() - bundled > BUNDLE_EVERY:
+            cache.write(bundle)
+            bundled = time.time()
         name = f"{run.group} | {run.data} | {run.model} {run.setting} | seed {run.seed}"
         if "fault" in result:
             print(f"FAULT {name}\n{result['fault']}", flush=True)
@@ -149,16 +167,22 @@ def _told(result: dict[str, Any]) -> str:
     return ", ".join(f"{k} {v:.4g}" for k, v in shown.items() if isinstance(v, float)) or "diverged"
 
 
-def _finished(plan: Plan, jobs: int, clock: Clock, kept: Path) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Runs as they end; with one job they are made here."""
+def _finished(
+    plan: Plan, jobs: int, clock: Clock, kept: Path, data: list[tuple[Any, ...]]
+) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Runs as they end; with one job they are made here. data: arguments of `keep`, one for each data set."""
     if jobs == 1:
-        prepare(str(kept))
+        prepare()
+        for task in data:
+            keep(*task)
         while (run := plan.take()) is not None:
             if clock.allows(run):
                 yield run, work(run, str(kept))
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would share the state of a GPU
-    with ProcessPoolExecutor(jobs, spawn, prepare, (str(kept),)) as pool:
+    with ProcessPoolExecutor(jobs, spawn, prepare) as pool:
+        for task in data:
+            pool.submit(keep, *task)  # runs wait for the data that they need
         running: dict[Future[dict[str, Any]], Run] = {}
         while True:
             while len(running) < jobs and (run := plan.take()) is not None:
@@ -173,22 +197,20 @@ def _finished(plan: Plan, jobs: int, clock: Clock, kept: Path) -> Iterator[tuple
 # -- one row again -----------------------------------------------------------------------------------------------------
 
 
-def row_again(experiments: Experiments, cache: Cache, place: list[str], kept: Path) -> None:
-    """Train a row of a table anew, with the settings that are stored, and compare it with its interval."""
-    stored = json.loads((RESULTS / "results.json").read_text())
-    group, data, model = place
-    row = next(r for r in stored["rows"] if (r["group"], r["data"], r["model"], r["setting"]) == (group, data, model, ""))
-    for key in row["keys"]:
-        cache.results.pop(key, None)
-    prepare(str(kept))
+def row_again(place: list[str], stored: dict[str, Any], kept: Path) -> bool:
+    """Train a row of a table anew, with the recipe that is stored, and compare it with its interval."""
+    row = next(row for row in stored["rows"] if [row["group"], row["data"], row["model"]] == place)
+    prepare()
     found = []
-    for number, recipe in enumerate(stored["recipes"][key] for key in row["keys"]):
-        run = Run(group, data, model, recipe["train"]["seed"], recipe)
-        accuracy = execute(run, kept)["metrics"]["test"]["accuracy"]
-        found.append(accuracy)
-        print(f"seed {number}: {accuracy:.4f}, stored {row['seeds_accuracy'][number]:.4f}", flush=True)
-    mean, (low, high) = sum(found) / len(found), row["accuracy_interval"]
-    print(f"{group}, {data}, {model}: {mean:.4f}; stored interval {low:.4f} to {high:.4f}; inside: {low <= mean <= high}")
+    for seed, before in zip(row["seeds"], row["by_seed"]["test accuracy"], strict=True):
+        recipe = {**row["recipe"], "train": {**row["recipe"]["train"], "seed": seed}}
+        run = Run(row["group"], row["data"], row["model"], seed, recipe)
+        found.append(execute(run, kept)["metrics"]["test"]["accuracy"])
+        print(f"seed {seed}: accuracy {found[-1]:.4f}, stored {before:.4f}", flush=True)
+    (mean, half), again = row["values"]["test accuracy"], sum(found) / len(found)
+    inside = abs(again - mean) <= half
+    print(f"{', '.join(place)}: {again:.4f}; stored {mean:.4f} +- {half:.4f}: {'inside' if inside else 'OUTSIDE'}")
+    return inside
 
 
 def main() -> None:
@@ -208,31 +230,34 @@ def main() -> None:
     parser.add_argument("--row", nargs=3, metavar=("GROUP", "DATA", "MODEL"))
     options = parser.parse_args()
     started, scale = time.time(), QUICK if options.quick else FULL
-    seconds = json.loads(SECONDS.read_text())["seconds"] if SECONDS.is_file() and not options.quick else None
-    experiments = Experiments(scale, seconds or _equal(scale))
+    timed = json.loads(SECONDS.read_text()) if SECONDS.is_file() and not options.quick else {"seconds": _equal(scale)}
+    experiments = Experiments(scale, timed["seconds"])
     cache = Cache(options.folder / ("cache-quick" if options.quick else "cache"))
     kept = options.folder / ("data-quick" if options.quick else "data")
     if options.source:
         cache.fill(options.source)
-    if not options.collect and not options.time:
-        for name, fields in scale.data.items():
-            keep(name, kept / name, options.root, scale.counts, fields["model.image_size"])
+    data = [
+        (name, kept / name, options.root, scale.counts, fields["model.image_size"])
+        for name, fields in scale.data.items()
+    ]
     if options.time:
         from evidence.timing import time_steps
 
         options.output.mkdir(parents=True, exist_ok=True)
         (options.output / SECONDS.name).write_text(json.dumps(time_steps(experiments), indent=1) + "\n")
     elif options.row:
-        row_again(experiments, cache, options.row, kept)
+        for task in data:
+            keep(*task)
+        row_again(options.row, json.loads((RESULTS / "results.json").read_text()), kept)
     else:
         if not options.collect:
             clock = Clock(options.budget and options.budget - (time.time() - started))
-            train_all(Plan(experiments, cache, options.only, options.models), cache, options.jobs, clock, kept)
-        file = collect(experiments, cache.results, options.output, " ".join(sys.argv[1:]))
+            plan = Plan(experiments, cache, options.only, options.models)
+            train_all(plan, cache, _finished(plan, options.jobs, clock, kept, data), clock, options.bundle)
+        if options.bundle:
+            cache.write(options.bundle)
+        file = collect(experiments, cache.results, options.output, " ".join(sys.argv[1:]), timed)
         print(f"{len(cache.results)} runs in {cache.folder}, tables in {file}, {time.time() - started:.0f} s")
-    if options.bundle:
-        options.bundle.parent.mkdir(parents=True, exist_ok=True)
-        options.bundle.write_text(json.dumps(cache.results, separators=(",", ":")))
 
 
 def _equal(scale: Any) -> dict[str, dict[str, float]]:

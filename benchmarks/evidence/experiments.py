@@ -122,7 +122,7 @@ class Experiments:
     """
 
     def __init__(self, scale: Scale, seconds: Mapping[str, Mapping[str, float]] | None = None) -> None:
-        self.scale, self.seconds = scale, seconds or {}
+        self.scale, self.seconds, self.models = scale, seconds or {}, tuple(GRID)
 
     # -- recipes -------------------------------------------------------------------------------------------------------
 
@@ -201,6 +201,7 @@ class Experiments:
         """Lists of runs, the most important first; a list is empty until the trials that it waits for are there."""
         scale = self.scale
         yield [run for data in scale.data for model in GRID for run in self.trials(data, model)]
+        yield self.baselines(scale.seeds)
         yield self.table("width", scale.seeds, results)
         yield self.table("parameters", scale.seeds, results)
         yield [run for model in LANGUAGE for run in self.language_trials(model)]
@@ -249,6 +250,17 @@ class Experiments:
         """The width at which a model has about the parameters of the reference."""
         target = parameters_of(self.recipe(data, GRID[REFERENCE]), num_labels=10)
         return width_for(self.recipe(data, GRID[model]), target, self.scale.heads, num_labels=10)
+
+    def baselines(self, seeds: tuple[int, ...]) -> list[Run]:
+        """What is there without a model."""
+        scale, composed = self.scale, self.recipe("composed", {}).model
+        shape = {"layers": scale.depth, "heads": scale.heads, "grid": composed["image_size"] // composed["patch_size"]}
+        runs = []
+        for seed in seeds:
+            about = {**shape, "pictures": scale.looked["emergence"], "counts": scale.counts, "seed": seed}
+            runs.append(Run("chance", "composed", "masks at random", seed, about))
+            runs.append(Run("xz", "python", "xz -9", seed, {"source": "python-reference", "seed": seed}))
+        return runs
 
     def shells(self, seeds: tuple[int, ...], results: Results) -> list[Run]:
         """Rows of their own: other patches."""

@@ -164,9 +164,9 @@ def of_emergence(model: Any, images: Tensor, truths: Tensor, maskcut: int) -> di
     return {**found, "maskcut": score.result()["mean_iou"]}
 
 
-def of_chance(truths: Tensor, layers: int, heads: int, grid: tuple[int, int]) -> dict[str, Any]:
+def of_chance(truths: Tensor, layers: int, heads: int, grid: tuple[int, int], seed: int = 0) -> dict[str, Any]:
     """Scores of maps drawn at random, as many as a model has, and of the whole picture as the mask."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     maps = torch.rand(len(truths), layers, heads, *grid, generator=generator)
     whole = torch.ones(len(truths), 1, *grid, dtype=torch.bool)
     return {**of_masks(maps, truths), "whole_image": best_head(head_scores(whole, truths), truths.flatten(1).amax(1))}

@@ -10,6 +10,8 @@ test-outlines.npy (n, H, W), 0 or 1 + class.
 
 import dataclasses
 import json
+import shutil
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,9 +45,25 @@ def keep(name: str, folder: Path, root: Path | None, counts: dict[str, int] | No
     """
     if (folder / "about.json").is_file():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    about = _compose(folder, root, counts or {}, size) if name == "composed" else _decode(name, folder, root)
-    (folder / "about.json").write_text(json.dumps(about))
+    staging = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    about = _compose(staging, root, counts or {}, size) if name == "composed" else _decode(name, staging, root)
+    (staging / "about.json").write_text(json.dumps(about))
+    staging.replace(folder)
+
+
+def wait_for(folder: Path, seconds: float = 180.0) -> None:
+    """Return when another process has made a data set.
+
+    Raises:
+        TimeoutError: it has not within the time.
+    """
+    end = time.monotonic() + seconds
+    while not (folder / "about.json").is_file():
+        if time.monotonic() > end:
+            raise TimeoutError(f"there is no data set in {folder} after {seconds:g} s")
+        time.sleep(0.1)
 
 
 def _decode(name: str, folder: Path, root: Path | None) -> dict[str, Any]:
@@ -181,4 +199,4 @@ def register() -> None:
 
 register()
 
-__all__ = ["HISTORY", "PARTS", "KeptImageClassification", "KeptPixels", "keep", "kept_splits", "outlines_of"]
+__all__ = ["HISTORY", "PARTS", "KeptImageClassification", "KeptPixels", "keep", "kept_splits", "outlines_of", "wait_for"]

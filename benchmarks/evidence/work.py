@@ -15,9 +15,10 @@ from crate_transformers.errors import UserError
 from crate_transformers.recipes import Recipe, recipe_of
 from crate_transformers.training import train
 
+from .baselines import chance, xz
 from .experiments import Run
 from .measures import of_emergence, of_layers, of_robustness, untrained
-from .pictures import HISTORY, KeptPixels, kept_splits, outlines_of
+from .pictures import HISTORY, KeptPixels, kept_splits, outlines_of, wait_for
 
 DIGITS = 5  # of a number that is kept
 
@@ -28,7 +29,12 @@ def execute(run: Run, kept: Path) -> dict[str, Any]:
     Args:
         kept: the folder of the data sets that `keep` made.
     """
+    if run.group == "chance" or run.content.get("data", {}).get("source", "").startswith("kept:"):
+        wait_for(kept / run.data)
     started = time.perf_counter()
+    if run.group in ("chance", "xz"):
+        found = chance(run.content, kept / run.data) if run.group == "chance" else xz(run.content)
+        return rounded({**found, "recipe": run.content, "seconds": time.perf_counter() - started})
     recipe = _with_data(run, kept)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
