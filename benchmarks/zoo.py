@@ -27,10 +27,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has one thread; before torch is imported
 sys.path.insert(0, str(Path(__file__).parent))  # of workers too
 
-from evidence.experiments import FULL, QUICK, Experiments, Run  # noqa: E402
-from evidence.pictures import keep  # noqa: E402
-from evidence.results import collect, versions  # noqa: E402
-from evidence.work import execute  # noqa: E402
+from evidence.experiments import FULL, QUICK, Experiments, Run
+from evidence.pictures import keep
+from evidence.results import collect, versions
+from evidence.work import execute
 
 RESULTS = Path(__file__).parent / "results" / "zoo"
 SECONDS = RESULTS / "seconds.json"
@@ -91,7 +91,7 @@ def work(run: Run, kept: str) -> dict[str, Any]:
 
 
 class Plan:
-    """Hands out the runs that are missing, the most important first; later stages where earlier ones wait for trials."""
+    """Hands out the runs that are missing, the most important first; those that wait for trials come when these end."""
 
     def __init__(self, experiments: Experiments, cache: Cache, only: list[str], models: list[str]) -> None:
         self.experiments, self.cache, self.only, self.models = experiments, cache, only, models
@@ -162,9 +162,10 @@ def train_all(
 
 
 def _told(result: dict[str, Any]) -> str:
-    metrics = result.get("metrics", {})
-    shown = metrics.get("test", {})
-    return ", ".join(f"{k} {v:.4g}" for k, v in shown.items() if isinstance(v, float)) or "diverged"
+    if "diverged" in result:
+        return "diverged"
+    shown = result.get("metrics", {}).get("test", {})
+    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, float)) or "done"
 
 
 def _finished(

@@ -19,7 +19,7 @@ def chance(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def xz(content: dict[str, Any]) -> dict[str, Any]:
-    """Bits per byte of xz -9 on the test part of the text, alone and after the training part, which models have seen."""
+    """Bits per byte of xz -9 on the test part of the text, alone and after the training part that models see."""
     splits = load_text_source(content["source"], seed=content["seed"])
     seen, new = ("".join(part.pieces()).encode() for part in (splits.train, splits.test))
     more = len(lzma.compress(seen + new, preset=9)) - len(lzma.compress(seen, preset=9))

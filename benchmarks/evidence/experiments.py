@@ -32,13 +32,13 @@ class Scale:
 
     Attributes:
         data: the data sets, with the settings that they need. steps: of a run; trial_steps: of a short one.
-        time_steps: of the reference; at equal time, a run takes as long as these do.
+        time_share: at equal time, a run takes as long as this share of a run of the reference.
         rates, decays: of the trials. seeds: of all tables; more_seeds: of the main ones, when all else is done.
         counts: of composed pictures by part. looked: how many pictures each measure looks at.
     """
 
     data: dict[str, dict[str, Any]]
-    steps: int = 1000
+    steps: dict[str, int]
     trial_steps: int = 200
     batch: int = 128
     width: int = 64
@@ -48,7 +48,7 @@ class Scale:
     decays: tuple[float, ...] = (0.01, 0.1)
     seeds: tuple[int, ...] = (0, 1, 2)
     more_seeds: tuple[int, ...] = (3, 4)
-    time_steps: int = 500
+    time_share: float = 0.5
     language_steps: int = 1000
     language_width: int = 96
     label_steps: int = 1200
@@ -59,13 +59,16 @@ class Scale:
 
 
 _COLOUR = {"data.mean": [0.5] * 3, "data.std": [0.25] * 3, "model.num_channels": 3}
-FULL = Scale({"fashion": {"model.image_size": 28}, "composed": {"model.image_size": 32, **_COLOUR}})
+FULL = Scale(
+    {"fashion": {"model.image_size": 28}, "composed": {"model.image_size": 32, **_COLOUR}},
+    {"fashion": 1000, "composed": 1500},
+)
 QUICK = Scale(
     {
         "digits": {"model.image_size": 8, "model.patch_size": 2, "data.mean": [0.3], "data.std": [0.37]},
         "composed": {"model.image_size": 16, "model.patch_size": 4, **_COLOUR},
     },
-    steps=24,
+    {"digits": 24, "composed": 24},
     trial_steps=8,
     batch=64,
     width=24,
@@ -130,7 +133,7 @@ class Experiments:
         """The recipe of a classifier: fields of the model by their names, settings of the training likewise."""
         scale = self.scale
         sizes = {"hidden_size": scale.width, "num_hidden_layers": scale.depth, "num_attention_heads": scale.heads}
-        steps = train.pop("max_steps", scale.steps)
+        steps = train.pop("max_steps", scale.steps[data])
         settings = {
             "data.source": f"kept:{data}",
             **{f"model.{name}": value for name, value in sizes.items()},
@@ -233,13 +236,13 @@ class Experiments:
         chosen = self.chosen(self.trials(data, model), results)
         if chosen is None:
             return None
-        fields, steps = dict(GRID[model]), self.scale.steps
+        fields, steps = dict(GRID[model]), self.scale.steps[data]
         if group == "parameters" and model != REFERENCE:
             fields["hidden_size"] = self.width(data, model)
         if group == "time":
             if model not in self.seconds.get(data, {}):
                 return None
-            steps = self.steps_in_time(data, model, REFERENCE, self.scale.time_steps)
+            steps = self.steps_in_time(data, model, REFERENCE, round(self.scale.time_share * steps))
         return self._run(group, data, model, self.recipe(data, fields, seed, max_steps=steps, **chosen))
 
     def steps_in_time(self, data: str, model: str, reference: str, steps: int) -> int:
@@ -301,7 +304,9 @@ class Experiments:
                 recipe = self.language_recipe(model, seed, self.language_width(model), **chosen)
                 runs.append(Run("language, parameters", "python", model, seed, recipe.to_dict()))
                 if model in self.seconds.get("python", {}):
-                    steps = self.steps_in_time("python", model, LANGUAGE_REFERENCE, scale.language_steps // 2)
+                    steps = self.steps_in_time(
+                        "python", model, LANGUAGE_REFERENCE, round(scale.time_share * scale.language_steps)
+                    )
                     recipe = self.language_recipe(model, seed, scale.language_width, max_steps=steps, **chosen)
                     runs.append(Run("language, time", "python", model, seed, recipe.to_dict()))
         return runs

@@ -115,7 +115,9 @@ def of_robustness(model: Any, images: Tensor, labels: Tensor, mean: Tensor, std:
 def head_scores(masks: Tensor, maps: Tensor) -> Tensor:
     """IoU (B, heads) of masks (B, heads, rows, columns) with the one object of each label map (B, H, W)."""
     size = tuple(maps.shape[-2:])
-    return torch.stack([iou(resize_masks(own, size), (truth > 0)[None]) for own, truth in zip(masks, maps, strict=True)])
+    return torch.stack(
+        [iou(resize_masks(own, size), (truth > 0)[None]) for own, truth in zip(masks, maps, strict=True)]
+    )
 
 
 def best_head(scores: Tensor, classes: Tensor) -> float:
@@ -137,10 +139,12 @@ def head_of_others(scores: Tensor, classes: Tensor) -> float:
 
 
 def of_masks(maps: Tensor, truths: Tensor) -> dict[str, Any]:
-    """Scores of maps (B, L, K, rows, columns) with outlines (B, H, W), by reading and layer, and of all layers' heads."""
+    """Scores of maps (B, L, K, rows, columns) with outlines (B, H, W), by reading and layer, and over all layers."""
     classes, found = truths.flatten(1).amax(1), {}
     for reading in READINGS:
-        scores = [head_scores(attention_masks(maps[:, layer], SHARE, reading), truths) for layer in range(maps.shape[1])]
+        scores = [
+            head_scores(attention_masks(maps[:, layer], SHARE, reading), truths) for layer in range(maps.shape[1])
+        ]
         found[reading] = {
             "best_head": [best_head(own, classes) for own in scores],
             "other_images": [head_of_others(own, classes) for own in scores],

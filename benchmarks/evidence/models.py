@@ -48,7 +48,6 @@ LANGUAGE: dict[str, dict[str, Any]] = {
 LANGUAGE_REFERENCE = "GPT-2"
 
 
-
 def parameters_of(recipe: Recipe, **fields: Any) -> int:
     """The number of parameters of the model of a recipe with fields overridden, without making its weights."""
     return _count(recipe.family.name, recipe.model.get("size"), json.dumps({**recipe.model_fields, **fields}))

@@ -199,4 +199,13 @@ def register() -> None:
 
 register()
 
-__all__ = ["HISTORY", "PARTS", "KeptImageClassification", "KeptPixels", "keep", "kept_splits", "outlines_of", "wait_for"]
+__all__ = [
+    "HISTORY",
+    "PARTS",
+    "KeptImageClassification",
+    "KeptPixels",
+    "keep",
+    "kept_splits",
+    "outlines_of",
+    "wait_for",
+]

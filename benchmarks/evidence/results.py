@@ -152,7 +152,9 @@ def choices_of(experiments: Experiments, runs: Sequence[Run], results: Results) 
         tried = [{**json.loads(run.setting), "validation": _validation(results.get(run.key))} for run in own]
         rates = [trial["learning_rate"] for trial in tried]
         at_edge = chosen is not None and chosen["learning_rate"] in (min(rates), max(rates))
-        rows.append({"group": group, "data": data, "model": model, "chosen": chosen, "at_edge": at_edge, "tried": tried})
+        rows.append(
+            {"group": group, "data": data, "model": model, "chosen": chosen, "at_edge": at_edge, "tried": tried}
+        )
     return rows
 
 
@@ -187,7 +189,9 @@ def collect(experiments: Experiments, results: Results, output: Path, command: s
         "interval": "95 %, Student's t over training seeds",
         "flat": f"validation accuracy gained in the last quarter below {FLAT}",
         "scale": vars(experiments.scale),
-        "widths": {data: {m: experiments.width(data, m) for m in experiments.models} for data in experiments.scale.data},
+        "widths": {
+            data: {m: experiments.width(data, m) for m in experiments.models} for data in experiments.scale.data
+        },
         "step_seconds": seconds,
     }
     content = {"about": about, "choices": choices_of(experiments, runs, results), "rows": rows}
@@ -199,6 +203,7 @@ def collect(experiments: Experiments, results: Results, output: Path, command: s
 
 def _compact(content: dict[str, Any]) -> str:
     """JSON with a line a row, so that a change can be read."""
+
     def lines(values: Sequence[Any]) -> str:
         return "[\n" + ",\n".join(json.dumps(value, separators=(",", ":")) for value in values) + "\n]"
 

@@ -32,7 +32,7 @@ def _step(recipe: Recipe, auto: Any, inputs: dict[str, torch.Tensor], **fields: 
 
 
 def time_steps(experiments: Experiments, repetitions: int = 9) -> dict[str, Any]:
-    """Seconds of a step, by data and model, and the machine; the fastest of the repetitions, least disturbed by others."""
+    """Seconds of a step, by data and model: the fastest of the repetitions, least disturbed; and the machine."""
     torch.set_num_threads(1)
     scale, found = experiments.scale, {}
     for data, fields in scale.data.items():
