@@ -4,6 +4,7 @@
     python benchmarks/zoo.py --quick                   the same path at tiny sizes, on digits: minutes on two cores
     python benchmarks/zoo.py --time                    seconds of a training step of every model, in turns, one thread
     python benchmarks/zoo.py --collect                 what is in the cache, as benchmarks/results/zoo/results.json
+    python benchmarks/zoo.py --pages                   the tables of docs/evidence.md and docs/findings.md
     python benchmarks/zoo.py --row GROUP DATA MODEL    make one row of the tables again, beside what is stored
 
 FOLDER is where torchvision keeps Fashion-MNIST. A run that is finished is a small file in the cache, named by a digest
@@ -28,12 +29,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has one thread; before
 sys.path.insert(0, str(Path(__file__).parent))  # of workers too
 
 from evidence.experiments import FULL, QUICK, Experiments, Run
+from evidence.pages import fill
 from evidence.pictures import keep
 from evidence.results import collect, versions
+from evidence.stored import Stored
 from evidence.work import execute
 
 RESULTS = Path(__file__).parent / "results" / "zoo"
 SECONDS = RESULTS / "seconds.json"
+PAGES = Path(__file__).parents[1] / "docs"
 BUNDLE_EVERY = 20.0  # seconds
 
 
@@ -105,8 +109,14 @@ class Plan:
         self.queue = [run for run in wanted if run.key not in self.cache.results and run.key not in self.begun]
 
     def _asked(self, run: Run) -> bool:
-        is_trial = run.group.endswith("choice")
-        return (not self.only or run.group in self.only or is_trial) and (not self.models or run.model in self.models)
+        if self.models and run.model not in self.models:
+            return False
+        if run.group == "language choice":
+            return not self.only or any(group.startswith("language") for group in self.only)
+        if run.group == "choice":
+            others = {"map"} if "lion" in run.setting else {"width", "parameters", "time", "patches", "map"}
+            return not self.only or not others.isdisjoint(self.only)
+        return not self.only or run.group in self.only
 
     def take(self) -> Run | None:
         while self.queue:
@@ -227,9 +237,14 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="the cache as one file, written at the end")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--collect", action="store_true")
+    parser.add_argument("--pages", action="store_true")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--row", nargs=3, metavar=("GROUP", "DATA", "MODEL"))
     options = parser.parse_args()
+    if options.pages:
+        for name in ("evidence.md", "findings.md"):
+            fill(PAGES / name, Stored.read())
+        return
     started, scale = time.time(), QUICK if options.quick else FULL
     timed = json.loads(SECONDS.read_text()) if SECONDS.is_file() and not options.quick else {"seconds": _equal(scale)}
     experiments = Experiments(scale, timed["seconds"])

@@ -280,11 +280,12 @@ class Experiments:
         """CRATE on composed images, one thing changed at a time."""
         chosen = self.chosen(self.trials("composed", "CRATE"), results)
         lion = self.chosen(self.trials("composed", "CRATE", "lion"), results)
+        standard = {**STANDARD, "num_hidden_layers": self.scale.depth}
         runs = []
         for seed in seeds if chosen is not None else ():
             for name, values in MAP.items():
                 for value in values:
-                    fields = {} if value == STANDARD[name] else {name: value}  # a run of the main table is one run
+                    fields = {} if value == standard[name] else {name: value}  # a run of the main table is one run
                     recipe = self.recipe("composed", fields, seed, **chosen)
                     runs.append(self._run("map", "composed", "CRATE", recipe, f"{name}={value}"))
             for name, rate in (("adamw", chosen), ("lion", lion)):
@@ -337,7 +338,7 @@ MAP: dict[str, tuple[Any, ...]] = {
     "patch_size": (4, 8),
     "num_hidden_layers": (2, 6, 12),
 }
-STANDARD = {"ista_lambda": 0.1, "ista_step_size": 0.1, "patch_size": 4, "num_hidden_layers": 6}
+STANDARD = {"ista_lambda": 0.1, "ista_step_size": 0.1, "patch_size": 4}
 PRETRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "MAE": ("mae-digits", {}),
     "DINO": ("dino-digits", {"train.self_distillation_loss": "dino"}),
