@@ -183,15 +183,9 @@ def maps(stored: Stored) -> str:
             _cell(value(row, "trained share compresses_paper"), 100, ".0f"),
         ]
         rows.append([row["setting"], str(len(row["seeds"])), *cells])
-    head = [
-        "setting",
-        "seeds",
-        "accuracy, %",
-        "non-zeros of the last layer, %",
-        "IoU, best head",
-        "IoU, head of others",
-    ]
-    return _table([*head, "half-steps that compress (paper), %"], rows or [["not measured"] + [""] * 6])
+    head = ["setting", "seeds", "accuracy, %", "non-zeros of the last layer, %", "IoU, best head"]
+    head += ["IoU, head of others", "half-steps that compress (paper), %"]
+    return _table(head, rows or [["not measured"] + [""] * 6])
 
 
 def labels(stored: Stored) -> str:
@@ -228,7 +222,7 @@ def language(stored: Stored) -> str:
 # -- findings.md ------------------------------------------------------------------------------------------------------
 
 
-def _compared(stored: Stored, what: str, one: Any, other: Any, form: tuple[float, str] = (100, ".1f")) -> list[str]:
+def _compared(what: str, one: Any, other: Any, form: tuple[float, str] = (100, ".1f")) -> list[str]:
     """A line of the claims: two values, their difference, and what its interval says."""
     found = difference(one, other)
     shown = [_cell(one, *form), _cell(other, *form), "not measured" if found is None else found.text(*form)]
@@ -257,7 +251,7 @@ def claims_accuracy(stored: Stored) -> str:
         for data in DATA:
             for group in ("width", "parameters", "time"):
                 scores = [_score(stored, group, data, model) for model in (one, other)]
-                rows.append(_compared(stored, f"{one} above {other}, equal {group}, {data}", *scores))
+                rows.append(_compared(f"{one} above {other}, equal {group}, {data}", *scores))
     return _table(["claim under test", "first, %", "second, %", "difference, points", "seen here?"], rows)
 
 
@@ -279,13 +273,13 @@ def claims_layers(stored: Stored) -> str:
             )
             for other_name, other in compared:
                 text = f"more half-steps of CRATE {what} than of {other_name}, {data}"
-                rows.append(_compared(stored, text, one, other, (100, ".0f")))
-        for what, column, sign in (("R^c falls", "coding_rate", -1), ("non-zeros fall", "nonzero_fraction", -1)):
+                rows.append(_compared(text, one, other, (100, ".0f")))
+        for what, column in (("R^c falls", "coding_rate"), ("non-zeros fall", "nonzero_fraction")):
             row = stored.row("width", data, "CRATE")
             found = layers(row, f"trained layers {column}") if row else []
             ends = (found[0], found[-1]) if found else (None, None)
             form = (1, ".0f") if column == "coding_rate" else (100, ".0f")
-            rows.append(_compared(stored, f"{what} from the first layer to the last, CRATE, {data}", *ends, form))
+            rows.append(_compared(f"{what} from the first layer to the last, CRATE, {data}", *ends, form))
     return _table(["claim under test", "first", "second", "difference", "seen here?"], rows)
 
 
@@ -302,13 +296,11 @@ def claims_emergence(stored: Stored) -> str:
             "masks at random": value(random, f"mass {layered}", -2),
         }
         for other, found in others.items():
-            rows.append(
-                _compared(stored, f"CRATE above {other}, {name.replace('of others', 'of other images')}", crate, found)
-            )
+            rows.append(_compared(f"CRATE above {other}, {name.replace('of others', 'of other images')}", crate, found))
     crate, vit = (_score(stored, "width", "composed", model, "trained emergence maskcut") for model in ("CRATE", "ViT"))
-    rows.append(_compared(stored, "CRATE above ViT, MaskCut", crate, vit))
+    rows.append(_compared("CRATE above ViT, MaskCut", crate, vit))
     start = _score(stored, "width", "composed", "CRATE", "untrained emergence maskcut")
-    rows.append(_compared(stored, "CRATE above untrained CRATE, MaskCut", crate, start))
+    rows.append(_compared("CRATE above untrained CRATE, MaskCut", crate, start))
     return _table(["claim under test", "first, % IoU", "second, % IoU", "difference, points", "seen here?"], rows)
 
 
@@ -319,15 +311,15 @@ def claims_other(stored: Stored) -> str:
         names = ("test accuracy", "trained robustness accuracy")
         kept = [[_score(stored, "width", data, model, name) for name in names] for model in ("CRATE", "ViT")]
         lost = [difference(hurt, plain) for plain, hurt in kept]
-        rows.append(_compared(stored, f"CRATE loses less than ViT when pictures are hurt, points, {data}", *lost))
+        rows.append(_compared(f"CRATE loses less than ViT when pictures are hurt, points, {data}", *lost))
     for model in ("MAE", "DINO", "SimDINO"):
         scores = [_score(stored, "labels", "digits", model, f"{state} linear") for state in ("trained", "untrained")]
-        rows.append(_compared(stored, f"{model} above random weights, ten labels a class, linear probe, %", *scores))
+        rows.append(_compared(f"{model} above random weights, ten labels a class, linear probe, %", *scores))
     for group in ("parameters", "time"):
         bits = {m: _score(stored, f"language, {group}", "python", m, "test bits_per_byte") for m in LANGUAGE}
         for model in ("CRATE", "AoT", "ToST"):
             text = f"{model} needs fewer bits a byte (second) than GPT-2 (first), equal {group}"
-            rows.append(_compared(stored, text, bits["GPT-2"], bits[model], (1, ".3f")))
+            rows.append(_compared(text, bits["GPT-2"], bits[model], (1, ".3f")))
     low, high = (_map_row(stored, f"ista_lambda={value}") for value in ("0.0", "0.5"))
     name = "trained layers nonzero_fraction"
     rows.append(
@@ -336,7 +328,7 @@ def claims_other(stored: Stored) -> str:
         )
     )
     names = [value(row, "test accuracy") for row in (_map_row(stored, "ista_lambda=0.1"), low)]
-    rows.append(_compared(stored, "λ = 0.1 is more accurate than λ = 0, composed images, %", *names))
+    rows.append(_compared("λ = 0.1 is more accurate than λ = 0, composed images, %", *names))
     return _table(["claim under test", "first", "second", "difference", "seen here?"], rows)
 
 
