@@ -14,7 +14,12 @@ version = release = crate_transformers.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "extension"]
 root_doc = "index"
-exclude_patterns = ["notebooks/README.md", "static", "pictures", "conf.py", "extension.py", "figures.py"]
+exclude_patterns = [
+    "notebooks/README.md",
+    "static",
+    "pictures",
+    *("conf.py", "extension.py", "figures.py", "evidence_figures.py"),
+]
 highlight_language = "text"  # a fence without a language is shown as it is
 keep_warnings = True
 

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import evidence_figures
 import matplotlib
 import numpy as np
 import torch
@@ -365,12 +366,15 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "autoencoder-rate": autoencoder_rate,
     "operators": operators,
     "figures-3-and-4": figures_3_and_4,
+    **evidence_figures.FIGURES,
 }
 
 
 def draw_all(folder: Path) -> None:
-    """Draw every figure as NAME-light.svg and NAME-dark.svg, unless this script drew them already."""
-    stamp, wanted = folder / "drawn-by", hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """Draw every figure as NAME-light.svg and NAME-dark.svg, unless the same scripts and results drew them already."""
+    sources = (Path(__file__), Path(evidence_figures.__file__), evidence_figures.STORED)
+    stamp = folder / "drawn-by"
+    wanted = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
     _draw(folder, FIGURES, "svg")

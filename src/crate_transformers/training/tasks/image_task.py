@@ -9,7 +9,15 @@ from transformers import CLIPImageProcessor, PreTrainedConfig, PreTrainedModel
 from ...analysis.attention import gives_all_maps, segmentation_layer
 from ...analysis.inside import look_inside
 from ...configuration.validation import as_pair
-from ...data import EvaluationTransform, KeyedImages, LabelledImages, TrainingTransform, load_image_source, over_classes
+from ...data import (
+    EvaluationTransform,
+    ImageSplits,
+    KeyedImages,
+    LabelledImages,
+    TrainingTransform,
+    load_image_source,
+    over_classes,
+)
 from ...errors import UserError
 from ...models.image_processing import image_processor_of
 from ...recipes.schema import Recipe
@@ -47,9 +55,7 @@ class ImageTask(Task):
         data = recipe.data
         assert isinstance(data, ImageData)
         self.data = data
-        self.splits = load_image_source(
-            data.source, data.root, data.validation_fraction, data.test_fraction, recipe.seed, data.skip_unreadable
-        )
+        self.splits = self.open_source()
         if self.splits.left_out:
             listed = ", ".join(self.splits.left_out[:5])
             self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
@@ -60,6 +66,13 @@ class ImageTask(Task):
                 f"data.repeated_augmentation is {self.repetitions}, and there are {len(self.splits.train)} training "
                 "pictures: an epoch would have one picture alone; lower it"
             )
+
+    def open_source(self) -> ImageSplits:
+        """The pictures that the recipe names, in three parts."""
+        data = self.data
+        return load_image_source(
+            data.source, data.root, data.validation_fraction, data.test_fraction, self.recipe.seed, data.skip_unreadable
+        )
 
     def prepare(self, config: PreTrainedConfig) -> None:
         """Take image size and channels from the model's configuration, and note what its patches lose."""
