@@ -42,7 +42,7 @@ _NARROW = {  # what autocast takes in a narrower dtype
     Tensor.matmul,
     Tensor.mm,
 }
-_WIDE = {  # and in float32
+_WIDE = {  # and a GPU's autocast in float32; a CPU's leaves them the dtype that they get
     F.binary_cross_entropy_with_logits,
     F.cross_entropy,
     F.layer_norm,
@@ -138,16 +138,16 @@ class _AsOnDevice(TorchFunctionMode):
     torch's meta device has neither: it would write the N x N matrix of attention, and keep everything in float32.
     """
 
-    def __init__(self, dtype: torch.dtype | None):
+    def __init__(self, dtype: torch.dtype | None, on_cpu: bool):
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.wide = dtype, set() if on_cpu else _WIDE
         self._narrow_weights: dict[int, Tensor] = {}  # autocast narrows a weight once a forward pass
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.dtype is not None and (func in _NARROW or func in _WIDE):
+        if self.dtype is not None and (func in _NARROW or func in self.wide):
             cast = self._narrowed if func in _NARROW else _widened
             args, kwargs = tree_map(cast, args), tree_map(cast, kwargs)
         if func is F.scaled_dot_product_attention:
@@ -196,6 +196,7 @@ def count_step(
     dtype: torch.dtype | None = None,
     accumulates: bool = False,
     checkpointing: bool = False,
+    on_cpu: bool = False,
 ) -> StepCount:
     """Count a training step.
 
@@ -205,6 +206,7 @@ def count_step(
         dtype: of mixed precision, torch.bfloat16 or torch.float16; None is float32 alone.
         accumulates: whether gradients of an earlier batch are there during the forward pass.
         checkpointing: whether activations are computed again in the backward pass instead of being kept.
+        on_cpu: whether autocast is a CPU's, and not a GPU's.
 
     Raises:
         ValueError: the model has no layer that computes activations again.
@@ -212,7 +214,11 @@ def count_step(
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     rows = len(next(iter(inputs.values())))
-    with _checkpointed(model, dtype) if checkpointing else nullcontext(), use_forms("torch"), LiveBytes() as live:
+    with (
+        _checkpointed(model, dtype, on_cpu) if checkpointing else nullcontext(),
+        use_forms("torch"),
+        LiveBytes() as live,
+    ):
         live.add([*model.parameters(), *model.buffers()])
         weights = live.now
         live.add(dict(inputs))
@@ -227,7 +233,7 @@ def count_step(
             steps.zero_grad()
         before = live.peak = live.now
         with FlopCounterMode(display=False) as flops:
-            with _AsOnDevice(dtype) as device:
+            with _AsOnDevice(dtype, on_cpu) as device:
                 loss = model(**inputs)["loss"]
                 device.forget_weights()
             activations = live.now - before
@@ -249,7 +255,7 @@ def count_step(
 
 
 @contextmanager
-def _checkpointed(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+def _checkpointed(model: nn.Module, dtype: torch.dtype | None, on_cpu: bool) -> Iterator[None]:
     """Within, the layers of a model compute their activations again in the backward pass."""
     layers = [part for part in model.modules() if hasattr(part, "gradient_checkpointing")]
     if not layers:
@@ -257,7 +263,7 @@ def _checkpointed(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]
 
     def again(function: Callable[..., Any], *args: Any) -> Any:
         def run(*args: Any) -> Any:  # in the backward pass too
-            with _AsOnDevice(dtype):
+            with _AsOnDevice(dtype, on_cpu):
                 return function(*args)
 
         return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False)
