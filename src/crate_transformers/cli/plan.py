@@ -11,14 +11,10 @@ from .settings import parse_settings
 def plan(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name (crate recipes) or a YAML file.")],
     gpus: Annotated[int, typer.Option(help="Devices, one process each.")] = 1,
-    device: Annotated[
-        str, typer.Option(help="h100, h200, a100, l40s, rtx4090, mi300x, ..., or cpu: this one.")
-    ] = "h100",
+    device: Annotated[str, typer.Option(help="h100, h200, a100, rtx4090, mi300x, ..., or cpu.")] = "h100",
     data: Annotated[str | None, typer.Option(help="As of crate train.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Any value of the recipe.")] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="Training samples, where the data are not at hand.")
-    ] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Training samples of data that are not here.")] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="Classes of the data, likewise.")] = None,
     vocabulary: Annotated[int | None, typer.Option(min=1, help="Tokens of the tokenizer, likewise.")] = None,
     utilisation: Annotated[float, typer.Option(help="Share of the device's peak rate that the run reaches.")] = 0.3,

@@ -21,7 +21,7 @@ class Device:
     Attributes:
         name: as the maker writes it. narrow: peak operations a second of bfloat16 or float16 products, dense,
             a multiply-add as two. wide: of float32 products. memory: bytes. watts: its rated power; None: unknown.
-        source: of these figures.
+        source: of these figures. has_bfloat16: whether it has products of bfloat16. is_cpu: whether it is no GPU.
     """
 
     name: str
@@ -30,20 +30,23 @@ class Device:
     memory: int
     watts: float | None
     source: str
+    has_bfloat16: bool = True
+    is_cpu: bool = False
 
     def rate(self, dtype: torch.dtype | None) -> float:
         """Peak operations a second of products in the dtype of mixed precision; None is float32."""
         return self.wide if dtype is None else self.narrow
 
 
-def _nvidia(name: str, narrow: float, wide: float, gigabytes: int, watts: float) -> Device:
-    return Device(name, narrow * 1e12, wide * 1e12, gigabytes * _GIB, watts, f"NVIDIA's data sheet of the {name}")
+def _nvidia(name: str, narrow: float, wide: float, gigabytes: int, watts: float, has_bfloat16: bool = True) -> Device:
+    source = f"NVIDIA's data sheet of the {name}"
+    return Device(name, narrow * 1e12, wide * 1e12, gigabytes * _GIB, watts, source, has_bfloat16)
 
 
 # float32 products take the vector units: torch does not use TF32 unless it is asked to
 _TABLE: dict[str, Device] = {
-    "v100": _nvidia("V100 SXM2 32GB", 125, 15.7, 32, 300),
-    "t4": _nvidia("T4", 65, 8.1, 16, 70),
+    "v100": _nvidia("V100 SXM2 32GB", 125, 15.7, 32, 300, has_bfloat16=False),
+    "t4": _nvidia("T4", 65, 8.1, 16, 70, has_bfloat16=False),
     "a100": _nvidia("A100 SXM 80GB", 312, 19.5, 80, 400),
     "a100-40gb": _nvidia("A100 SXM 40GB", 312, 19.5, 40, 400),
     "l4": _nvidia("L4", 121, 30.3, 24, 72),
@@ -68,7 +71,8 @@ def _this_processor() -> Device:
         seconds.append(time.perf_counter() - start)
     rate = operations / statistics.median(seconds)
     memory = installed_memory()
-    return Device("this processor", rate, rate, memory or 0, None, "a product of 1024 x 1024 matrices, timed now")
+    source = "a product of 1024 x 1024 matrices, timed now"
+    return Device("this processor", rate, rate, memory or 0, None, source, is_cpu=True)
 
 
 DEVICES: dict[str, Callable[[], Device]] = {

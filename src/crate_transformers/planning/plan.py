@@ -121,7 +121,7 @@ def plan(
     facts = facts_of(recipe, samples, classes, vocabulary)
     task: type[Task] = load_by_name(task_declaration(recipe.task).runs)
     stand_in = task.stand_in(recipe, facts.data)
-    step = _Step.of(recipe, stand_in)
+    step = _Step.of(recipe, stand_in, on)
     steps, length = _steps(recipe, facts, step, terms)
     memory = _memory(recipe, step, terms)
     figures = (
@@ -135,7 +135,7 @@ def plan(
     fits = peaks["peak"] <= room
     again = peaks.get("peak, checkpointed")
     fits_again = None if again is None else again <= room
-    notes = [f"data: {facts.source}", *_advice(recipe, stand_in, step, terms, on, peaks["peak"], fits, fits_again)]
+    notes = [f"data: {facts.source}", *_advice(recipe, stand_in, step, on, peaks["peak"], fits, fits_again)]
     return Plan(recipe.name, on, figures, fits, fits_again, tuple(notes))
 
 
@@ -172,9 +172,11 @@ class _Step:
     is_checkpointed: bool
 
     @classmethod
-    def of(cls, recipe: Recipe, stand_in: StandIn) -> "_Step":
+    def of(cls, recipe: Recipe, stand_in: StandIn, device: Device) -> "_Step":
+        if recipe.arguments.get("bf16") and not device.has_bfloat16:
+            raise UserError(f"train.bf16: {device.name} has no bfloat16 products; train.bf16=null and train.fp16=true")
         rows, accumulation = batch_of(recipe, 1)
-        plain, again = (_count(recipe, stand_in, rows, accumulation > 1, again) for again in (False, True))
+        plain, again = (_count(recipe, stand_in, rows, accumulation > 1, again, device) for again in (False, True))
         assert plain is not None
         asked = bool(recipe.arguments.get("gradient_checkpointing"))
         if asked and again is None:
@@ -187,11 +189,19 @@ class _Step:
         return self.checkpointed if self.is_checkpointed and self.checkpointed else self.plain
 
 
-def _count(recipe: Recipe, stand_in: StandIn, rows: int, accumulates: bool, again: bool) -> StepCount | None:
+def _count(
+    recipe: Recipe, stand_in: StandIn, rows: int, accumulates: bool, again: bool, device: Device
+) -> StepCount | None:
     if again and not any(hasattr(part, "gradient_checkpointing") for part in stand_in.model.modules()):
         return None
     return count_step(
-        stand_in.model, stand_in.batch(rows), optimizer_for(recipe), dtype_of(recipe), accumulates, checkpointing=again
+        stand_in.model,
+        stand_in.batch(rows),
+        optimizer_for(recipe),
+        dtype_of(recipe),
+        accumulates,
+        checkpointing=again,
+        on_cpu=device.is_cpu,
     )
 
 
@@ -248,28 +258,19 @@ def _work(stand_in: StandIn, step: _Step, steps: int, length: str, terms: Terms,
     seconds = steps * a_step / rate
     unit = stand_in.unit
     kind = "float32" if step.dtype is None else str(step.dtype).removeprefix("torch.")
+    peak = f"{device.rate(step.dtype) / 1e12:.4g} TFLOP/s in {kind}"
     found = [
         Figure("work", "samples a step", rows, "", f"{step.taken.rows} x {step.accumulation} batches x {terms.gpus}"),
         Figure("work", "steps", steps, "", length),
-        Figure(
-            "work", "operations a step", a_step, "FLOP", "forward and backward, products alone, x batches x devices"
-        ),
+        Figure("work", "operations a step", a_step, "FLOP", "forward and backward, of products, x batches x devices"),
         Figure("work", "operations", steps * a_step, "FLOP", "a step x steps"),
-        Figure(
-            "work",
-            "time",
-            seconds,
-            "s",
-            f"operations / ({terms.gpus} x {device.rate(step.dtype) / 1e12:.4g} TFLOP/s in {kind} x {terms.utilisation:g})",
-        ),
+        Figure("work", "time", seconds, "s", f"operations / ({terms.gpus} x {peak} x {terms.utilisation:g})"),
         Figure("work", f"{unit} a second", rows * stand_in.units * steps / seconds, "/s", "what the loader must give"),
     ]
     hours = seconds / 3600
     watts = terms.watts if terms.watts is not None else device.watts
     energy = None if watts is None else terms.gpus * watts * hours / 1000
-    formula = (
-        "devices x rated power x time; the devices alone" if watts is not None else "the power is unknown: --watts"
-    )
+    formula = "the power is unknown: --watts" if watts is None else "devices x rated power x time; the devices alone"
     found.append(Figure("work", "energy", energy, "kWh", formula))
     if terms.price is not None:
         found.append(Figure("work", "cost", terms.gpus * hours * terms.price, "", f"device-hours x {terms.price:g}"))
@@ -299,7 +300,6 @@ def _advice(
     recipe: Recipe,
     stand_in: StandIn,
     step: _Step,
-    terms: Terms,
     device: Device,
     peak: int,
     fits: bool,
@@ -313,7 +313,7 @@ def _advice(
     if fits_again and not step.is_checkpointed:
         notes.append("train.gradient_checkpointing=true makes it fit")
     rows = step.plain.rows
-    half = _count(recipe, stand_in, max(1, rows // 2), step.accumulation > 1, False)
+    half = _count(recipe, stand_in, max(1, rows // 2), step.accumulation > 1, False, device)
     if rows > 1 and half is not None:
         a_row = (step.plain.peak - half.peak) / (rows - half.rows)
         largest = math.floor(rows - (peak - room) / a_row)
