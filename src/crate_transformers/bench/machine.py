@@ -19,12 +19,13 @@ _SIDE, _SIDE_OF_GPU = 1024, 8192  # of products that are long enough to be timed
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, device, versions; nothing that names the machine."""
+    memory = installed_memory()
     packages = ("torch", "transformers", "numpy", "crate-transformers")
     return {
         "processor": describe_processor("model name"),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_gib": _memory(),
+        "memory_gib": None if memory is None else round(memory / 2**30, 1),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "own_cpu_operators": current_choice() == "all" and is_built(),
         "device": torch.get_default_device().type,
@@ -43,9 +44,10 @@ def load_average() -> float | None:
         return None
 
 
-def _memory() -> float | None:
+def installed_memory() -> int | None:
+    """Bytes of memory that the machine has; None where the system does not tell."""
     try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
 
@@ -60,4 +62,4 @@ def matrix_product() -> tuple[Callable[[], Tensor], int]:
     return (lambda: linear(a, b)), 2 * side**3
 
 
-__all__ = ["describe_machine", "load_average", "matrix_product"]
+__all__ = ["describe_machine", "installed_memory", "load_average", "matrix_product"]

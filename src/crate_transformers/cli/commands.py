@@ -12,6 +12,7 @@ from .features import features
 from .generate import generate
 from .inspect import inspect
 from .neurons import neurons
+from .plan import plan
 from .predict import predict
 from .probe import probe
 from .publish import publish
@@ -22,6 +23,7 @@ from .train import recipes, train
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "recipes": recipes,
+    "plan": plan,
     "evaluate": evaluate,
     "predict": predict,
     "generate": generate,

@@ -1,5 +1,7 @@
 """Words in which the forms state their conditions: what is asked of tensors, and of what torch is doing with them."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -52,6 +54,12 @@ def is_autocast_on_cpu() -> bool:
     return torch.is_autocast_enabled("cpu")
 
 
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """A scope in which products of tensors on a device keep their dtype; meta tensors have no autocast to leave."""
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
 __all__ = [
     "HALF",
     "WIDE",
@@ -62,4 +70,5 @@ __all__ = [
     "is_transformed",
     "is_wide",
     "wants_gradient",
+    "without_autocast",
 ]

@@ -92,7 +92,7 @@ def training_arguments(
     given = dict(recipe.arguments)
     values = {**_DEFAULTS, **given}
     _check_reporters(values["report_to"])
-    steps = _steps_of_run(recipe, steps_per_epoch, notes)
+    steps = steps_of_run(recipe, steps_per_epoch, notes)
     values["warmup_steps"] = _warm_up(recipe, values["lr_scheduler_type"], steps, steps_per_epoch, notes)
     if steps_per_epoch is not None:
         notes.extend(task_declaration(recipe.task).too_long(recipe.train, steps, steps_per_epoch))
@@ -124,8 +124,8 @@ def training_arguments(
     return arguments
 
 
-def _steps_of_run(recipe: Recipe, steps_per_epoch: int | None, notes: list[str]) -> int:
-    """The number of optimizer steps of the whole run, as the Trainer counts them."""
+def steps_of_run(recipe: Recipe, steps_per_epoch: int | None, notes: list[str]) -> int:
+    """The number of optimizer steps of the whole run, as the Trainer counts them; notes: receives a line on a clash."""
     steps, epochs = recipe.arguments.get("max_steps", -1), recipe.arguments.get("num_train_epochs")
     if steps > 0:
         if epochs is not None:
@@ -244,7 +244,7 @@ def epoch_schedule(
     for name, value in (("lr_scheduler_kwargs.min_lr", lowest), ("warmup_learning_rate", start or 0.0)):
         if not isinstance(value, int | float) or not 0 <= value <= rate:
             raise UserError(f"train.{name} must be a rate from 0 to train.learning_rate ({rate:g}), got {value!r}")
-    epochs = _steps_of_run(recipe, steps_per_epoch, []) / steps_per_epoch
+    epochs = steps_of_run(recipe, steps_per_epoch, []) / steps_per_epoch
     warm_up, cool_down = int(arguments.warmup_steps) / steps_per_epoch, train.cooldown_epochs
     if warm_up + cool_down >= epochs and cool_down:
         cool_down = _SHARE_OF_WARM_UP * epochs
@@ -272,4 +272,4 @@ def optimizer_of(recipe: Recipe, arguments: TrainingArguments) -> tuple[type[tor
     return torch.optim.AdamW, {**keywords, "betas": adam_betas, "eps": arguments.adam_epsilon}
 
 
-__all__ = ["epoch_schedule", "optimizer_of", "steps_per_epoch", "training_arguments"]
+__all__ = ["epoch_schedule", "optimizer_of", "steps_of_run", "steps_per_epoch", "training_arguments"]

@@ -100,6 +100,42 @@ def _from_checkpoint(
     return model
 
 
+def model_without_weights(
+    recipe: Recipe, auto_class: AutoClass, data_fields: Mapping[str, Any] | None = None
+) -> PreTrainedModel:
+    """The model of a recipe on torch's meta device: its parts and shapes, no numbers, and no weights read.
+
+    Args:
+        auto_class, data_fields: as of `build_model`.
+
+    Raises:
+        ValueError: fields that do not fit, or a checkpoint without a configuration of the family.
+    """
+    fields = {**(data_fields or {}), **recipe.model_fields}
+    fields.pop("attn_implementation", None)
+    source = recipe.model.get("from")
+    with torch.device("meta"):
+        if source is None:
+            return _new_model(recipe, auto_class, recipe.family.build_config(recipe.model.get("size"), fields), {})
+        config = open_config(str(source))
+        if _is_encoder_for(config, recipe):
+            return _classifier_without_weights(str(source), config, fields)
+        if config.model_type != recipe.family.name:
+            raise UserError(f"{source} is a {config.model_type}, the recipe asks for {recipe.family.name}")
+        _set_fields(config, fields)
+        return auto_class.from_config(config)
+
+
+def _classifier_without_weights(source: str, config: PreTrainedConfig, fields: dict[str, Any]) -> PreTrainedModel:
+    if config.model_type != "crate_mae":
+        raise UserError(f"{source} is a vit_mae; transformers' ViT does not read it, use a vit checkpoint")
+    from ..interop.transfer import classifier_of_autoencoder  # only this path needs it
+    from ..models.modeling_crate_mae import CrateMAEModel
+
+    encoder = CrateMAEModel(_with_patches_of(cast(CrateMAEConfig, config), fields))
+    return classifier_of_autoencoder(encoder, **fields)
+
+
 @torch.no_grad()
 def redraw(model: PreTrainedModel, parts: Sequence[str], notes: list[str]) -> None:
     """Draw parts of a model anew, as they are in a new model of its configuration.
@@ -214,4 +250,4 @@ def _explain_loading(source: str, model: PreTrainedModel, loading: Mapping[str, 
         notes.append(f"new, of another shape in {source}: {', '.join(shapes)}")
 
 
-__all__ = ["AutoClass", "build_model", "redraw"]
+__all__ = ["AutoClass", "build_model", "model_without_weights", "redraw"]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..conditions import WIDE
+from ..conditions import WIDE, without_autocast
 from ..forms import Form, Operator
 from . import cpu, equation, gram
 from .equation import normalize_tokens
@@ -49,7 +49,7 @@ def half_logdet(tokens: Tensor, scale: float, unit: bool = False) -> Tensor:
     tokens = tokens if tokens.dtype in WIDE else tokens.float()
     if tokens.shape[-2] == 0:
         return tokens.sum(dim=(-2, -1))  # zeros: the determinant of the identity
-    with torch.autocast(device_type=tokens.device.type, enabled=False):
+    with without_autocast(tokens):
         return half_logdet_gram(tokens, scale, unit)
 
 

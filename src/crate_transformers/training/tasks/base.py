@@ -13,6 +13,7 @@ from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 from ...recipes.schema import Recipe
 from ...report.sections import Section
 from ..adapters import plain_model
+from .stand_in import DataFacts, StandIn
 
 CACHE = "cache"  # the folder of a run that holds what can be made again
 
@@ -99,6 +100,15 @@ class Task(ABC):
     def verdict(self, metrics: dict[str, Any]) -> list[str]:
         """Lines about everything in metrics.json that the user should see after the run."""
         return []
+
+    @classmethod
+    @abstractmethod
+    def stand_in(cls, recipe: Recipe, facts: DataFacts) -> StandIn:
+        """The model and the batches that a run of the recipe would have, as shapes: no data are opened.
+
+        Raises:
+            UserError: a fact is needed and unknown, or the model does not fit.
+        """
 
     @abstractmethod
     def save_beside(self, folder: Path) -> None:

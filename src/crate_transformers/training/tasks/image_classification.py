@@ -17,9 +17,10 @@ from ...report.confusion import confusion_heat
 from ...report.gallery import gallery_html
 from ...report.heats import heat_html
 from ...report.sections import Section
-from ..build import build_model
+from ..build import build_model, model_without_weights
 from .base import Outputs, first_output, predictions_and_labels
-from .image_task import NUM_LOOKED_INTO, ImageTask, spread
+from .image_task import NUM_LOOKED_INTO, ImageTask, blank_images, spread
+from .stand_in import DataFacts, StandIn, blank, blank_numbers
 
 _ERRORS, _PICTURES = 16, 24  # wrong pictures that a report shows, at most; pictures in all
 
@@ -55,6 +56,20 @@ class ImageClassification(ImageTask):
         )
         self.collator = ImageCollator(len(self.classes), train.mixup_alpha, train.cutmix_alpha, recipe.seed)
         self.evaluation_collator = ImageCollator()
+
+    @classmethod
+    def stand_in(cls, recipe: Recipe, facts: DataFacts) -> StandIn:
+        train = recipe.train
+        assert isinstance(train, ImageClassificationTrain)
+        classes = facts.known("classes", "--classes")
+        model = model_without_weights(recipe, AutoModelForImageClassification, {"num_labels": classes})
+        mixes = train.mixup_alpha > 0 or train.cutmix_alpha > 0
+
+        def batch(rows: int) -> dict[str, Tensor]:
+            labels = blank(rows, classes) if mixes else blank_numbers(rows)
+            return {"pixel_values": blank_images(model.config, rows), "labels": labels}
+
+        return StandIn(model, batch)
 
     def reduce_outputs(self, logits: Outputs, labels: Outputs) -> Tensor:
         return first_output(logits).argmax(dim=-1)

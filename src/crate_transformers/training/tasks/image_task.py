@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import CLIPImageProcessor, PreTrainedConfig, PreTrainedModel
 
 from ...analysis.attention import gives_all_maps, segmentation_layer
@@ -26,6 +27,7 @@ from ...report.pictures import to_pictures
 from ...report.sections import Section
 from ...report.viewer import Looked, view_html
 from .base import Task
+from .stand_in import blank
 
 NUM_LOOKED_INTO = 6  # pictures of a report
 _FEW_VALUES = 16  # a LayerNorm over a patch of fewer values leaves too little of them
@@ -37,6 +39,11 @@ def spread(length: int, count: int) -> list[int]:
     Where pictures are sorted by class, as in folders, some of every class are among them.
     """
     return [i * length // count for i in range(count)] if count < length else list(range(length))
+
+
+def blank_images(config: PreTrainedConfig, rows: int) -> Tensor:
+    """(rows, C, H, W) without numbers, of the size that a model takes."""
+    return blank(rows, config.num_channels, *as_pair(config.image_size))
 
 
 class ImageTask(Task):
@@ -166,4 +173,4 @@ class ImageTask(Task):
         self.processor.save_pretrained(folder)
 
 
-__all__ = ["ImageTask", "spread"]
+__all__ = ["ImageTask", "blank_images", "spread"]

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -27,8 +28,9 @@ from ...files import user_path
 from ...recipes.schema import Recipe
 from ...recipes.tasks.language_modeling import CausalLanguageTrain, LanguageData, MaskedLanguageData
 from ...report.sections import Section
-from ..build import build_model
+from ..build import AutoClass, build_model, model_without_weights
 from .base import CACHE, Outputs, Task, first_output
+from .stand_in import DataFacts, StandIn, blank_numbers
 from .text_view import text_view_sections
 
 
@@ -56,10 +58,9 @@ class LanguageModeling(Task):
         self.notes.extend(self.splits.notes)
         self.cache = user_path(data.cache_dir) if data.cache_dir else output / CACHE
         self.tokenizer = self._tokenizer()
-        auto_class = AutoModelForCausalLM if self.is_causal else AutoModelForMaskedLM
-        self.model = build_model(recipe, auto_class, self._fields_of_data(), self.notes)
+        self.model = build_model(recipe, _auto_class(data), self._fields_of_data(), self.notes)
         check_vocabulary(self.tokenizer, self.model.config.vocab_size)
-        self.context_length = self._context_length()
+        self.context_length = _context_length(data, self.model.config)
         self.held_out = {part: self._pack(part) for part in ("validation", "test")}
         self.validation_data = PackedTokens(self.held_out["validation"], self.context_length)
         self.test_data = self.shown = PackedTokens(self.held_out["test"], self.context_length)
@@ -74,6 +75,21 @@ class LanguageModeling(Task):
             self.collator = CausalCollator()
         self.evaluation_collator = self.collator
 
+    @classmethod
+    def stand_in(cls, recipe: Recipe, facts: DataFacts) -> StandIn:
+        data = recipe.data
+        assert isinstance(data, LanguageData)
+        is_new = not recipe.model.get("from")
+        fields = _fields_of_data(recipe, data, facts.known("vocabulary", "--vocabulary")) if is_new else {}
+        model = model_without_weights(recipe, _auto_class(data), fields)
+        length = _context_length(data, model.config)
+        return StandIn(
+            model,
+            lambda rows: {"input_ids": blank_numbers(rows, length), "labels": blank_numbers(rows, length)},
+            "tokens",
+            length,
+        )
+
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -87,25 +103,8 @@ class LanguageModeling(Task):
         """The fields of a new model's configuration that the tokenizer and the context decide."""
         if self.recipe.model.get("from"):
             return {}
-        fields: dict[str, Any] = {
-            "vocab_size": len(self.tokenizer),
-            **{f"{name}_token_id": getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")},
-        }
-        if self.recipe.family.name == "crate" and self.is_causal and not self.recipe.model.get("size"):
-            raise UserError("a causal CRATE names its shell: set model.size, e.g. gpt2-tiny, and override its fields")
-        if self.data.context_length:
-            offset = fields["pad_token_id"] + 1 if self.recipe.family.name == "crate" and not self.is_causal else 0
-            name = "n_positions" if self.recipe.family.name == "gpt2" else "max_position_embeddings"
-            fields[name] = self.data.context_length + offset
-        return fields
-
-    def _context_length(self) -> int:
-        config = self.model.config
-        limit = getattr(config, "max_sequence_length", config.max_position_embeddings)
-        length = self.data.context_length or limit
-        if not 2 <= length <= limit:
-            raise UserError(f"data.context_length must be from 2 to the model's {limit} tokens, got {length}")
-        return length
+        tokens = {f"{name}_token_id": getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+        return _fields_of_data(self.recipe, self.data, len(self.tokenizer), tokens)
 
     def _pack(self, part: str) -> TokenFile:
         data, text = self.data, getattr(self.splits, part)
@@ -166,6 +165,38 @@ class LanguageModeling(Task):
             "." if self.is_causal else "; the masked model sees both sides of a token, so its figure is no code length."
         )
         return Section("Compression is the subject", text, table=rows)
+
+
+def _auto_class(data: LanguageData) -> AutoClass:
+    return AutoModelForMaskedLM if isinstance(data, MaskedLanguageData) else AutoModelForCausalLM
+
+
+def _fields_of_data(
+    recipe: Recipe, data: LanguageData, vocabulary: int, tokens: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The fields of a new model's configuration that the data decide.
+
+    Args:
+        vocabulary: tokens that the tokenizer knows. tokens: the numbers of its special ones; None leaves the padding 1.
+    """
+    is_causal = not isinstance(data, MaskedLanguageData)
+    fields: dict[str, Any] = {"vocab_size": vocabulary, **(tokens or {})}
+    if recipe.family.name == "crate" and is_causal and not recipe.model.get("size"):
+        raise UserError("a causal CRATE names its shell: set model.size, e.g. gpt2-tiny, and override its fields")
+    if data.context_length:
+        pad = fields.get("pad_token_id", 1)
+        offset = pad + 1 if recipe.family.name == "crate" and not is_causal else 0
+        name = "n_positions" if recipe.family.name == "gpt2" else "max_position_embeddings"
+        fields[name] = data.context_length + offset
+    return fields
+
+
+def _context_length(data: LanguageData, config: PreTrainedConfig) -> int:
+    limit = getattr(config, "max_sequence_length", config.max_position_embeddings)
+    length = data.context_length or limit
+    if not 2 <= length <= limit:
+        raise UserError(f"data.context_length must be from 2 to the model's {limit} tokens, got {length}")
+    return int(length)
 
 
 class WriteSamples(TrainerCallback):

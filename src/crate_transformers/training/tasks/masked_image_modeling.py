@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import (
     AutoModelForPreTraining,
+    PreTrainedConfig,
     PreTrainedModel,
     TrainerCallback,
     TrainerControl,
@@ -27,15 +28,22 @@ from ...files import write_bytes
 from ...recipes.schema import Recipe
 from ...report.charts import charts_html
 from ...report.sections import Section
-from ..build import build_model
+from ..build import build_model, model_without_weights
 from ..mirror import measure_mirror
 from .base import Outputs
-from .image_task import ImageTask, spread
+from .image_task import ImageTask, blank_images, spread
+from .stand_in import DataFacts, StandIn, blank
 
 PICTURES = "reconstructions"
 _SHOWN = 6
 _FOR_MEANS = 2048  # training images that the constant guesses are taken from, at most
 _FOR_LAYERS = 64
+
+
+def _num_patches(config: PreTrainedConfig) -> int:
+    """Patches of an image."""
+    (height, width), (h, w) = as_pair(config.image_size), as_pair(config.patch_size)
+    return (height // h) * (width // w)
 
 
 class MaskedImageModeling(ImageTask):
@@ -50,8 +58,7 @@ class MaskedImageModeling(ImageTask):
         super().__init__(recipe, output)
         self.model = build_model(recipe, AutoModelForPreTraining, notes=self.notes)
         config = self.model.config
-        (height, width), (h, w) = as_pair(config.image_size), as_pair(config.patch_size)
-        self.num_patches = (height // h) * (width // w)
+        self.num_patches = _num_patches(config)
         if config.model_type == "vit_mae" and int(self.num_patches * (1 - config.mask_ratio)) == self.num_patches:
             raise UserError(
                 f"model.mask_ratio {config.mask_ratio} hides no patch, and ViT-MAE has no loss then: raise it, or use "
@@ -64,6 +71,14 @@ class MaskedImageModeling(ImageTask):
         )
         self.collator = self.evaluation_collator = stack_items
         self._guess: ConstantGuess | None = None
+
+    @classmethod
+    def stand_in(cls, recipe: Recipe, facts: DataFacts) -> StandIn:
+        model = model_without_weights(recipe, AutoModelForPreTraining)
+        patches = _num_patches(model.config)
+        return StandIn(
+            model, lambda rows: {"pixel_values": blank_images(model.config, rows), "noise": blank(rows, patches)}
+        )
 
     def _masked(self, images: KeyedImages) -> MaskedImages:
         return MaskedImages(images, self.num_patches, self.recipe.seed)

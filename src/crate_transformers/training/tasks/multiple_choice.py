@@ -6,6 +6,7 @@ from torch import Tensor
 from transformers import AutoModelForMultipleChoice, EvalPrediction
 
 from .base import predictions_and_labels
+from .stand_in import DataFacts
 from .text_head import TextHead
 
 
@@ -14,6 +15,11 @@ class MultipleChoice(TextHead):
 
     auto_class = AutoModelForMultipleChoice
     metric = "eval_accuracy"
+    has_classes = False
+
+    @classmethod
+    def blank_rows(cls, rows: int, facts: DataFacts) -> tuple[int, ...]:
+        return rows, facts.known("classes", "--classes (the choices of a question)")
 
     def encode(self, row: dict[str, Any]) -> dict[str, Any]:
         questions = [row["question"]] * len(row["choices"])

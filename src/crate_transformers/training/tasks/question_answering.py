@@ -10,6 +10,7 @@ from transformers import AutoModelForQuestionAnswering, EvalPrediction
 from ...errors import UserError
 from ...evaluation.text_metrics import exact_match, token_f1
 from .base import Outputs
+from .stand_in import blank_numbers
 from .text_head import TextHead
 
 
@@ -18,8 +19,13 @@ class QuestionAnswering(TextHead):
 
     auto_class = AutoModelForQuestionAnswering
     needs_places = True
+    has_classes = False
     label_names = ("start_positions", "end_positions")
     metric = "eval_f1"
+
+    @classmethod
+    def blank_labels(cls, rows: int, length: int) -> dict[str, Tensor]:
+        return {name: blank_numbers(rows) for name in cls.label_names}
 
     def encode(self, row: dict[str, Any]) -> dict[str, Any]:
         asked = len(self.reader(row["question"], add_special_tokens=False)["input_ids"])

@@ -34,10 +34,11 @@ from ...recipes.tasks.self_distillation import SIMDINO_OPTIONS, SelfDistillation
 from ...report.gallery import gallery_html
 from ...report.pictures import to_pictures
 from ...report.sections import Section
-from ..build import build_model
+from ..build import build_model, model_without_weights
 from ..schedules import cosine_between
 from .base import Outputs
 from .image_task import ImageTask, spread
+from .stand_in import DataFacts, StandIn, blank
 
 logger = logging.getLogger(__name__)
 
@@ -78,16 +79,7 @@ class SelfDistillationTask(ImageTask):
         backbone = build_model(recipe, AutoModel, notes=self.notes)
         self.config = backbone.config
         self.prepare(self.config)
-        self.model = SelfDistillation(
-            backbone,
-            _loss_of(train),
-            train.prototypes,
-            train.head_hidden_size,
-            train.head_bottleneck_size,
-            train.head_batch_norm,
-            train.student_temperature,
-            train.rate_weight,
-        )
+        self.model = _distilled(backbone, train)
         self.crops = {
             "global_crops": (self._crop(as_pair(self.config.image_size), data.global_crop_scale), data.global_crops),
             "local_crops": (self._crop(local_size(self.config, data), data.local_crop_scale), data.local_crops),
@@ -98,6 +90,21 @@ class SelfDistillationTask(ImageTask):
             for part in (self.splits.validation, self.splits.test)
         )
         self.collator = self.evaluation_collator = stack_items
+
+    @classmethod
+    def stand_in(cls, recipe: Recipe, facts: DataFacts) -> StandIn:
+        data, train = recipe.data, recipe.train
+        assert isinstance(data, SelfDistillationData)
+        assert isinstance(train, SelfDistillationTrain)
+        backbone = model_without_weights(recipe, AutoModel)
+        config = backbone.config
+        sizes = {
+            "global_crops": (data.global_crops, config.num_channels, *as_pair(config.image_size)),
+            "local_crops": (data.local_crops, config.num_channels, *local_size(config, data)),
+        }
+        with torch.device("meta"):
+            model = _distilled(backbone, train)
+        return StandIn(model, lambda rows: {name: blank(rows, *size) for name, size in sizes.items() if size[0]})
 
     def _crop(self, size: tuple[int, int], scale: list[float]) -> CropTransform:
         data = self.data
@@ -229,6 +236,20 @@ def local_size(config: PreTrainedConfig, data: SelfDistillationData) -> tuple[in
 
 def _picture(crop: Tensor, processor: CLIPImageProcessor) -> Image.Image:
     return Image.fromarray(to_pictures(crop[None], processor.image_mean, processor.image_std)[0])
+
+
+def _distilled(backbone: PreTrainedModel, train: SelfDistillationTrain) -> SelfDistillation:
+    """Student and teacher, with the heads and the loss that the recipe asks for."""
+    return SelfDistillation(
+        backbone,
+        _loss_of(train),
+        train.prototypes,
+        train.head_hidden_size,
+        train.head_bottleneck_size,
+        train.head_batch_norm,
+        train.student_temperature,
+        train.rate_weight,
+    )
 
 
 def _loss_of(train: SelfDistillationTrain) -> SelfDistillationLoss | FeatureLoss:

@@ -1,5 +1,6 @@
 """What the four tasks that fine-tune a text model share: rows, tokenizer, model, batches."""
 
+import math
 from abc import abstractmethod
 from collections import Counter
 from pathlib import Path
@@ -18,8 +19,9 @@ from ...evaluation.language_models import load_tokenizer
 from ...recipes.schema import Recipe
 from ...recipes.tasks.text_heads import TextHeadData
 from ...report.sections import Section
-from ..build import AutoClass, build_model
+from ..build import AutoClass, build_model, model_without_weights
 from .base import Outputs, Task, first_output
+from .stand_in import DataFacts, StandIn, blank_numbers
 from .text_view import text_view_sections
 
 
@@ -29,6 +31,7 @@ class TextHead(Task):
     Attributes:
         auto_class: transformers' Auto class of the task.
         needs_places: whether the labels are places in the text, which only a fast tokenizer maps to tokens.
+        has_classes: whether the head has an output for each class of the data.
         rows: the data, as `load_labelled_text` reads them.
         reader: the tokenizer, which takes every character as text. limit: tokens of a sample, at most.
         shown: the samples that measures use.
@@ -37,6 +40,7 @@ class TextHead(Task):
     auto_class: AutoClass
     model: PreTrainedModel
     needs_places: bool = False
+    has_classes: bool = True
     greater_is_better = True
 
     def __init__(self, recipe: Recipe, output: Path):
@@ -64,8 +68,7 @@ class TextHead(Task):
         if self.model.config.pad_token_id is None:
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
         config = self.model.config
-        limit = getattr(config, "max_sequence_length", None) or config.max_position_embeddings
-        self.limit = min(data.context_length or limit, limit)
+        self.limit = _limit(data, config)
         self._check_tokenizer()
         parts = {name: EncodedRows(rows, self.encode) for name, rows in self.rows.parts.items()}
         self.train_data = parts["train"]
@@ -73,11 +76,38 @@ class TextHead(Task):
         self.shown = parts.get("test") or parts.get("validation") or parts["train"]
         self.collator = self.evaluation_collator = _PadBatch(self.tokenizer, config)
 
+    @classmethod
+    def stand_in(cls, recipe: Recipe, facts: DataFacts) -> StandIn:
+        data = recipe.data
+        assert isinstance(data, TextHeadData)
+        is_new = not recipe.model.get("from")
+        fields = {"vocab_size": facts.known("vocabulary", "--vocabulary")} if is_new else {}
+        if cls.has_classes:
+            fields["num_labels"] = facts.known("classes", "--classes")
+        model = model_without_weights(recipe, cls.auto_class, fields)
+        length = _limit(data, model.config)
+
+        def batch(rows: int) -> dict[str, Tensor]:  # texts of full length need no mask of their padding
+            tokens = {"input_ids": blank_numbers(*cls.blank_rows(rows, facts), length)}
+            return {**tokens, **cls.blank_labels(rows, length)}
+
+        return StandIn(model, batch, "tokens", length * math.prod(cls.blank_rows(1, facts)))
+
     # -- what each task decides ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def encode(self, row: dict[str, Any]) -> dict[str, Any]:
         """Turn a row of the data into the inputs of the model, labels included."""
+
+    @classmethod
+    def blank_rows(cls, rows: int, facts: DataFacts) -> tuple[int, ...]:
+        """The shape of a batch of texts before their tokens."""
+        return (rows,)
+
+    @classmethod
+    def blank_labels(cls, rows: int, length: int) -> dict[str, Tensor]:
+        """The labels of a batch, without numbers; length: tokens of a row."""
+        return {"labels": blank_numbers(rows)}
 
     def fields_of_labels(self) -> dict[str, Any]:
         """The fields of the model's configuration that the labels decide."""
@@ -184,6 +214,12 @@ class _PadBatch:
         if isinstance(values[0], list) and not isinstance(values[0][0], float):  # one a token
             return torch.tensor([value + [-100] * (width - len(value)) for value in values])
         return torch.tensor(values)
+
+
+def _limit(data: TextHeadData, config: PreTrainedConfig) -> int:
+    """Tokens of a sample, at most."""
+    limit = getattr(config, "max_sequence_length", None) or config.max_position_embeddings
+    return int(min(data.context_length or limit, limit))
 
 
 def _text_of(row: dict[str, Any]) -> str:

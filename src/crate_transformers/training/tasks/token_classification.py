@@ -9,6 +9,7 @@ from transformers import AutoModelForTokenClassification, EvalPrediction
 from ...data.text.labelled import align_tags
 from ...evaluation.text_metrics import entity_f1
 from .base import predictions_and_labels
+from .stand_in import blank_numbers
 from .text_head import TextHead
 
 
@@ -18,6 +19,10 @@ class TokenClassification(TextHead):
     auto_class = AutoModelForTokenClassification
     needs_places = True
     metric = "eval_f1"
+
+    @classmethod
+    def blank_labels(cls, rows: int, length: int) -> dict[str, Tensor]:
+        return {"labels": blank_numbers(rows, length)}
 
     def encode(self, row: dict[str, Any]) -> dict[str, Any]:
         return align_tags(self.reader, row["tokens"], row["tags"], self.limit)
