@@ -311,7 +311,7 @@ def claims_other(stored: Stored) -> str:
         names = ("test accuracy", "trained robustness accuracy")
         kept = [[_score(stored, "width", data, model, name) for name in names] for model in ("CRATE", "ViT")]
         lost = [difference(hurt, plain) for plain, hurt in kept]
-        rows.append(_compared(f"CRATE loses less than ViT when pictures are hurt, points, {data}", *lost))
+        rows.append(_compared(f"CRATE loses less than ViT when pictures are hurt, {data}", *lost))
     for model in ("MAE", "DINO", "SimDINO"):
         scores = [_score(stored, "labels", "digits", model, f"{state} linear") for state in ("trained", "untrained")]
         rows.append(_compared(f"{model} above random weights, ten labels a class, linear probe, %", *scores))
@@ -323,9 +323,7 @@ def claims_other(stored: Stored) -> str:
     low, high = (_map_row(stored, f"ista_lambda={value}") for value in ("0.0", "0.5"))
     name = "trained layers nonzero_fraction"
     rows.append(
-        _compared(
-            stored, "λ = 0 has more non-zeros than λ = 0.5, last layer, %", value(low, name, -1), value(high, name, -1)
-        )
+        _compared("λ = 0 has more non-zeros than λ = 0.5, last layer, %", value(low, name, -1), value(high, name, -1))
     )
     names = [value(row, "test accuracy") for row in (_map_row(stored, "ista_lambda=0.1"), low)]
     rows.append(_compared("λ = 0.1 is more accurate than λ = 0, composed images, %", *names))
