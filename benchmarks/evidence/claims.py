@@ -71,6 +71,12 @@ def claims_layers(stored: Stored) -> str:
             fall = value(row, f"trained fall {column}")
             shown = [cell(found, *form) for found in (*ends, fall)]
             rows.append([f"{what} from the first layer to the last, CRATE, {data}", *shown, verdict(fall)])
+            if column == "coding_rate":
+                later = [value(row, f"{state} layers {column}", -1) for state in ("untrained", "trained")]
+                rows.append(_compared(f"R^c of the last layer: untrained above trained CRATE, {data}", *later, form))
+                falls = [value(row, f"{state} later fall {column}") for state in ("trained", "untrained")]
+                text = f"R^c falls from the second layer to the last more in trained than untrained CRATE, {data}"
+                rows.append(_compared(text, *falls, form))
     return table(["claim under test", "first", "second", "difference", "seen here?"], rows)
 
 

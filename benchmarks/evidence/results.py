@@ -80,6 +80,7 @@ def _summary(state: str, own: Mapping[str, Any]) -> dict[str, Any]:
             found[f"{state} share {name}"] = sum(told) / len(told) if told else None
         elif isinstance(values, list) and None not in (values[0], values[-1]):
             found[f"{state} fall {name}"] = values[0] - values[-1]  # from the first layer to the last
+            found[f"{state} later fall {name}"] = values[min(1, len(values) - 1)] - values[-1]  # from the second one
     for reading, scores in own.get("emergence", {}).items():
         if isinstance(scores, Mapping):
             layer = max(len(scores["best_head"]) - 2, 0)
