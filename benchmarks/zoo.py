@@ -272,7 +272,9 @@ def main() -> None:
             train_all(plan, cache, _finished(plan, options.jobs, clock, kept, data), clock, options.bundle)
         if options.bundle:
             cache.write(options.bundle)
-        file = collect(experiments, cache.results, options.output, " ".join(sys.argv[1:]), timed)
+        file = collect(
+            experiments, cache.results, options.output, "--quick" if options.quick else "--root FOLDER", timed
+        )
         print(f"{len(cache.results)} runs in {cache.folder}, tables in {file}, {time.time() - started:.0f} s")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from crate_transformers.report.colors import PALETTE
 
@@ -79,7 +79,9 @@ def accuracy() -> Figure:
                 )
         for column, across in enumerate(("parameters", "training seconds, one CPU thread", "FLOPs of a picture")):
             panels[row, column].set_xscale("log")
-            panels[row, column].xaxis.set_minor_formatter(NullFormatter())
+            panels[row, column].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panels[row, column].xaxis.set_major_formatter(EngFormatter(sep=""))
+            panels[row, column].xaxis.set_minor_locator(NullLocator())
             _finish(panels[row, column], across, "accuracy, %" if column == 0 else "", title if column == 1 else "")
     _legend(figure, panels[0, 0])
     return figure
@@ -94,6 +96,13 @@ def _curve(axis: Any, found: np.ndarray, model: str, scale: float, untrained: bo
     if not np.isnan(found[:, 1]).any():
         low, high = (scale * (found[:, 0] + sign * found[:, 1]) for sign in (-1, 1))
         axis.fill_between(layers, low, high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def _around_lines(axis: Any) -> None:
+    """Limits that show all means; bands of two seeds reach far beyond."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.get_lines()])
+    low, high = np.nanmin(values), np.nanmax(values)
+    axis.set_ylim(low - 0.1 * (high - low) - 1e-9, high + 0.1 * (high - low) + 1e-9)
 
 
 def layers() -> Figure:
@@ -113,6 +122,7 @@ def layers() -> Figure:
                     found = stored.values("width", data, model, f"{state} layers {name}")
                     if found is not None and found.ndim == 2 and not (model == "ToST" and column < 2):
                         _curve(panels[row, column], found, model, scale, state == "untrained")
+            _around_lines(panels[row, column])
             _finish(panels[row, column], "layer", label, title if column == 1 else "")
     _legend(figure, panels[0, 2])
     return figure
@@ -163,6 +173,7 @@ def emergence() -> Figure:
         if random is not None:
             axis.axhline(100 * random[:, 0].mean(), color="0.5", linewidth=1, linestyle="--", label="masks at random")
         _finish(axis, "layer", "mean IoU, %" if name == "best_head" else "", title)
+    panels[0].set_ylim(0, 80)
     _legend(figure, panels[0], 5)
     return figure
 

@@ -78,6 +78,9 @@ def _summary(state: str, own: Mapping[str, Any]) -> dict[str, Any]:
         if name.startswith(("compresses", "sparsifies")):
             told = [bool(value) for value in values if value is not None]
             found[f"{state} share {name}"] = sum(told) / len(told) if told else None
+        elif isinstance(values, list) and None not in (values[0], values[-1]):
+            found[f"{state} fall {name}"] = values[0] - values[-1]  # from the first layer to the last
+            found[f"{state} later fall {name}"] = values[min(1, len(values) - 1)] - values[-1]  # from the second one
     for reading, scores in own.get("emergence", {}).items():
         if isinstance(scores, Mapping):
             layer = max(len(scores["best_head"]) - 2, 0)
@@ -185,6 +188,7 @@ def collect(experiments: Experiments, results: Results, output: Path, command: s
         "devices": sorted({result.get("device", "") for result in used}),
         "runs": len(used),
         "runs_missing": len(missing),
+        "missing": _missing(missing, experiments.seconds),
         "seconds_of_all_runs": round(sum(result["seconds"] for result in used)),
         "interval": "95 %, Student's t over training seeds",
         "flat": f"validation accuracy gained in the last quarter below {FLAT}",
@@ -199,6 +203,22 @@ def collect(experiments: Experiments, results: Results, output: Path, command: s
     file = output / "results.json"
     file.write_text(_compact(rounded(content)))
     return file
+
+
+def _missing(runs: Sequence[Run], seconds: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """By group: how many runs were not made, of which seeds, and the hours that one CPU thread needs for their steps.
+
+    The seconds of a step are those at equal width; a model that none were measured of counts as the mean of all.
+    """
+    usual = [value for own in seconds.values() for value in own.values()]
+    found: dict[str, dict[str, Any]] = {}
+    for run in {run.key: run for run in runs}.values():
+        own = found.setdefault(run.group, {"runs": 0, "seeds": [], "hours": 0.0})
+        each = seconds.get(run.data, {}).get(run.model, sum(usual) / len(usual))
+        own["runs"] += 1
+        own["seeds"] = sorted({*own["seeds"], run.seed})
+        own["hours"] += each * run.content.get("train", {}).get("max_steps", 0) / 3600
+    return found
 
 
 def _compact(content: dict[str, Any]) -> str:

@@ -92,6 +92,8 @@ def verdict(found: Value | None) -> str:
         return "not measured"
     if found.half is None:
         return "one seed: undecided"
+    if found.half == 0 and found.mean:
+        return "seen, all seeds alike" if found.mean > 0 else "the opposite, all seeds alike"
     if found.mean - found.half > 0:
         return "seen"
     return "the opposite" if found.mean + found.half < 0 else "undecided"
