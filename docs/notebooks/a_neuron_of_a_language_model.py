@@ -32,6 +32,7 @@ from crate_transformers.analysis import (
     steer_and_generate,
     trace,
 )
+from crate_transformers.objective import ista_step
 
 shown = demo.load("python")
 model, tokenizer = shown.model, shown.tokenizer
@@ -233,13 +234,58 @@ _ = figure.legend(frameon=False, loc="outside right center")
 
 # %% [markdown]
 # So in the square form a code is **not** an expansion of its token: the sum of all atoms is about as far from $x$ as 0
-# is, in the last layer more than twice as far. There the one step even *raises* the objective, because it also cuts off
-# the negative entries of $z = x$. The step is one towards the expansion, and the objective goes on falling for tens of
-# steps that the network does not take. The exact sum over neurons of this model is the one above, of the logits. In the
-# over-complete form (`dictionary_ratio=4`, decoded) what a layer writes is exactly a sum of atoms;
+# is, in the last layer more than twice as far. The step is one towards the expansion, and the objective goes on falling
+# for tens of steps that the network does not take. The exact sum over neurons of this model is the one above, of the
+# logits. In the over-complete form (`dictionary_ratio=4`, decoded) what a layer writes is exactly a sum of atoms;
 # `code_of_token(...).of` says which of the two it is.
 
 # %%
 assert token.of == "read"
 assert token.residuals[-1] > 2
-assert film.objective[1] > 2 * film.objective[0]
+
+# %% [markdown]
+# ## Where the one step raises the objective, and why
+#
+# In two layers the one step *raises* the objective. Two things can be at fault. The step may be too long: it is sure to
+# descend for $\eta \le 1 / \lVert D \rVert_2^2$ only. And the ReLU cuts off the negative entries of $z = x$, which the
+# theory, with $z \ge 0$, does not have. So each layer's step is taken four ways: as long as the network takes it and as
+# long as it may safely be, each with the ReLU and with the soft threshold, which keeps the negative entries.
+
+# %%
+LAMBDA = model.config.ista_lambda
+
+
+def objective(code: torch.Tensor, x: torch.Tensor, dictionary: torch.Tensor) -> float:
+    """1/2 ||x - D z||^2 + lambda ||z||_1 of one code, (m,)."""
+    return (0.5 * (x - code @ dictionary.mT).square().sum() + LAMBDA * code.abs().sum()).item()
+
+
+raised = {}  # by layer: what each way adds to the objective
+for layer in range(LAYER + 1):
+    block = model.crate.layers[layer].sparsification
+    dictionary = block.coding.dictionary.detach().double()
+    x = block.norm(record.layers[layer].get("half_tokens")[0, last]).detach().double()
+    safe = 1 / torch.linalg.matrix_norm(dictionary, 2).square().item()
+    start, raised[layer] = objective(x, x, dictionary), {}
+    for name, eta in (("as taken", block.coding.step_size), ("safe", safe)):
+        moved = x + eta * (x - x @ dictionary.mT) @ dictionary
+        soft = moved.sign() * (moved.abs() - eta * LAMBDA).relu()
+        for threshold, code in (("ReLU", ista_step(x, x, dictionary, eta, LAMBDA)), ("soft", soft)):
+            raised[layer][name, threshold] = objective(code, x, dictionary) - start
+    told = ", ".join(f"{length} {threshold} {value:+.0f}" for (length, threshold), value in raised[layer].items())
+    print(f"layer {layer}: eta {block.coding.step_size:.2f}, safe to {safe:.3f}; {told}")
+
+# %% [markdown]
+# In layer 1 the step is short enough, and it is the ReLU alone: with the soft threshold the same step descends. In the
+# last layer the step is more than three times as long as is safe, and that is what does most of the harm: it raises the
+# objective without a ReLU too. A step of the safe length would descend there, but for the ReLU, which at that length
+# adds less than a sixth of what the step as taken does. In the other layers the step is within the bound and descends.
+
+# %%
+assert [layer for layer, ways in raised.items() if ways["as taken", "ReLU"] > 0] == [1, LAYER]
+assert raised[1]["as taken", "soft"] < 0 < raised[1]["safe", "ReLU"]
+assert safe < 0.1 / 3  # of the last layer
+assert raised[LAYER]["as taken", "soft"] > 0 > raised[LAYER]["safe", "soft"]
+assert 0 < raised[LAYER]["safe", "ReLU"] < raised[LAYER]["as taken", "ReLU"] / 6
+assert abs(raised[LAYER]["as taken", "ReLU"] - (film.objective[1] - film.objective[0])) < 0.01
+assert all((ways["safe", "soft"] < 0) for ways in raised.values())
