@@ -100,9 +100,9 @@ def _study(
             reads = "images" if _reads_images(model) else "text"
             raise UserError(f"{name} reads {reads}, {Path(subject.baseline).name} does not: no baseline of it")
         # the same data, through the baseline's own processor or tokenizer
-        more, _ = _inputs_of(other, subject.baseline, subject, options.batch_size)
+        more, own_tokenizer = _inputs_of(other, subject.baseline, subject, options.batch_size)
         stream = progress(more.batches, more.count, "measuring")
-        baseline = Baseline(Path(subject.baseline).name, other, stream, more.normalisation)
+        baseline = Baseline(Path(subject.baseline).name, other, stream, more.normalisation, own_tokenizer)
     own = replace(options, name=name, on=inputs.name, normalisation=inputs.normalisation, tokenizer=tokenizer)
     own = replace(own, remarks=(*own.remarks, *_without_processor(model, subject)))
     if inputs.names:
