@@ -26,6 +26,8 @@ keep_warnings = True
 # notebooks are Python files; they are executed when the site is built, once for each state of a file
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
+if tags.has("one_notebook"):  # noqa: F821 (Sphinx's): where the others were run already, as in the suite
+    nb_execution_excludepatterns = ["notebooks/[!e]*.py"]  # all but emergence_of_segmentation
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True

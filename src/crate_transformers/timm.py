@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .configuration.families import MODEL_FAMILIES
-from .configuration.published import PUBLISHED
+from .configuration.published import PUBLISHED, published_evaluation
 from .configuration.sizes import SIZE_FAMILIES, TOST_VISION_SIZES, size_fields
 from .errors import MissingPackageError
 
@@ -80,13 +80,13 @@ class Variant:
 
         The pictures are those of the published evaluations.
         """
-        is_tost = self.stem == "tost"
+        interpolation, crop_fraction = published_evaluation(self.family)
         return {
             "num_classes": _CLASSES,
             "input_size": (3, _IMAGE, _IMAGE),
-            "fixed_input_size": not is_tost,
-            "crop_pct": 1.0 if is_tost else 0.875,
-            "interpolation": "bicubic" if is_tost else "bilinear",
+            "fixed_input_size": self.stem != "tost",
+            "crop_pct": crop_fraction,
+            "interpolation": interpolation,
             "first_conv": _FIRST_CONVOLUTION[self.stem],
             "classifier": "classifier",
             "paper_ids": f"arXiv:{self.paper}",

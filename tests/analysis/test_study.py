@@ -25,6 +25,7 @@ from crate_transformers.analysis import (
 from crate_transformers.analysis.batches import KeptSamples
 from crate_transformers.analysis.gathering import gather
 from crate_transformers.analysis.study import Baseline
+from crate_transformers.analysis.text import token_components
 
 
 def once(batches):
@@ -217,6 +218,36 @@ def test_a_baseline_is_looked_at_too(images, tmp_path):
     assert "Attention and codes, layer by layer (baseline)" in (tmp_path / "report.html").read_text()
     assert study.to_dict()["baseline_pictures"]["layer"] == 0
     assert study.remarks == ("model is 13 wide, vit 15: rates depend on the width too",)
+
+
+@pytest.mark.parametrize(("name", "causal"), [("gpt2", True), ("bert", False)])
+def test_a_baseline_of_text_is_looked_at_too(name, causal, token_ids, tmp_path):
+    other = baseline(name)
+    options = StudyOptions(num_neurons=3, name="own", layer=-2)
+    study = study_model(text_model(causal=causal), token_ids, options, Baseline("other", other, token_ids))
+    look = study.baseline_text
+    assert look.neurons.rows() == find_neurons(other, token_ids, 0).rows()
+    assert torch.equal(look.attention.weights, token_attention(other, token_ids[:1]).weights)
+    assert look.components.layer == 0
+    assert sum(look.components.explained) < 1
+    assert study.measures["other"] == measure_layers(other, token_ids)
+    assert {"neurons.csv", "neurons_2.csv"} <= {path.name for path in study.write(tmp_path)}
+    page = (tmp_path / "report.html").read_text()
+    for heading in ("Attention over tokens and codes, layer by layer", "Components of the tokens"):
+        assert page.count(heading) >= 2
+        assert f"{heading} (baseline)" in page
+    assert len(study.to_dict()["baseline_text"]["components"]["colors"]) == 17
+
+
+def test_components_of_tokens_tell_groups_apart(token_ids):
+    """Tokens that are alike have one colour: here, of a model without positions, those of one id."""
+    model = text_model()
+    torch.nn.init.zeros_(model.base_model.embeddings.position_embeddings.weight)
+    ids = torch.tensor([[5, 7, 5, 9, 7, 5]])
+    found = token_components(model, ids, 0)
+    assert torch.allclose(found.colors[0], found.colors[2], atol=1e-5)
+    assert torch.allclose(found.colors[1], found.colors[4], atol=1e-5)
+    assert (found.colors[0] - found.colors[1]).abs().max() > 0.5
 
 
 def test_what_a_baseline_lacks_is_said(images):

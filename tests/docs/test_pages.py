@@ -166,6 +166,20 @@ def test_every_public_name_is_on_a_page_of_the_api(room):
     assert len(ROOMS) >= 12
 
 
+def test_every_door_has_its_line():
+    """Package, version, what works, what does not, and a test that is there and names the package's parts."""
+    table = re.findall(r"(?m)^\|(.+)\|$", PAGES["doors.md"].partition("\n## ")[0])
+    rows = [[cell.strip() for cell in row.split(" | ")] for row in table[2:]]
+    assert len(rows) >= 14
+    for row in rows:
+        assert len(row) == 5, row[0]
+        assert all(row), row[0]
+        tests = re.findall(r"`(tests/[\w/]+\.py)`", row[4])
+        assert tests, row[0]
+        assert [path for path in tests if not (DOCS.parent / path).is_file()] == []
+        assert ("`make doors`" in row[4]) == ("tests/interop/test_doors.py" in tests), row[0]
+
+
 def test_what_the_readme_points_to_is_there():
     root = DOCS.parent
     text = (root / "README.md").read_text("utf-8")

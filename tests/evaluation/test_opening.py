@@ -6,9 +6,11 @@ from reference import load_golden
 from transformers import AutoModelForImageClassification, AutoModelForMaskedLM
 from zoo import build, vision_config
 
-from crate_transformers import CrateForImageClassification
+from crate_transformers import CrateForImageClassification, TostVisionConfig
 from crate_transformers.evaluation.opening import open_model, processor_of, tokenizer_of
-from crate_transformers.models.image_processing import image_processor_of
+from crate_transformers.models.image_processing import image_processor_of, published_processor_of
+from crate_transformers.recipes import load_recipe
+from crate_transformers.upstream import PILImageResampling
 
 
 @pytest.fixture
@@ -60,3 +62,23 @@ def test_the_processor_beside_a_model_or_that_of_its_configuration(folder):
     assert processor_of(model, folder).to_dict() == image_processor_of(model.config).to_dict()
     image_processor_of(model.config, mean=[0.25]).save_pretrained(folder)
     assert list(processor_of(model, folder).image_mean) == [0.25] * 3
+
+
+def test_pictures_of_a_family_are_those_of_its_published_evaluation():
+    """What is written at conversion is what the recipe of the family evaluates with."""
+    config = TostVisionConfig.from_size("tiny", image_size=32)
+    data = load_recipe("tost-imagenet1k").data
+    asked = image_processor_of(config, data.center_crop, None, None, data.interpolation, data.crop_fraction)
+    assert published_processor_of(config).to_dict() == asked.to_dict()
+    assert (asked.size["shortest_edge"], asked.resample) == (32, PILImageResampling.BICUBIC)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_looked_at_in_float32(folder, dtype):
+    open_model(folder).to(dtype).save_pretrained(folder)
+    told = []
+    assert open_model(folder, on_note=told.append).dtype == dtype
+    model = open_model(folder, in_single=True, on_note=told.append)
+    assert (model.dtype, model.config.dtype) == (torch.float32, torch.float32)
+    name = str(dtype).removeprefix("torch.")
+    assert told == [f"the weights of {folder} are {name}, looked at in float32"]

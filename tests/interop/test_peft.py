@@ -148,7 +148,9 @@ def test_every_adapter_counts_and_merges(name, attention, forms):
     assert type(merged) is type(model)
     with use_forms(forms), torch.no_grad():
         after = merged(**inputs).logits
-    assert largest_gap(after, outputs.logits) <= 4e-6 * max(1, after.abs().max().item())
+    # the fast forms take the two models' sums in other orders: as far from each other as each is from float64
+    most = 1e-6 if forms == "equation" else 4e-6
+    assert largest_gap(after, outputs.logits) <= most * max(1, after.abs().max().item())
     assert largest_gap(after, before) > 1e-2
     assert merged.state_dict().keys() == model.state_dict().keys()
 
@@ -160,7 +162,10 @@ def test_merging_is_exact(name):
     wake(peft_model.double())
     with torch.no_grad():
         before = peft_model(**inputs).logits
-        assert largest_gap(peft_model.merge_and_unload()(**inputs).logits, before) <= 1e-12
+        assert largest_gap(deepcopy(peft_model).merge_and_unload()(**inputs).logits, before) <= 1e-12
+        # merged in float32, weights rounded on the way: what the merge alone changes
+        merged = peft_model.float().merge_and_unload().double()
+        assert largest_gap(merged(**inputs).logits, before) <= 1e-6 * max(1, before.abs().max().item())
 
 
 @pytest.mark.parametrize("name", ["tied way back", "tied dictionary", "alpha"])

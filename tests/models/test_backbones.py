@@ -17,10 +17,12 @@ from transformers import (
     UperNetConfig,
     UperNetForSemanticSegmentation,
 )
-from zoo import GRID, IMAGE, LAYERS, PATCHES, WIDTH, build, images, vision_config
+from zoo import GRID, IMAGE, LAYERS, PATCHES, WIDTH, build, images, mae_config, vision_config
 
 from crate_transformers import (
     CrateForImageClassification,
+    CrateMAEBackbone,
+    CrateMAEForPreTraining,
     CrateVisionBackbone,
     CrateVisionConfig,
     TostForImageClassification,
@@ -71,7 +73,11 @@ def test_maps_of_tost():
 
 
 def test_every_parameter_of_a_backbone_has_a_gradient():
-    for kind, config in ((CrateVisionBackbone, vision_config()), (TostVisionBackbone, tost_config())):
+    for kind, config in (
+        (CrateVisionBackbone, vision_config()),
+        (CrateMAEBackbone, mae_config()),
+        (TostVisionBackbone, tost_config()),
+    ):
         model = build(kind, config).train()
         sum(one.square().sum() for one in model(images(config)).feature_maps).backward()
         learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -93,13 +99,17 @@ def test_other_sizes_are_taken():
 
 @torch.no_grad()
 @pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("family", ["crate", "tost"])
+@pytest.mark.parametrize("family", ["crate", "mae", "tost"])
 def test_a_folder(family, whole, tmp_path):
-    kind = CrateForImageClassification if family == "crate" else TostForImageClassification
-    source = build(kind, vision_config() if family == "crate" else tost_config())
+    kind, config, expected = {
+        "crate": (CrateForImageClassification, vision_config(), CrateVisionBackbone),
+        "mae": (CrateMAEForPreTraining, mae_config(), CrateMAEBackbone),
+        "tost": (TostForImageClassification, tost_config(), TostVisionBackbone),
+    }[family]
+    source = build(kind, config)
     (source if whole else source.crate).save_pretrained(tmp_path)
     model = AutoBackbone.from_pretrained(tmp_path, out_features=["stage1", "stage2"])
-    assert type(model) is (CrateVisionBackbone if family == "crate" else TostVisionBackbone)
+    assert type(model) is expected
     x = images(source.config)
     states = source.crate(x, output_hidden_states=True).hidden_states
     maps = model.eval()(x).feature_maps

@@ -110,6 +110,11 @@ def test_a_confusion_matrix_keeps_the_most_frequent_classes():
 def test_the_look_is_the_explorers():
     """Reports and the explorer's page are of one house: the same colours of things and of numbers."""
     script = (PACKAGE / "explore/static/colours.js").read_text()
+    luminances = [
+        re.findall(r"const \[r, g, b\].*\n.*#000", text) for text in (script, (PACKAGE / "report/page.js").read_text())
+    ]
+    assert luminances[0] == luminances[1]  # one rule for the ink on a colour
+    assert len(luminances[0]) == 1
     for name, ramp in (("VIRIDIS", VIRIDIS), ("SIGNS", SIGNS)):
         theirs = json.loads(re.search(rf"{name} = (\[\[.*?\]\]);", script)[1])
         assert [list(color) for color in ramp] == theirs

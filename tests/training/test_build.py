@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForImageClassification
+from transformers import AutoModel, AutoModelForImageClassification, AutoModelForPreTraining
 from zoo import build, mae_config, vision_config
 
 from crate_transformers import CrateForImageClassification, CrateMAEForPreTraining
@@ -243,6 +243,52 @@ def test_the_encoder_of_an_autoencoder_at_another_resolution(tmp_path):
     assert f"the patch embedding is drawn anew: patches are of 4 x 4 pixels, 5 x 7 in {tmp_path}" in notes
     assert model.config.patch_grid == (3, 5)
     assert "positions" not in notes[-1]
+
+
+def baseline(folder, family, **fields):
+    """A small ViT, or ViT-MAE, of transformers, saved; its patches are 3 x 3."""
+    recipe = {"family": family, "size": "tiny", "image_size": 12, "patch_size": 4, "hidden_size": 24}
+    recipe |= {"num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 44, **fields}
+    kind = AutoModelForImageClassification if family == "vit" else AutoModelForPreTraining
+    task = "image-classification" if family == "vit" else "masked-image-modeling"
+    model = build_model(Recipe("test", task, recipe, DataOptions(), TrainOptions(), {}), kind, {})
+    model.save_pretrained(folder)
+    return model.eval(), kind
+
+
+@torch.no_grad()
+def test_a_vit_at_another_resolution(tmp_path):
+    source, _ = baseline(tmp_path, "vit", num_labels=11)
+    model, notes = fine_tune(tmp_path, family="vit", image_size=20)
+    assert notes == [f"positions of {tmp_path} resampled from 3 x 3 to 5 x 5 patches"]
+    x = torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.eval()(x).logits, source(x, interpolate_pos_encoding=True).logits)
+    model, _ = fine_tune(tmp_path, family="vit", image_size=[8, 20])
+    x = torch.randn(2, 3, 8, 20, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.eval()(x).logits, source(x, interpolate_pos_encoding=True).logits)
+    model, notes = fine_tune(tmp_path, NAMES | {11: "one more"}, family="vit", image_size=15, patch_size=5)
+    assert notes[0] == f"the patch embedding is drawn anew: patches are of 5 x 5 pixels, 4 x 4 in {tmp_path}"
+    assert model(torch.zeros(1, 3, 15, 15)).logits.shape == (1, 12)
+    assert torch.equal(model.vit.embeddings.position_embeddings, source.vit.embeddings.position_embeddings)
+    with pytest.raises(UserError, match="the image height 14 is not a multiple of the patch height 4"):
+        fine_tune(tmp_path, family="vit", image_size=14)
+
+
+@torch.no_grad()
+def test_a_vit_mae_has_the_tables_of_its_grid(tmp_path):
+    sizes = {"decoder_hidden_size": 24, "decoder_num_attention_heads": 3, "decoder_num_hidden_layers": 1}
+    source, kind = baseline(tmp_path / "small", "vit_mae", decoder_intermediate_size=44, **sizes)
+    model, notes = fine_tune(tmp_path / "small", kind=kind, family="vit_mae", image_size=20)
+    assert notes == [
+        f"the positions are the sine-cosine tables of the new grid: {tmp_path / 'small'} from 3 x 3 to 5 x 5 patches"
+    ]
+    new, _ = baseline(tmp_path / "large", "vit_mae", decoder_intermediate_size=44, image_size=20, **sizes)
+    tables = ("vit.embeddings.position_embeddings", "decoder.decoder_pos_embed")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, (new if name in tables else source).state_dict()[name]), name
+    assert model(torch.zeros(1, 3, 20, 20)).logits.shape == (1, 25, 48)
+    with pytest.raises(UserError, match="square grids alone, got 5 x 3"):
+        fine_tune(tmp_path / "small", kind=kind, family="vit_mae", image_size=[20, 12])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

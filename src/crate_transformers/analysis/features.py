@@ -100,6 +100,18 @@ def _fit(points: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
     return scores, explained
 
 
+def colors_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Three principal components of points (n, features) as colours (n, 3) in [0, 1], and their explained fractions.
+
+    Each runs from its 1st to its 99th percentile.
+    """
+    if not len(points):
+        return np.zeros((0, 3)), np.zeros(3)
+    scores, explained = _fit(points, 3)
+    low, high = np.percentile(scores, [1, 99], axis=0)
+    return np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1), explained
+
+
 def joint_pca(patches: PatchFeatures) -> PatchComponents:
     """Foreground by the first component, three components as colours, both fitted jointly over all images.
 
@@ -123,10 +135,7 @@ def joint_pca(patches: PatchFeatures) -> PatchComponents:
         first = -first
     foreground = first > 0
     colors = np.zeros((batch, rows, columns, 3))
-    own, own_explained = _fit(points[foreground.ravel()], 3) if foreground.any() else (np.zeros((0, 3)), np.zeros(3))
-    if len(own):
-        low, high = np.percentile(own, [1, 99], axis=0)
-        colors[foreground] = np.clip((own - low) / np.maximum(high - low, 1e-12), 0, 1)
+    colors[foreground], own_explained = colors_of(points[foreground.ravel()])
     return PatchComponents(
         first=torch.from_numpy(first.copy()).float(),
         foreground=torch.from_numpy(foreground.copy()),
@@ -135,4 +144,4 @@ def joint_pca(patches: PatchFeatures) -> PatchComponents:
     )
 
 
-__all__ = ["PatchComponents", "PatchFeatures", "joint_pca", "patch_features"]
+__all__ = ["PatchComponents", "PatchFeatures", "colors_of", "joint_pca", "patch_features"]

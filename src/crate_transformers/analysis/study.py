@@ -19,8 +19,6 @@ from ..report.charts import download_html
 from ..report.page import page_html
 from ..report.plates import Plate
 from ..report.tables import table_html
-from ..report.tokens import attention_html, firing_html
-from ..report.viewer import view_html
 from ..report.writing import plain, write_arrays, write_csv, write_json
 from .architectures import all_make, backbone_of, unwrap
 from .attention import gives_all_maps, num_layers_of, resolve_layer, segmentation_layer
@@ -80,13 +78,14 @@ class StudyOptions:
 class Baseline(NamedTuple):
     """A second model, to be measured and looked at beside the first: what to call it, the model, its inputs.
 
-    normalisation: (mean, standard deviation) of its images, to show them in their own colours.
+    normalisation: (mean, standard deviation) of its images, to show them in their own colours. tokenizer: of its text.
     """
 
     name: str
     model: nn.Module
     inputs: ModelInputs
     normalisation: Normalisation | None = None
+    tokenizer: Decoder | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +97,7 @@ class Study:
         measures: of the model, and after it of the baseline, by name.
         pictures: what the model sees in the first images, or None. text: what it makes of text, or None.
         notes: what could not be looked at, and why.
-        baseline_pictures: what the baseline sees in the first images, or None.
+        baseline_pictures, baseline_text: the same of the baseline, or None.
         remarks: what to bear in mind when the numbers are read.
 
     Example:
@@ -118,6 +117,7 @@ class Study:
     notes: tuple[str, ...] = ()
     baseline_pictures: PictureLook | None = None
     remarks: tuple[str, ...] = ()
+    baseline_text: TextLook | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -143,14 +143,15 @@ class Study:
     def to_dict(self) -> dict[str, Any]:
         """Everything as data that JSON holds: facts, models (measures by name), pictures and text (or None).
 
-        `baseline_pictures` is there where a baseline was looked at.
+        `baseline_pictures`, or `baseline_text`, is there where a baseline was looked at.
         """
+        looks = {"baseline_pictures": self.baseline_pictures, "baseline_text": self.baseline_text}
         return plain(
             {
                 **self._measures_dict(),
                 "pictures": None if self.pictures is None else self.pictures.to_dict(),
                 "text": None if self.text is None else self.text.to_dict(),
-                **({} if self.baseline_pictures is None else {"baseline_pictures": self.baseline_pictures.to_dict()}),
+                **{name: look.to_dict() for name, look in looks.items() if look is not None},
             }
         )
 
@@ -170,12 +171,8 @@ class Study:
         """The whole page, which loads nothing from elsewhere."""
         rows = self.rows()
         sections = [(heading_of(plate.name), plate.html()) for plate in self.plates]
-        if self.text is not None:
-            shown = firing_html(self.text.shown, self.text.neurons.num_tokens)
-            sections.append((f"The most selective neurons of layer {self.text.neurons.layer}", shown))
-            if self.text.attention is not None and self.text.view is not None:
-                shown = view_html(self.text.view, attention_html(self.text.attention))
-                sections.append(("Attention over tokens and codes, layer by layer", shown))
+        sections += [] if self.text is None else self.text.sections()
+        sections += [] if self.baseline_text is None else self.baseline_text.sections(" (baseline)")
         sections.append(("All measures", table_html(rows) + download_html(rows, "measures.csv")))
         return page_html(f"Inside {self.name}", self.facts, sections)
 
@@ -183,7 +180,7 @@ class Study:
         """Write the study; files of the same names are replaced, others stay.
 
         measures.csv and measures.json, every plate as png and svg, report.html; attention.npz of pictures, and
-        attention_2.npz of what the baseline sees in them; neurons.csv of text.
+        attention_2.npz of what the baseline sees in them; neurons.csv of text, neurons_2.csv of the baseline's.
 
         Returns:
             the files.
@@ -197,8 +194,9 @@ class Study:
         for name, look in (("attention", self.pictures), ("attention_2", self.baseline_pictures)):
             if look is not None:
                 files.append(write_arrays(folder / f"{name}.npz", attention=look.attention.maps.numpy()))
-        if self.text is not None:
-            files.append(write_csv(folder / "neurons.csv", self.text.neurons.rows()))
+        for name, read in (("neurons", self.text), ("neurons_2", self.baseline_text)):
+            if read is not None:
+                files.append(write_csv(folder / f"{name}.csv", read.neurons.rows()))
         return files
 
 
@@ -212,7 +210,7 @@ def study_model(
 
     Args:
         model, inputs: as in `measure_layers`; the inputs are gone through once and never held.
-        baseline: measured and looked at in the same way, on its own inputs. Of text it is measured alone.
+        baseline: measured and looked at in the same way, on its own inputs.
 
     Raises:
         ValueError: as in `measure_layers`; a layer or patch that does not exist; two models of one name.
@@ -241,9 +239,12 @@ def study_model(
     measures = {options.name: meter.result()}
     notes: list[str] = []
     remarks = list(options.remarks)
-    other = None
+    other, other_text = None, None
+    if baseline is not None and reads_pictures:
+        measures[baseline.name], other = _look_at_baseline(baseline, options, notes, remarks)
+    elif baseline is not None:
+        measures[baseline.name], other_text = _read_with_baseline(baseline, options, notes)
     if baseline is not None:
-        measures[baseline.name], other = _look_at_baseline(baseline, options, reads_pictures, notes, remarks)
         remarks += _unequal(model, baseline.model, measures)
     own_notes = []
     if options.part == "encoder" and not gives_all_maps(model):
@@ -251,18 +252,18 @@ def study_model(
     pictures = _look_at_pictures(model, first, options) if reads_pictures and not own_notes else None
     text = None
     if tally is not None:
-        sequence = _first_sequence(first)
-        shown = None if own_notes else sequence
+        shown = None if own_notes else _first_sequence(first)
         text = look_at_text(model, tally.result(), shown, options.tokenizer, options.num_neurons or 0)
-    return Study(options.name, options.on, measures, pictures, text, (*own_notes, *notes), other, tuple(remarks))
+    told = (*own_notes, *notes), other, tuple(remarks), other_text
+    return Study(options.name, options.on, measures, pictures, text, *told)
 
 
 def _look_at_baseline(
-    baseline: Baseline, options: StudyOptions, reads_pictures: bool, notes: list[str], remarks: list[str]
+    baseline: Baseline, options: StudyOptions, notes: list[str], remarks: list[str]
 ) -> tuple[LayerMeasures, PictureLook | None]:
     """(measures of a baseline, what it sees in the first images); what cannot be looked at goes to the notes."""
     places = options.places or range(options.num_pictures)
-    first = KeptSamples(baseline.inputs, places if reads_pictures else ())
+    first = KeptSamples(baseline.inputs, places)
     meter = LayerMeter(baseline.model, options.mode)
     gather(baseline.model, first, [meter], batch_size=options.batch_size)
     measures = meter.result()
@@ -282,6 +283,29 @@ def _look_at_baseline(
         notes.append(f"where patch {patch[0]}, {patch[1]} of {baseline.name} looks: {reason}")
         patch = None
     return measures, look_at_pictures(baseline.model, images, layer, patch, baseline.normalisation, options.names)
+
+
+def _read_with_baseline(
+    baseline: Baseline, options: StudyOptions, notes: list[str]
+) -> tuple[LayerMeasures, TextLook | None]:
+    """(measures of a baseline, what it makes of the text); what cannot be looked at goes to the notes."""
+    meter = LayerMeter(baseline.model, options.mode)
+    if options.num_neurons is None:
+        gather(baseline.model, baseline.inputs, [meter], batch_size=options.batch_size)
+        return meter.result(), None
+    depth, layer = num_layers_of(baseline.model), -1 if options.layer is None else options.layer
+    if not -depth <= layer < depth:
+        notes.append(f"layer {layer} of {baseline.name}, which has {depth}: layer {depth - 1} is read instead")
+        layer = -1
+    tally = NeuronTally(resolve_layer(layer, depth))
+    first = KeptSamples(baseline.inputs, [0])
+    gather(baseline.model, first, [meter, tally], batch_size=options.batch_size)
+    sequence = _first_sequence(first)
+    if not gives_all_maps(baseline.model):
+        notes.append(f"of {baseline.name}, {_NO_MAPS}")
+        sequence = None
+    look = look_at_text(baseline.model, tally.result(), sequence, baseline.tokenizer, options.num_neurons)
+    return meter.result(), look
 
 
 def _no_such_patch(model: nn.Module, images: Tensor, patch: tuple[int, int]) -> str | None:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..report.tokens import Firing, ShownNeuron, firing_html
-from ..report.viewer import Looked, View
+from ..report.tokens import Firing, ShownNeuron, attention_html, components_html, firing_html
+from ..report.viewer import Looked, View, view_html
 from .architectures import unwrap
 from .attention import num_layers_of, resolve_layer
+from .features import colors_of
 from .inside import look_inside
 from .neurons import Neurons
 from .tracing import eager_attention, trace
@@ -72,6 +73,45 @@ def token_attention(
     return TokenAttention(weights, tuple(token_texts(tokenizer, input_ids[0].tolist())), chosen)
 
 
+@dataclass(frozen=True)
+class TokenComponents:
+    """Principal components of the subspace features of the tokens of one sequence, in one layer.
+
+    Attributes:
+        tokens: (N) as text. layer: from 0.
+        colors: (N, 3) in [0, 1], three components as red, green and blue. explained: the fraction of each.
+
+    Example:
+        >>> TokenComponents(("a",), 0, torch.zeros(1, 3), (0.5, 0.25, 0.125)).explained[0]
+        0.5
+    """
+
+    tokens: tuple[str, ...]
+    layer: int
+    colors: Tensor
+    explained: tuple[float, ...]
+
+
+def token_components(
+    model: nn.Module, input_ids: Tensor, layer: int, tokenizer: Decoder | None = None
+) -> TokenComponents:
+    """Three principal components of W = U^T LN(Z) of the tokens of one sequence (1, N), all heads side by side.
+
+    Example:
+        >>> from crate_transformers import CrateConfig, CrateForCausalLM
+        >>> sizes = {"vocab_size": 97, "num_hidden_layers": 2, "bos_token_id": 1, "eos_token_id": 1}
+        >>> model = CrateForCausalLM(CrateConfig.from_size("gpt2-tiny", **sizes)).eval()
+        >>> token_components(model, torch.tensor([[5, 7, 9]]), layer=1).colors.shape
+        torch.Size([3, 3])
+
+    Source: as `joint_pca`, whose second fit it is.
+    """
+    projections = trace(model, input_ids, ("projections",)).layers[layer].get("projections")[0]  # (K, N, p)
+    colors, explained = colors_of(projections.transpose(0, 1).flatten(1).double().cpu().numpy())
+    tokens = tuple(token_texts(tokenizer, input_ids[0].tolist()))
+    return TokenComponents(tokens, layer, torch.from_numpy(colors).float(), tuple(map(float, explained)))
+
+
 def show_neurons(neurons: Neurons, tokenizer: Decoder | None, chosen: Sequence[int]) -> tuple[ShownNeuron, ...]:
     """The chosen neurons with their strongest tokens in context, as text.
 
@@ -105,25 +145,44 @@ class TextLook:
         neurons: all of one layer. shown: some of them, with the tokens that they fire on.
         attention: over the first tokens of the text; None where the inputs hold no token ids.
         view: attention and codes of these tokens in every layer, in few bits, for the page.
+        components: of the subspace features of these tokens, in the layer of the neurons.
     """
 
     neurons: Neurons
     shown: tuple[ShownNeuron, ...]
     attention: TokenAttention | None
     view: View | None = None
+    components: TokenComponents | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All but `view`, ready for JSON."""
         attention = None
         if self.attention is not None:
             attention = {**vars(self.attention), "weights": self.attention.weights.tolist()}
+        components = None
+        if self.components is not None:
+            components = {**vars(self.components), "colors": self.components.colors.tolist()}
         return {
             "layer": self.neurons.layer,
             "num_tokens": self.neurons.num_tokens,
             "neurons": self.neurons.rows(),
             "shown": [asdict(neuron) for neuron in self.shown],
             "attention": attention,
+            "components": components,
         }
+
+    def sections(self, of: str = "") -> list[tuple[str, str]]:
+        """(heading, html) of each part of a page; `of` is put after the headings."""
+        layer = self.neurons.layer
+        parts = [(f"The most selective neurons of layer {layer}", firing_html(self.shown, self.neurons.num_tokens))]
+        if self.attention is not None and self.view is not None:
+            shown = view_html(self.view, attention_html(self.attention))
+            parts.append(("Attention over tokens and codes, layer by layer", shown))
+        if self.components is not None:
+            own = self.components
+            shown = components_html(own.tokens, own.colors.tolist(), own.explained, own.layer)
+            parts.append(("Components of the tokens", shown))
+        return [(f"{heading}{of}", shown) for heading, shown in parts]
 
 
 def look_at_text(
@@ -145,7 +204,8 @@ def look_at_text(
     with eager_attention(unwrap(model)):
         attention = token_attention(model, ids, tokenizer)
         view = look_into_text(model, ids, attention.tokens)
-    return TextLook(neurons, shown, attention, view)
+        components = token_components(model, ids, neurons.layer, tokenizer)
+    return TextLook(neurons, shown, attention, view, components)
 
 
 def look_into_text(model: nn.Module, input_ids: Tensor, tokens: Sequence[str]) -> View | None:
@@ -158,10 +218,12 @@ __all__ = [
     "Decoder",
     "TextLook",
     "TokenAttention",
+    "TokenComponents",
     "look_at_text",
     "look_into_text",
     "neurons_html",
     "show_neurons",
     "token_attention",
+    "token_components",
     "token_texts",
 ]

@@ -25,7 +25,8 @@ def with_progress(
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=count)
         stream: Iterable[Mapping[str, Any]] = [batches] if isinstance(batches, Mapping) else batches
         for batch in stream:
@@ -38,7 +39,8 @@ def one_by_one(items: Iterable[Item], count: int, what: str) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(items, what, total=count, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    yield from track(items, what, total=count, console=console, transient=True, disable=not console.is_terminal)
 
 
 def check_folder(output: Path) -> Path:

@@ -5,12 +5,13 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from ..errors import UserError
+from .backbone_fields import BackboneFields
 from .image_config import CrateImageConfig
 from .validation import check_not_negative, check_positive
 
 
 @strict
-class CrateMAEConfig(CrateImageConfig):
+class CrateMAEConfig(BackboneFields, CrateImageConfig):
     r"""Configuration of [`CrateMAEModel`] and [`CrateMAEForPreTraining`]; the defaults are CRATE-MAE-base/16.
 
     The decoder has the width of the encoder: mask tokens travel through both (arXiv 2404.02446).

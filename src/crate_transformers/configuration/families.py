@@ -80,6 +80,7 @@ MODEL_FAMILIES: dict[str, ModelFamily] = {
             models={
                 "AutoModel": "models.modeling_crate_mae:CrateMAEModel",
                 "AutoModelForPreTraining": "models.modeling_crate_mae:CrateMAEForPreTraining",
+                "AutoBackbone": "models.modeling_backbones:CrateMAEBackbone",
             },
             tasks=("masked-image-modeling",),
             layouts=("masked autoencoder",),

@@ -109,4 +109,17 @@ def published_table() -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
-__all__ = ["PUBLISHED", "Published", "published_table"]
+def published_evaluation(model_type: str) -> tuple[str, float]:
+    """(interpolation, crop_fraction) of the pictures on which the public code of a family is evaluated.
+
+    ToST's README asks for the whole shorter side, resized bicubically (`--full_crop`, arXiv 2412.17810); the others
+    take 224 of 256 pixels, bilinearly.
+
+    Example:
+        >>> published_evaluation("tost_vision"), published_evaluation("crate_vision")
+        (('bicubic', 1.0), ('bilinear', 0.875))
+    """
+    return ("bicubic", 1.0) if model_type == "tost_vision" else ("bilinear", 224 / 256)
+
+
+__all__ = ["PUBLISHED", "Published", "published_evaluation", "published_table"]

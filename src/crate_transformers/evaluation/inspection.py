@@ -62,7 +62,7 @@ def study_source(
     Raises:
         UserError: the model, the data or the options do not fit.
     """
-    model = open_model(subject.model, subject.heads, on_note=on_note)
+    model = open_model(subject.model, subject.heads, in_single=True, on_note=on_note)
     return _study(model, subject, options or StudyOptions(), progress, on_note)
 
 
@@ -79,7 +79,7 @@ def inspect_source(
     Raises:
         UserError: as in `study_source`.
     """
-    model = open_model(subject.model, subject.heads, on_note=on_note)
+    model = open_model(subject.model, subject.heads, in_single=True, on_note=on_note)
     output.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made fails before the work
     study = _study(model, subject, options or StudyOptions(), progress, on_note)
     study.write(output)
@@ -95,14 +95,16 @@ def _study(
     inputs, tokenizer = _inputs_of(model, subject.model, subject, options.batch_size)
     baseline = None
     if subject.baseline is not None:
-        other = open_model(subject.baseline, subject.baseline_heads, option="--baseline-heads", on_note=on_note)
+        other = open_model(
+            subject.baseline, subject.baseline_heads, option="--baseline-heads", in_single=True, on_note=on_note
+        )
         if other.main_input_name != model.main_input_name:
             reads = "images" if _reads_images(model) else "text"
             raise UserError(f"{name} reads {reads}, {Path(subject.baseline).name} does not: no baseline of it")
         # the same data, through the baseline's own processor or tokenizer
-        more, _ = _inputs_of(other, subject.baseline, subject, options.batch_size)
+        more, own_tokenizer = _inputs_of(other, subject.baseline, subject, options.batch_size)
         stream = progress(more.batches, more.count, "measuring")
-        baseline = Baseline(Path(subject.baseline).name, other, stream, more.normalisation)
+        baseline = Baseline(Path(subject.baseline).name, other, stream, more.normalisation, own_tokenizer)
     own = replace(options, name=name, on=inputs.name, normalisation=inputs.normalisation, tokenizer=tokenizer)
     own = replace(own, remarks=(*own.remarks, *_without_processor(model, subject)))
     if inputs.names:

@@ -116,7 +116,7 @@ def look_at_neurons(
         UserError: the model reads no text, or is to be steered and does not generate; a layer or neuron does not
             exist; there is no text.
     """
-    model = open_model(request.model, request.heads, on_note=on_note)
+    model = open_model(request.model, request.heads, in_single=True, on_note=on_note)
     name = Path(request.model).name
     if model.main_input_name != "input_ids":
         raise UserError(f"{name} reads {model.main_input_name}, not text")

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..files import user_path
 from ..interop.convert import convert
 from ..models import opening
-from ..models.image_processing import image_processor_of
+from ..models.image_processing import published_processor_of
 from ..models.inputs import has_processor, open_processor, open_tokenizer
 from ..models.places import CHECKPOINTS, locate
 
@@ -46,6 +46,7 @@ def open_model(
     *,
     kind: type | None = None,
     option: str = "--heads",
+    in_single: bool = False,
     on_note: Callable[[str], None] = lambda line: None,
 ) -> PreTrainedModel:
     """Open a whole model of a folder or hub name, or of a public checkpoint file.
@@ -55,6 +56,8 @@ def open_model(
         kind: a model class, or one of transformers' Auto classes; None is the class that the model was saved with. A
             checkpoint file names no class: where a kind is asked for, the user is told to convert it first.
         option: the name of the command line's option for `heads`, for messages.
+        in_single: bring weights of half precision to float32, for what is measured of them: they are the same
+            numbers, and what is computed with them is exact to more digits. It is said.
         on_note: receives a line for everything that was assumed of a checkpoint file.
 
     Returns:
@@ -63,6 +66,18 @@ def open_model(
     Raises:
         UserError: there is no model, it cannot be read, or `heads` was given for a folder.
     """
+    model = _open(source, heads, kind, option, on_note)
+    is_quantized = getattr(model.config, "quantization_config", None) is not None
+    if in_single and not is_quantized and model.dtype in (torch.float16, torch.bfloat16):
+        on_note(f"the weights of {source} are {str(model.dtype).removeprefix('torch.')}, looked at in float32")
+        nn.Module.float(model)
+        model.config.dtype = model.dtype
+    return _on_device(model)
+
+
+def _open(
+    source: str | Path, heads: int | None, kind: type | None, option: str, on_note: Callable[[str], None]
+) -> PreTrainedModel:
     place = locate(source)
     if isinstance(place, Path) and place.is_file() and kind is None:
         if place.suffix not in CHECKPOINTS:
@@ -70,10 +85,10 @@ def open_model(
         conversion = convert(place, heads)
         for note in conversion.notes:
             on_note(note)
-        return _on_device(conversion.model)
+        return conversion.model
     if heads is not None:
         raise UserError(f"{option} is of a checkpoint file: the number of heads of {source} is in its config.json")
-    return _on_device(opening.open_model(source, kind))
+    return opening.open_model(source, kind)
 
 
 def _on_device(model: PreTrainedModel) -> PreTrainedModel:
@@ -85,7 +100,7 @@ def processor_of(model: PreTrainedModel, source: str | Path) -> ImageProcessor:
     """The image processor saved beside a model, or the one that the configuration asks for."""
     if has_processor(source):
         return open_processor(source, model.config.num_channels)
-    return cast(ImageProcessor, image_processor_of(model.config))  # mypy cannot compare its TypedDict of keywords
+    return cast(ImageProcessor, published_processor_of(model.config))  # mypy cannot compare its TypedDict of keywords
 
 
 def tokenizer_of(source: str | Path) -> PreTrainedTokenizerBase:

@@ -56,7 +56,7 @@ def segment_files(
         UserError: the model reads no images; images, label maps or settings do not fit.
     """
     settings = settings or SegmentationSettings()
-    model = open_model(request.model, request.heads, on_note=on_note)
+    model = open_model(request.model, request.heads, in_single=True, on_note=on_note)
     name = Path(request.model).name
     if model.main_input_name != "pixel_values":
         raise UserError(f"{name} reads {model.main_input_name}, not images")

@@ -22,7 +22,7 @@ from ..configuration.validation import field_message
 from ..errors import UserError
 from ..files import give_usual_modes, write_bytes
 from ..models import CrateModel
-from ..models.image_processing import image_processor_of
+from ..models.image_processing import published_processor_of
 from ..report.model_card import CardFacts, model_card
 from .imagenet import imagenet_labels
 from .layouts import Layout, recognise
@@ -138,7 +138,7 @@ def convert_to_folder(
     conversion = convert(source, num_attention_heads, **config_overrides)
     conversion.model.save_pretrained(destination)
     if conversion.model.main_input_name == "pixel_values":
-        image_processor_of(conversion.model.config).save_pretrained(destination)
+        published_processor_of(conversion.model.config).save_pretrained(destination)
     write_bytes(Path(destination) / "README.md", _card(conversion, Path(source), Path(destination)).encode())
     give_usual_modes(Path(destination))
     return conversion

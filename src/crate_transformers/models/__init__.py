@@ -1,7 +1,7 @@
 """Hugging Face models of the CRATE families; importing this package registers them with the Auto classes."""
 
 from .auto import register_auto_classes
-from .modeling_backbones import CrateVisionBackbone, TostVisionBackbone
+from .modeling_backbones import CrateMAEBackbone, CrateVisionBackbone, TostVisionBackbone
 from .modeling_crate import CrateForCausalLM, CrateForMaskedLM, CrateModel
 from .modeling_crate_heads import (
     CrateForMultipleChoice,
@@ -24,6 +24,7 @@ __all__ = [
     "CrateForQuestionAnswering",
     "CrateForSequenceClassification",
     "CrateForTokenClassification",
+    "CrateMAEBackbone",
     "CrateMAEForPreTraining",
     "CrateMAEModel",
     "CrateModel",

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import CLIPImageProcessor
 
+from ..configuration.published import published_evaluation
 from ..configuration.validation import as_pair
 from ..errors import UserError
 from ..upstream import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
@@ -46,10 +47,16 @@ def image_processor_of(
     )
 
 
+def published_processor_of(config: Any) -> CLIPImageProcessor:
+    """The processor of a model that comes without one: pictures as its family's public code evaluates them."""
+    interpolation, crop_fraction = published_evaluation(config.model_type)
+    return image_processor_of(config, interpolation=interpolation, crop_fraction=crop_fraction)
+
+
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:
     if len(values) not in (1, 3, channels):
         raise UserError(f"mean and std need one value or one a channel ({channels}), got {list(values)}")
     return list(values) if len(values) == channels else [sum(values) / len(values)] * channels
 
 
-__all__ = ["CROP_FRACTION", "image_processor_of"]
+__all__ = ["CROP_FRACTION", "image_processor_of", "published_processor_of"]

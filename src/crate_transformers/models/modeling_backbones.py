@@ -9,9 +9,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ..configuration import CrateVisionConfig, TostVisionConfig
+from ..configuration import CrateMAEConfig, CrateVisionConfig, TostVisionConfig
 from ..errors import UserError
 from ..upstream import BackboneMixin, BackboneOutput, can_return_tuple, filter_output_hidden_states
+from .modeling_crate_mae import CrateMAEModel, CrateMAEPreTrainedModel
 from .modeling_crate_vision import CrateVisionModel, CrateVisionPreTrainedModel
 from .modeling_tost_vision import TostVisionModel, TostVisionPreTrainedModel
 
@@ -19,8 +20,8 @@ from .modeling_tost_vision import TostVisionModel, TostVisionPreTrainedModel
 class _StageMaps(BackboneMixin):
     """A backbone whose stages are the layers of `crate`."""
 
-    config: CrateVisionConfig | TostVisionConfig
-    crate: CrateVisionModel | TostVisionModel
+    config: CrateVisionConfig | CrateMAEConfig | TostVisionConfig
+    crate: CrateVisionModel | CrateMAEModel | TostVisionModel
     num_features: list[int]
     _num_prefix = 0  # tokens of a layer before the patches
 
@@ -64,7 +65,7 @@ class _StageMaps(BackboneMixin):
         Raises:
             ValueError: no image, or one whose size or channels do not fit.
         """
-        outputs = self.crate(pixel_values, interpolate_pos_encoding, **kwargs)
+        outputs = self.crate(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
         assert pixel_values is not None  # or the model had raised
         grid = self.config.grid_of(*pixel_values.shape[-2:])
         maps = tuple(
@@ -98,6 +99,29 @@ class CrateVisionBackbone(_StageMaps, CrateVisionPreTrainedModel):
         self.post_init()
 
 
+class CrateMAEBackbone(_StageMaps, CrateMAEPreTrainedModel):
+    """The encoder of the masked autoencoder as a backbone: the whole image, without the norm after the layers.
+
+    Example:
+        >>> config = CrateMAEConfig.from_size("tiny", image_size=32, patch_size=8, out_features=["stage12"])
+        >>> [tuple(one.shape) for one in CrateMAEBackbone(config)(torch.zeros(2, 3, 32, 32)).feature_maps]
+        [(2, 384, 4, 4)]
+    """
+
+    config: CrateMAEConfig
+    _num_prefix = 1
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^(crate\.)?norm\."]  # noqa: RUF012 (the parent's)
+
+    def __init__(self, config: CrateMAEConfig):
+        super().__init__(config)
+        self.num_features = [config.hidden_size] * len(self.stage_names)
+        self.crate = CrateMAEModel(config)
+        # no feature is made of these: they would have no gradient, or none but 0
+        self.crate.norm = nn.Identity()
+        self.crate.embeddings.mask_token.requires_grad_(False)
+        self.post_init()
+
+
 class TostVisionBackbone(_StageMaps, TostVisionPreTrainedModel):
     """ToST as a backbone: its layers, without the class attention after them.
 
@@ -124,4 +148,4 @@ class TostVisionBackbone(_StageMaps, TostVisionPreTrainedModel):
         self.post_init()
 
 
-__all__ = ["CrateVisionBackbone", "TostVisionBackbone"]
+__all__ = ["CrateMAEBackbone", "CrateVisionBackbone", "TostVisionBackbone"]

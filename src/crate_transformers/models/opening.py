@@ -26,6 +26,7 @@ from .modeling_base import CratePreTrainedModel, check_finite
 from .places import locate
 from .quiet import quiet_transformers
 from .resizing import with_sizes_of
+from .resizing_baselines import load_resized, sizes_differ
 from .stored import read_json, stored_size, stored_tensors
 
 _SHOWN = 3  # names in a message
@@ -140,22 +141,29 @@ def open_weights(
     own = open_config(source)
     # of a foreign configuration, or a pickle, transformers may make any error; our own models keep the trace of theirs
     is_ours = own.model_type in MODEL_FAMILIES and isinstance(place, Path) and stored_tensors(place) is not None
+    resized = config is not None and sizes_differ(config, own)  # of transformers' own image models
+
+    def load(asked: PreTrainedConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
+        return kind.from_pretrained(
+            place,
+            config=asked,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in `loading`
+            trust_remote_code=False,
+            **options,
+        )
+
     with told_as_users("model", source, _OF_FILES if is_ours else (Exception,)):
         if isinstance(place, Path):
             _check_generation_file(place)
         if isinstance(place, Path) and getattr(own, "quantization_config", None) is None:
             _check_sizes(place, kind, own)
             if config is not None:
-                _check_sizes(place, kind, with_sizes_of(config, own) if is_ours else config, head_may_be_new=True)
-        model, loading = kind.from_pretrained(
-            place,
-            config=own if config is None else config,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in `loading`
-            trust_remote_code=False,
-            **options,
-        )
-    return model, loading
+                asked = with_sizes_of(config, own) if is_ours or resized else config
+                _check_sizes(place, kind, asked, head_may_be_new=True)
+        if config is not None and resized:
+            return load_resized(load, config, own, str(source))
+        return load(own if config is None else config)
 
 
 def _check_sizes(folder: Path, kind: Any, config: PreTrainedConfig, head_may_be_new: bool = False) -> None:

@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
+
+from .colors import ink_on
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,24 @@ def attention_html(attention: TokenWeights) -> str:
     )
 
 
+def components_html(
+    tokens: Sequence[str], colors: Sequence[Sequence[float]], explained: Sequence[float], layer: int
+) -> str:
+    """Tokens, each on the colour (N, 3), in [0, 1], of its principal components, with what these explain."""
+    words = []
+    for text, color in zip(tokens, colors, strict=True):
+        ground = np.round(255 * np.asarray(color)).astype(np.uint8)
+        told = ",".join(map(str, ground.tolist()))
+        shown = html.escape(text).replace("\n", "⏎")
+        words.append(f'<span style="background:rgb({told});color:{ink_on(ground)}">{shown}</span>')
+    shares = ", ".join(f"{share:.0%}" for share in explained)
+    return (
+        f"<p>Three principal components of the subspace features of layer {layer}, of these tokens, as red, green and "
+        f"blue; they hold {shares} of the variance. Tokens of one colour lie near each other.</p>"
+        f'<div class="tokens">{"".join(words)}</div>'
+    )
+
+
 def steering_html(prompt: str, plain: str, steered: str, layer: int, neurons: Mapping[int, float]) -> str:
     """What a model wrote as it is and with neurons set, side by side."""
     named = ", ".join(f"neuron {neuron} = {value:g}" for neuron, value in neurons.items())
@@ -95,4 +116,4 @@ def steering_html(prompt: str, plain: str, steered: str, layer: int, neurons: Ma
     return f'<div class="wide" tabindex="0" role="group" aria-label="texts"><table class="text">{body}</table></div>'
 
 
-__all__ = ["Firing", "ShownNeuron", "TokenWeights", "attention_html", "firing_html", "steering_html"]
+__all__ = ["Firing", "ShownNeuron", "TokenWeights", "attention_html", "components_html", "firing_html", "steering_html"]

@@ -12,4 +12,9 @@ function along(ramp, share) {
 export const amount = (share) => along(VIRIDIS, share);
 export const signed = (value, most) => along(SIGNS, most > 0 ? 0.5 + (0.5 * value) / most : 0.5);
 export const rgb = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
-export const ink = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000" : "#fff");
+
+// black or white, whichever is read better on a colour (relative luminance of WCAG 2; as in the report's page.js)
+export const ink = (color) => {
+  const [r, g, b] = color.map((value) => (value <= 10 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
+};
