@@ -5,7 +5,7 @@
 For NVIDIA's sm_80 (A100) and sm_90 (H100, H200) and AMD's gfx942 (MI300), in bfloat16, float16 and float32, for every
 head size: shared memory of a block from Triton's metadata, registers and spills of a thread from ptxas, or from the
 metadata in AMD's assembly. Pointers and strides are aligned and the last axis is dense, as they are in a model. Tiles
-are of 64 tokens; shorter sequences take smaller ones.
+are the largest ones; shorter sequences take smaller ones.
 """
 
 import argparse
