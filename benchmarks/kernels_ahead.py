@@ -5,7 +5,7 @@
 For NVIDIA's sm_80 (A100) and sm_90 (H100, H200) and AMD's gfx942 (MI300), in bfloat16, float16 and float32, for every
 head size: shared memory of a block from Triton's metadata, registers and spills of a thread from ptxas, or from the
 metadata in AMD's assembly. Pointers and strides are aligned and the last axis is dense, as they are in a model. Tiles
-are of 64 tokens; shorter sequences take smaller ones.
+are the largest ones; shorter sequences take smaller ones.
 """
 
 import argparse
@@ -40,7 +40,7 @@ POINTERS = {  # of mssa's: sums are in float32
 }  # fmt: skip
 
 
-def kernels(dtypes=tuple(DTYPES), head_sizes=HEAD_SIZES):
+def kernels(dtypes=tuple(DTYPES), head_sizes=HEAD_SIZES, causal=(False, True)):
     """(what, kernel, types of the arguments, compile-time arguments by target) of all that is compiled."""
     for dtype in dtypes:
         for size in head_sizes:
@@ -51,9 +51,9 @@ def kernels(dtypes=tuple(DTYPES), head_sizes=HEAD_SIZES):
                         types[argument] = "*" + (POINTERS[argument] or dtype)
                     else:
                         types[argument] = "fp32" if argument == "scale" else "i32"
-                for causal in (False, True):
-                    what = {"kernel": f"attention, {name}", "dtype": dtype, "head_size": size, "causal": causal}
-                    constants = {"CAUSAL": causal, **dict.fromkeys((a for a in DENSE if a in kernel.arg_names), 1)}
+                for past in causal:
+                    what = {"kernel": f"attention, {name}", "dtype": dtype, "head_size": size, "causal": past}
+                    constants = {"CAUSAL": past, **dict.fromkeys((a for a in DENSE if a in kernel.arg_names), 1)}
                     yield what, kernel, types, constants
         for name, kernel in (("forward", ista._forward), ("backward", ista._backward)):
             types = dict.fromkeys(kernel.arg_names, f"*{dtype}")
@@ -69,8 +69,8 @@ def compile_for(target, what, kernel, types, constants):
         constants = constants | mssa.settings_of(TOKENS, what["head_size"], DTYPES[what["dtype"]], cuda)
     signature = types | dict.fromkeys(constants, "constexpr")
     place = {argument: (index,) for index, argument in enumerate(kernel.arg_names)}
-    strides = [a for a, kind in types.items() if kind == "i32" and a[:2] in ("w_", "o_", "g_") and a not in constants]
-    aligned = [*strides, *(a for a, kind in types.items() if kind.startswith("*"))]
+    strides = [a for a, kind in signature.items() if kind == "i32" and a[:2] in ("w_", "o_", "g_")]
+    aligned = [*strides, *(a for a, kind in signature.items() if kind.startswith("*"))]
     attributes = {place[argument]: [["tt.divisibility", 16]] for argument in aligned}
     ordered = {argument: signature[argument] for argument in kernel.arg_names}
     source = ASTSource(kernel, ordered, {place[a]: value for a, value in constants.items()}, attributes)
@@ -120,6 +120,20 @@ def rows(targets=tuple(TARGETS), **which):
             yield {"target": name, **what, **resources(compile_for(target, what, *kernel)), "shared_at_most": most}
 
 
+def table(found):
+    """Lines of a table: a row a kernel, dtype and head size, the larger figure of causal and not."""
+    yield "| kernel | numbers | head size | " + " | ".join(TARGETS) + " |"
+    yield "|---|---|---|" + "---|" * len(TARGETS)
+    cells = {}
+    for row in found:
+        cell = cells.setdefault((row["kernel"], row["dtype"], row["head_size"]), {})
+        figures = (row["shared"] / 1024, row["registers"], row["spills"])
+        cell[row["target"]] = tuple(map(max, figures, cell.get(row["target"], (0, 0, 0))))
+    for (kernel, dtype, size), of in cells.items():
+        shown = ("{:.4g} / {} / {}".format(*of[target]) for target in TARGETS)
+        yield f"| {kernel} | {dtype} | {'' if size is None else size} | " + " | ".join(shown) + " |"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
@@ -131,6 +145,7 @@ def main():
         record["rows"].append(row)
         print(row, flush=True)
         write_json(options.output, record)
+    print("\n".join(table(record["rows"])))
 
 
 if __name__ == "__main__":

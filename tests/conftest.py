@@ -1,7 +1,8 @@
-"""Tests marked `cuda`, `chromium`, `compiler`, `sphinx` or `doors("PACKAGE")` are taken out where there is none."""
+"""Tests marked `cuda`, `triton`, `chromium`, `compiler`, `sphinx` or `doors("PACKAGE")`: out where there is none."""
 
 import importlib.util
 import shutil
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -23,6 +24,7 @@ HERE = {
     "chromium": CHROMIUM is not None,
     "compiler": COMPILER is not None,
     "sphinx": SITE,
+    "triton": sys.platform == "linux",  # where it has to be installed
 }
 
 

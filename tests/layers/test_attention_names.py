@@ -98,8 +98,8 @@ def compare_model():
             assert largest_difference(gradient, wanted[name]) <= 1e-5, name
 
 
+@pytest.mark.triton
 def test_interpreted():
-    pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
     checks = "compare('cpu'); compare_half('cpu'); compare_ista('cpu'); compare_model()"

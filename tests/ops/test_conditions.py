@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from crate_transformers.ops import triton_here
 from crate_transformers.ops.conditions import is_exporting, is_plain, is_wide
+from crate_transformers.ops.triton_here import runs_triton
 
 
 class Answers(nn.Module):
@@ -27,3 +29,22 @@ def test_a_compiled_model_is_asked_as_any_other():
 def test_an_exported_model_takes_torchs_operators(strict):
     x = torch.zeros(3)
     assert torch.export.export(Answers(), (x,), strict=strict).module()(x).tolist() == [1, 1, 1]
+
+
+def test_triton_is_left_out_where_functions_are_transformed(monkeypatch):
+    """Its kernels have no rules for torch.func, and read the numbers themselves."""
+    monkeypatch.setattr(triton_here, "_HAS_TRITON", True)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    asked = []
+
+    def square(x):
+        asked.append(runs_triton(x))
+        return x.square().sum()
+
+    x = torch.ones(3)
+    square(x)
+    torch.func.grad(square)(x)
+    torch.func.vmap(square)(x[None])
+    assert asked == [True, False, False]
+    assert not runs_triton(x.double())
+    assert not runs_triton(x.as_subclass(type("Wrapped", (torch.Tensor,), {})))

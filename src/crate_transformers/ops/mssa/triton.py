@@ -22,7 +22,7 @@ from torch import Tensor
 from .second_derivative import sum_of_gradients
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
-_BLOCK = 64
+_BLOCK = 64  # tokens of a tile in half precision
 
 
 @triton.jit
@@ -161,8 +161,11 @@ def settings_of(
     num_tokens: int, width: int, dtype: torch.dtype, cuda: bool = torch.version.cuda is not None
 ) -> dict[str, int | str]:
     """The compile-time arguments of both kernels for tokens of a head; cuda: NVIDIA's GPUs, not another maker's."""
-    block = min(_BLOCK, max(16, triton.next_power_of_2(num_tokens)))
     features = max(16, triton.next_power_of_2(width))
+    largest = _BLOCK
+    if dtype == torch.float32:  # larger tiles spill kilobytes a thread, or do not fit
+        largest = _BLOCK // 2 if features <= 64 else _BLOCK // 4
+    block = min(largest, max(16, triton.next_power_of_2(num_tokens)))
     return {"BLOCK": block, "FEATURES": features, "PRECISION": _precision(dtype, cuda)}
 
 
