@@ -9,9 +9,9 @@ from typing import Any
 
 from ..errors import UserError
 from ..evaluation.run_folder import METRICS_FILE, RECIPE_FILE, REPORT_FILE
+from ..lock import LOCK_FILE, locked
 from ..recipes.loading import load_recipe
 from ..recipes.schema import Recipe
-from .lock import LOCK_FILE, locked
 from .tasks import CACHE
 
 

@@ -43,6 +43,7 @@ def load_image_source(
     test_fraction: float = 0.2,
     seed: int = 0,
     skip_unreadable: bool = False,
+    manifest_dir: str | Path | None = None,
 ) -> ImageSplits:
     """Open a source of labelled images.
 
@@ -55,6 +56,7 @@ def load_image_source(
         test_fraction: of all images, in [0, 1), where the source has no test part.
         seed: of the split.
         skip_unreadable: leave unreadable files out (they are listed in `left_out`) instead of refusing.
+        manifest_dir: where what was found in a large folder is kept, for the next start. Default: the user's cache.
 
     Raises:
         UserError: an unknown source, no images, fewer than two classes, folders that may be parts or classes, labels
@@ -74,7 +76,7 @@ def load_image_source(
         raise UserError(f"digits takes no argument, got {source!r}")
     if kind != "digits" and not argument:
         raise UserError(f"--data {kind} needs a name: {_SOURCES[kind]}")
-    options = SplitOptions(root, validation_fraction, test_fraction, seed, skip_unreadable)
+    options = SplitOptions(root, validation_fraction, test_fraction, seed, skip_unreadable, manifest_dir)
     splits = {"digits": _digits, "imagefolder": load_image_folder, "torchvision": _torchvision, "hub": _hub}[kind](
         argument, options
     )
@@ -169,6 +171,10 @@ def _torchvision_labels(data: "VisionDataset", place: str) -> Iterable[object]:
         labels = getattr(data, attribute, None)
         if labels is not None:
             return labels
+    for attribute in ("_samples", "samples"):  # pairs of a file and its label: no picture need be decoded
+        pairs = getattr(data, attribute, None)
+        if isinstance(pairs, list) and len(pairs) == len(data) and all(isinstance(pair, tuple) for pair in pairs):
+            return [pair[1] for pair in pairs]
     labels = []
     for i in range(len(data)):
         with named_damage(f"{place}[{i}]"):

@@ -48,7 +48,13 @@ class ImageTask(Task):
         assert isinstance(data, ImageData)
         self.data = data
         self.splits = load_image_source(
-            data.source, data.root, data.validation_fraction, data.test_fraction, recipe.seed, data.skip_unreadable
+            data.source,
+            data.root,
+            data.validation_fraction,
+            data.test_fraction,
+            recipe.seed,
+            data.skip_unreadable,
+            data.manifest_dir,
         )
         if self.splits.left_out:
             listed = ", ".join(self.splits.left_out[:5])
