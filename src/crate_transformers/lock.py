@@ -2,7 +2,7 @@
 
 The file `.lock` in the folder names the host and the process that hold it, and is written anew every few seconds: the
 heart-beat. The system's own lock on that file ends with the process, so that on one host a killed run can be resumed at
-once; between hosts, and where the system has no locks, the heart-beat decides. A run holds its folder so, and the one process
+once; between hosts, and where the system has no locks, the heart-beat decides. A run holds its folder so; the process
 that looks through a data set for all holds the folder of its arrays.
 """
 

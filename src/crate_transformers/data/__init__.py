@@ -4,6 +4,7 @@ images/, tables/ and text/ are the three kinds of sources; beside them stands wh
 names), parts.py (train, validation, test), keys.py (random numbers that are functions of seed, epoch and sample).
 """
 
+from .batches import KeyedBatches
 from .images import (
     IMAGE_SUFFIXES,
     CropTransform,
@@ -36,6 +37,7 @@ __all__ = [
     "HeldOutSource",
     "ImageCollator",
     "ImageSplits",
+    "KeyedBatches",
     "KeyedImages",
     "LabelledImages",
     "MaskedImages",

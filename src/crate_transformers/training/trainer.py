@@ -1,6 +1,6 @@
 """transformers' Trainer, with these additions.
 
-* the order of samples is a function of (seed, epoch), see data/keys.py
+* the order of samples is a function of (seed, epoch), see data/keys.py; a resumed run begins at its place in it
 * a checkpoint is written beside its place, sealed with checksums and renamed into it (checkpoints.py)
 * loss and times are measured over the whole run, however often it was interrupted
 * the loss of a step is the mean over all items of its accumulated batches in all processes, which may be unequal
@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ from ..files import give_usual_modes
 from ..upstream import TRAINER_STATE_NAME, EvalLoopOutput
 from .callbacks import Ema
 from .checkpoints import Progress, seal
+from .keyed_loader import keyed_loader
 from .schedules import EpochSchedule
 from .tasks.base import Collator
 
@@ -53,6 +55,8 @@ class CrateTrainer(Trainer):
     Args:
         keyed: whether the training set takes keys (epoch, sample); then the order is a function of (seed, epoch).
         repetitions: how often an epoch has a sample.
+        ends: where the samples of each shard end; None where they are in no shards.
+        whole_steps: whether samples are counted by steps, so that they do not depend on the size of a batch.
         evaluation_collator: makes a batch of items in evaluation; None takes that of training.
         ema: an average of the weights, which is evaluated instead of them and saved with every checkpoint.
         count_items: gives the number of terms that the loss of a batch is the mean of; None counts its rows.
@@ -67,6 +71,8 @@ class CrateTrainer(Trainer):
         *args: Any,
         keyed: bool = True,
         repetitions: int = 1,
+        ends: np.ndarray | None = None,
+        whole_steps: bool = False,
         evaluation_collator: Collator | None = None,
         ema: Ema | None = None,
         count_items: Callable[[Mapping[str, Tensor]], int] | None = None,
@@ -77,6 +83,7 @@ class CrateTrainer(Trainer):
     ):
         super().__init__(*args, **kwargs)
         self.keyed, self.repetitions, self.decays, self.schedule = keyed, repetitions, decays, schedule
+        self.ends, self.whole_steps = ends, whole_steps
         self.evaluation_collator = evaluation_collator
         self.ema = ema
         self.model_accepts_loss_kwargs = False  # losses are means; the Trainer divides them among accumulated steps
@@ -98,6 +105,19 @@ class CrateTrainer(Trainer):
         return self.before.seconds + (0.0 if self.loop_started is None else now - self.loop_started)
 
     @property
+    def samples_taken(self) -> int:
+        """The training samples that all steps so far took, of all processes; of a stream, whole batches."""
+        args, step = self.args, self.state.global_step
+        together = args.train_batch_size * args.world_size
+        if not self.keyed:
+            return step * args.gradient_accumulation_steps * together
+        samples, accumulated = len(cast(Sized, self.train_dataset)), args.gradient_accumulation_steps * together
+        unit = accumulated if self.whole_steps else together
+        used = samples // unit * unit if args.dataloader_drop_last else samples
+        epochs, steps = divmod(step, math.ceil(used / accumulated))
+        return epochs * used + min(steps * accumulated, used)
+
+    @property
     def mean_loss(self) -> float | None:
         """The mean loss of all steps so far and of all processes; None before the first step."""
         steps = self.state.global_step
@@ -116,7 +136,17 @@ class CrateTrainer(Trainer):
             return super()._get_train_sampler(train_dataset)
         dataset = self.train_dataset if train_dataset is None else train_dataset
         batch = self.args.train_batch_size * self.args.world_size
-        return EpochSampler(len(cast(Sized, dataset)), self.args.seed, self.repetitions, batch)
+        if self.whole_steps:
+            batch *= self.args.gradient_accumulation_steps
+        return EpochSampler(len(cast(Sized, dataset)), self.args.seed, self.repetitions, batch, self.ends)
+
+    def get_train_dataloader(self) -> DataLoader:
+        mesh = getattr(self.accelerator, "torch_device_mesh", None)
+        if not self.keyed or set(getattr(mesh, "mesh_dim_names", None) or ()) & {"tp", "cp", "sp"}:
+            return super().get_train_dataloader()  # with whose parts of a batch go to which process
+        sampler = self._get_train_sampler()
+        assert isinstance(sampler, EpochSampler)
+        return keyed_loader(self, sampler, self.whole_steps)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], None]:
         started = time.perf_counter()
@@ -284,6 +314,7 @@ class CrateTrainer(Trainer):
             seconds=self.seconds,
             data_seconds=self.data_seconds,
             base=self.base,
+            samples=self.samples_taken,
         )
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)

@@ -60,6 +60,7 @@ class ImageTask(Task):
             listed = ", ".join(self.splits.left_out[:5])
             self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
         self.notes.extend(self.splits.notes)
+        self.ends = self.splits.train.ends
         self.repetitions = data.repeated_augmentation
         if self.repetitions > len(self.splits.train):
             raise UserError(

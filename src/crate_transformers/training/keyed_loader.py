@@ -1,0 +1,56 @@
+"""The loader of a run whose order of samples is a function of (seed, epoch), the same for every number of processes."""
+
+from collections.abc import Sized
+from typing import Any, cast
+
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from ..data import EpochSampler, KeyedBatches
+
+
+def keyed_loader(trainer: Trainer, sampler: EpochSampler, whole_steps: bool) -> DataLoader:
+    """The loader of this process's batches of the training data.
+
+    It is made as the Trainer makes its own, but for the parts of a batch: KeyedBatches gives them, so accelerate, which
+    would divide them once more, is told that there is one process.
+
+    Args:
+        sampler: gives the order. whole_steps: whether `drop_last` leaves out what fills no step (else no batch).
+
+    Raises:
+        UserError: the last samples of an epoch are fewer than the processes.
+    """
+    args = trainer.args
+    unit = args.train_batch_size * args.world_size * (args.gradient_accumulation_steps if whole_steps else 1)
+    batches = KeyedBatches(
+        sampler, args.train_batch_size, args.process_index, args.world_size, unit, args.dataloader_drop_last
+    )
+    given: dict[str, Any] = {
+        name: getattr(args, f"dataloader_{name}")
+        for name in (
+            "num_workers",
+            "pin_memory",
+            "persistent_workers",
+            "prefetch_factor",
+            "multiprocessing_context",
+            "in_order",
+        )
+        if hasattr(args, f"dataloader_{name}")
+    }
+    dataset = trainer.train_dataset
+    assert isinstance(dataset, Sized)
+    loader = DataLoader(cast(Any, dataset), batch_sampler=batches, collate_fn=trainer.data_collator, **given)
+    accelerator = trainer.accelerator
+    return prepare_data_loader(
+        loader,
+        accelerator.device,
+        num_processes=1,
+        process_index=0,
+        put_on_device=accelerator.device_placement,
+        non_blocking=accelerator.non_blocking,
+    )
+
+
+__all__ = ["keyed_loader"]
