@@ -67,7 +67,7 @@ def test_a_run_of_one_process_is_resumed_by_two(tmp_path):
     for name in ("report.html", "metrics.json", "model.safetensors"):
         (tmp_path / "two" / name).unlink()
     shutil.rmtree(tmp_path / "two" / "checkpoints" / "checkpoint-26")
-    line = command(tmp_path / "two", "--resume", "--set", "train.dataloader_num_workers=0", settings=settings)
+    line = command(tmp_path / "two", "--resume", "--set", "train.dataloader_num_workers=1", settings=settings)
     two = run_command([*LAUNCHER, *line[1:]])
     assert two.returncode == 0, two.stderr
     assert "a step takes 60 samples: 2 processes, 15 at a time, 2 times" in two.stdout

@@ -105,7 +105,10 @@ def _part_of(
     if len(damaged) == stop - first:
         raise UserError(f"no readable image in {folder}")
     everything = LabelledImages(
-        read=lambda i, channels: load_image(manifest.path(i), channels), labels=listing.labels, name=listing.path
+        read=lambda i, channels: load_image(manifest.path(i), channels),
+        labels=listing.labels,
+        name=listing.path,
+        encoded=lambda i: Path(manifest.path(i)).read_bytes(),
     )
     places = np.arange(first, stop)
     if damaged:

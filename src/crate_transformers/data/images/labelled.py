@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ class LabelledImages:
         read: (i, num_channels) -> a picture. name: i -> what to call picture i in a message.
         labels: (n,) int64.
         ends: of pictures in shards, where each shard ends, (shards,) int64; None where any picture is as near as any.
+        encoded: i -> the bytes of its file; None where pictures come from no files.
         whole, places: of a subset, the pictures that it is of, and which of them, (n,) int.
     """
 
@@ -30,6 +32,7 @@ class LabelledImages:
     labels: np.ndarray
     name: Callable[[int], str]
     ends: np.ndarray | None = None
+    encoded: Callable[[int], bytes] | None = None
     whole: "LabelledImages | None" = None
     places: np.ndarray | None = None
 
@@ -50,9 +53,14 @@ class LabelledImages:
             labels=labels,
             name=lambda i: self.name(int(chosen[i])),
             ends=ends,
+            encoded=None if self.encoded is None else partial(_encoded_of, self.encoded, chosen),
             whole=self,
             places=chosen,
         )
+
+
+def _encoded_of(encoded: Callable[[int], bytes], places: np.ndarray, index: int) -> bytes:
+    return encoded(int(places[index]))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where labelled images come from: `digits`, `imagefolder:PATH`, `torchvision:NAME`, `hub:NAME`.
+"""Where labelled images come from: `digits`, `imagefolder:PATH`, `shards:PATH`, `torchvision:NAME`, `hub:NAME`.
 
 Every source gives the same thing, ImageSplits: train, validation and test images with labels, and the class names.
 Validation is carved from the training images where the source has none of its own; so is the test part.
@@ -30,6 +30,7 @@ from .labelled import (
     labelled,
 )
 from .modes import to_channels
+from .shards import load_shards
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,7 +50,8 @@ def load_image_source(
 
     Args:
         source: "digits"; "imagefolder:PATH" (PATH/train/CLASS/* with val or test beside it, by these names or others
-            that are in use, such as Training and Testing; or PATH/CLASS/*); "torchvision:NAME", e.g.
+            that are in use, such as Training and Testing; or PATH/CLASS/*); "shards:PATH" (tar or Parquet files, as
+            `crate shard`, webdataset and the hub write them); "torchvision:NAME", e.g.
             torchvision:CIFAR10; "hub:NAME", a data set of the Hugging Face hub or a local folder in its layout.
         root: where torchvision keeps its files; downloads go there. Default: the user's cache folder.
         validation_fraction: of the training images, in [0, 1), where the source has no validation part.
@@ -77,9 +79,14 @@ def load_image_source(
     if kind != "digits" and not argument:
         raise UserError(f"--data {kind} needs a name: {_SOURCES[kind]}")
     options = SplitOptions(root, validation_fraction, test_fraction, seed, skip_unreadable, manifest_dir)
-    splits = {"digits": _digits, "imagefolder": load_image_folder, "torchvision": _torchvision, "hub": _hub}[kind](
-        argument, options
-    )
+    openers = {
+        "digits": _digits,
+        "imagefolder": load_image_folder,
+        "shards": load_shards,
+        "torchvision": _torchvision,
+        "hub": _hub,
+    }
+    splits = openers[kind](argument, options)
     if len(splits.classes) < 2:
         raise UserError(f"{source} has one class ({', '.join(splits.classes)}): a classifier needs two or more")
     return splits
@@ -88,6 +95,7 @@ def load_image_source(
 _SOURCES = {
     "digits": "digits",
     "imagefolder": "imagefolder:PATH",
+    "shards": "shards:PATH",
     "torchvision": "torchvision:NAME",
     "hub": "hub:NAME",
 }
@@ -249,7 +257,14 @@ def _from_hub(table: "Dataset", column: str, labels: np.ndarray, place: str) -> 
         with named_damage(name):  # in an archive, or elsewhere on the net
             return to_channels(ImageFeature().decode_example(value), num_channels, name)
 
-    return LabelledImages(read, labels, lambda index: f"{place}[{index}]")
+    def content(index: int) -> bytes:
+        """The bytes of picture `index`."""
+        value = encoded[index][column]
+        if value is None or (value["bytes"] is None and not Path(value["path"]).is_file()):
+            raise UserError(f"{place}[{index}] has no picture whose bytes are at hand")
+        return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+
+    return LabelledImages(read, labels, lambda index: f"{place}[{index}]", encoded=content)
 
 
 __all__ = ["ImageSplits", "LabelledImages", "count_by_class", "load_image_source"]
