@@ -154,7 +154,9 @@ def _parts(root: Path, known: dict[str, Any]) -> dict[str, list[Path]]:
         raise UserError(f"{root} has no shards of a train part; {UNDERSTOOD}")
     for path in found:
         numbered = _NUMBERED.fullmatch(path.stem)
-        for number in range(int(numbered[3]) if numbered else 0):
+        if numbered is None:
+            continue
+        for number in range(int(numbered[3])):
             other = path.with_name(f"{numbered[1]}-{number:0{len(numbered[2])}d}-of-{numbered[3]}{path.suffix}")
             if other not in found:
                 raise UserError(f"{other} is missing: {path.name} says that there are {int(numbered[3])} shards")

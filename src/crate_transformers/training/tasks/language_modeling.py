@@ -66,7 +66,7 @@ class LanguageModeling(Task):
         if data.streaming:
             self.keyed = False
             self.notes.append(
-                "the order of a stream is not exact: it is that of its source, of which processes and workers take turns; "
+                "the order of a stream is not exact: it is that of its source, which processes and workers share; "
                 "a run that is resumed reads again from the beginning what it skips"
             )
             self.train_data = PackedStream(self.splits.train, self.tokenizer, self.context_length)
