@@ -139,7 +139,8 @@ def _split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, 
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), dtype=bool)
     grouped = np.argsort(labels, kind="stable")  # places, class by class
-    counts = np.unique(labels, return_counts=True)[1]
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
     for stop, count in zip(np.cumsum(counts), counts, strict=True):
         members = generator.permutation(grouped[stop - count : stop])
         chosen[members[: round(fraction * len(members))]] = True
