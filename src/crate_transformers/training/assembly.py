@@ -17,6 +17,7 @@ from .adapters import adapt, check_base, count_trained, digest_of_frozen, plain_
 from .arguments import divided_batch, epoch_schedule, optimizer_of, steps_per_epoch, training_arguments
 from .callbacks import Ema, MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
 from .checkpoints import Checkpoint, latest_checkpoint
+from .keyed_loader import SampleOrder
 from .schedules import EpochSchedule
 from .shared_batch_norm import share_statistics
 from .tasks import Task
@@ -145,10 +146,7 @@ def build_trainer(
         # transformers' annotation leaves out that outputs and labels may be tuples
         preprocess_logits_for_metrics=cast(Callable[[Tensor, Tensor], Tensor], task.reduce_outputs),
         optimizer_cls_and_kwargs=optimizer_of(recipe, arguments),
-        keyed=task.keyed,
-        repetitions=task.repetitions,
-        ends=task.ends,
-        whole_steps=recipe.train.global_batch_size is not None,
+        order=SampleOrder(task.keyed, task.repetitions, task.ends, recipe.train.global_batch_size is not None),
         ema=Ema(task.model, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None,
         count_items=task.count_items,
         progress=checkpoint.progress if checkpoint else None,

@@ -1,13 +1,32 @@
 """The loader of a run whose order of samples is a function of (seed, epoch), the same for every number of processes."""
 
 from collections.abc import Sized
+from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from ..data import EpochSampler, KeyedBatches
+
+
+@dataclass(frozen=True)
+class SampleOrder:
+    """The order of the training samples.
+
+    Attributes:
+        keyed: whether the training set takes keys (epoch, sample); then the order is a function of (seed, epoch).
+        repetitions: how often an epoch has a sample.
+        ends: (shards,) int64, where the samples of each shard end; None where they are in no shards.
+        whole_steps: whether samples are counted by steps, so that they do not depend on the size of a batch.
+    """
+
+    keyed: bool = True
+    repetitions: int = 1
+    ends: np.ndarray | None = None
+    whole_steps: bool = False
 
 
 def keyed_loader(trainer: Trainer, sampler: EpochSampler, whole_steps: bool) -> DataLoader:
@@ -53,4 +72,4 @@ def keyed_loader(trainer: Trainer, sampler: EpochSampler, whole_steps: bool) -> 
     )
 
 
-__all__ = ["keyed_loader"]
+__all__ = ["SampleOrder", "keyed_loader"]

@@ -20,7 +20,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -37,7 +36,7 @@ from ..files import give_usual_modes
 from ..upstream import TRAINER_STATE_NAME, EvalLoopOutput
 from .callbacks import Ema
 from .checkpoints import Progress, seal
-from .keyed_loader import keyed_loader
+from .keyed_loader import SampleOrder, keyed_loader
 from .schedules import EpochSchedule
 from .tasks.base import Collator
 
@@ -53,10 +52,7 @@ class CrateTrainer(Trainer):
     """transformers' Trainer with the additions that the top of this file lists.
 
     Args:
-        keyed: whether the training set takes keys (epoch, sample); then the order is a function of (seed, epoch).
-        repetitions: how often an epoch has a sample.
-        ends: where the samples of each shard end; None where they are in no shards.
-        whole_steps: whether samples are counted by steps, so that they do not depend on the size of a batch.
+        order: of the training samples; None is a function of (seed, epoch) without repetitions.
         evaluation_collator: makes a batch of items in evaluation; None takes that of training.
         ema: an average of the weights, which is evaluated instead of them and saved with every checkpoint.
         count_items: gives the number of terms that the loss of a batch is the mean of; None counts its rows.
@@ -69,10 +65,7 @@ class CrateTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
-        keyed: bool = True,
-        repetitions: int = 1,
-        ends: np.ndarray | None = None,
-        whole_steps: bool = False,
+        order: SampleOrder | None = None,
         evaluation_collator: Collator | None = None,
         ema: Ema | None = None,
         count_items: Callable[[Mapping[str, Tensor]], int] | None = None,
@@ -82,8 +75,7 @@ class CrateTrainer(Trainer):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.keyed, self.repetitions, self.decays, self.schedule = keyed, repetitions, decays, schedule
-        self.ends, self.whole_steps = ends, whole_steps
+        self.order, self.decays, self.schedule = order or SampleOrder(), decays, schedule
         self.evaluation_collator = evaluation_collator
         self.ema = ema
         self.model_accepts_loss_kwargs = False  # losses are means; the Trainer divides them among accumulated steps
@@ -109,10 +101,10 @@ class CrateTrainer(Trainer):
         """The training samples that all steps so far took, of all processes; of a stream, whole batches."""
         args, step = self.args, self.state.global_step
         together = args.train_batch_size * args.world_size
-        if not self.keyed:
+        if not self.order.keyed:
             return step * args.gradient_accumulation_steps * together
         samples, accumulated = len(cast(Sized, self.train_dataset)), args.gradient_accumulation_steps * together
-        unit = accumulated if self.whole_steps else together
+        unit = accumulated if self.order.whole_steps else together
         used = samples // unit * unit if args.dataloader_drop_last else samples
         epochs, steps = divmod(step, math.ceil(used / accumulated))
         return epochs * used + min(steps * accumulated, used)
@@ -132,21 +124,21 @@ class CrateTrainer(Trainer):
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        if not self.keyed:
+        if not self.order.keyed:
             return super()._get_train_sampler(train_dataset)
         dataset = self.train_dataset if train_dataset is None else train_dataset
         batch = self.args.train_batch_size * self.args.world_size
-        if self.whole_steps:
+        if self.order.whole_steps:
             batch *= self.args.gradient_accumulation_steps
-        return EpochSampler(len(cast(Sized, dataset)), self.args.seed, self.repetitions, batch, self.ends)
+        return EpochSampler(len(cast(Sized, dataset)), self.args.seed, self.order.repetitions, batch, self.order.ends)
 
     def get_train_dataloader(self) -> DataLoader:
         mesh = getattr(self.accelerator, "torch_device_mesh", None)
-        if not self.keyed or set(getattr(mesh, "mesh_dim_names", None) or ()) & {"tp", "cp", "sp"}:
+        if not self.order.keyed or set(getattr(mesh, "mesh_dim_names", None) or ()) & {"tp", "cp", "sp"}:
             return super().get_train_dataloader()  # with whose parts of a batch go to which process
         sampler = self._get_train_sampler()
         assert isinstance(sampler, EpochSampler)
-        return keyed_loader(self, sampler, self.whole_steps)
+        return keyed_loader(self, sampler, self.order.whole_steps)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], None]:
         started = time.perf_counter()
