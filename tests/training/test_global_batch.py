@@ -1,7 +1,9 @@
 """`train.global_batch_size`: one number for any processes; the batch of a process and the accumulation follow."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 
 import pytest
@@ -46,6 +48,19 @@ def test_two_ways_of_saying_it_are_refused():
         load_recipe("digits", {"train.max_per_device_batch_size": 8})
     recipe = load_recipe("digits", {"train.global_batch_size": 64})  # in place of what the file says
     assert "per_device_train_batch_size" not in recipe.arguments
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "meets a damaged picture"])
+def test_a_worker_that_fails_is_told_in_one_line(killed, tmp_path, monkeypatch):
+    def fail(self, key):
+        if killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise UserError("picture.png is truncated")
+
+    monkeypatch.setattr("crate_transformers.data.KeyedImages.__getitem__", fail)
+    words = r"a process that prepares the data was killed \(.*--resume" if killed else r"^picture\.png is truncated$"
+    with pytest.raises(UserError, match=words):
+        small_run(tmp_path, train__dataloader_num_workers=1, train__eval_strategy="no", train__measure_every=0)
 
 
 def test_a_run_of_one_process_is_resumed_by_two(tmp_path):

@@ -1,6 +1,7 @@
 """The loader of a run whose order of samples is a function of (seed, epoch), the same for every number of processes."""
 
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from ..data import EpochSampler, KeyedBatches
+from ..errors import UserError
 
 
 @dataclass(frozen=True)
@@ -72,4 +74,28 @@ def keyed_loader(trainer: Trainer, sampler: EpochSampler, whole_steps: bool) -> 
     )
 
 
-__all__ = ["SampleOrder", "keyed_loader"]
+@contextmanager
+def named_workers() -> Iterator[None]:
+    """Within, what goes wrong in a worker of a loader is one line: that it was killed, or what it could not read.
+
+    Raises:
+        UserError: a worker was killed, or met a UserError.
+    """
+    try:
+        yield
+    except UserError as error:  # torch gives it the trace of the worker for a message
+        said = str(error)
+        if not said.startswith("Caught "):
+            raise
+        raise UserError(said.rpartition(f"{UserError.__name__}: ")[2].strip()) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that prepares the data was killed ({str(error).splitlines()[0].rstrip('. ')}), as a system "
+            "that is out of memory does: the last checkpoint is kept; continue with --resume, with fewer "
+            "train.dataloader_num_workers if need be"
+        ) from error
+
+
+__all__ = ["SampleOrder", "keyed_loader", "named_workers"]

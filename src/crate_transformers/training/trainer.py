@@ -36,7 +36,7 @@ from ..files import give_usual_modes
 from ..upstream import TRAINER_STATE_NAME, EvalLoopOutput
 from .callbacks import Ema
 from .checkpoints import Progress, seal
-from .keyed_loader import SampleOrder, keyed_loader
+from .keyed_loader import SampleOrder, keyed_loader, named_workers
 from .schedules import EpochSchedule
 from .tasks.base import Collator
 
@@ -144,7 +144,8 @@ class CrateTrainer(Trainer):
         started = time.perf_counter()
         if self.loop_started is None:
             self.loop_started = started
-        batches, _ = super().get_batch_samples(*args, **kwargs)
+        with named_workers():
+            batches, _ = super().get_batch_samples(*args, **kwargs)
         self.data_seconds += time.perf_counter() - started
         self._parts_of_step = len(batches)
         self._items_of_step = round(self._over_processes(float(sum(map(self.count_items, batches)))))
