@@ -10,6 +10,7 @@ from transformers import BertConfig, BertForTokenClassification, TrainingArgumen
 
 from crate_transformers import CrateConfig, CrateForMaskedLM, CrateForTokenClassification
 from crate_transformers.training import load_recipe, train
+from crate_transformers.training.keyed_loader import SampleOrder
 from crate_transformers.training.trainer import CrateTrainer
 
 SIZES = {"vocab_size": 31, "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -52,7 +53,7 @@ def stepped(name, folder, batch, accumulation, real):
         model=model,
         args=arguments,
         train_dataset=rows(real),
-        keyed=False,
+        order=SampleOrder(keyed=False),
         count_items=lambda batch: int((batch["labels"] != -100).sum()),
         optimizer_cls_and_kwargs=(torch.optim.SGD, {"lr": 1.0}),
     )

@@ -18,8 +18,8 @@ from PIL import Image
 from small_runs import SMALL, command, largest_gap, run_command, small_recipe, start_command
 
 from crate_transformers.evaluation.run_folder import checkpoints_in
+from crate_transformers.lock import LOCK_FILE, locked
 from crate_transformers.training import load_recipe, train
-from crate_transformers.training.lock import LOCK_FILE, locked
 from crate_transformers.training.trainer import CrateTrainer
 
 TIMES = ("seconds", "samples_per_second", "data_wait_fraction")

@@ -18,6 +18,7 @@ from .probe import probe
 from .publish import publish
 from .reconstruct import reconstruct
 from .segment import segment
+from .shard import shard
 from .train import recipes, train
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": reconstruct,
     "neurons": neurons,
     "publish": publish,
+    "shard": shard,
     "bench": bench,
 }
 

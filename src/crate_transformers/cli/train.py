@@ -18,7 +18,9 @@ def train(
     ),
     data: Annotated[
         str | None,
-        typer.Option(help="digits, imagefolder:PATH, torchvision:NAME, hub:NAME, text:PATH, csv:PATH or json:PATH."),
+        typer.Option(
+            help="digits, imagefolder:PATH, shards:PATH, torchvision:NAME, hub:NAME, text:PATH, csv:PATH or json:PATH."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,

@@ -4,6 +4,7 @@ images/, tables/ and text/ are the three kinds of sources; beside them stands wh
 names), parts.py (train, validation, test), keys.py (random numbers that are functions of seed, epoch and sample).
 """
 
+from .batches import KeyedBatches
 from .images import (
     IMAGE_SUFFIXES,
     CropTransform,
@@ -16,12 +17,14 @@ from .images import (
     LabelledImages,
     MaskedImages,
     MultiCropImages,
+    ShardPlan,
     TrainingTransform,
     find_images,
     is_held_out_source,
     load_held_out_source,
     load_image,
     load_image_source,
+    make_shards,
     over_classes,
     stack_items,
 )
@@ -36,10 +39,12 @@ __all__ = [
     "HeldOutSource",
     "ImageCollator",
     "ImageSplits",
+    "KeyedBatches",
     "KeyedImages",
     "LabelledImages",
     "MaskedImages",
     "MultiCropImages",
+    "ShardPlan",
     "TrainingTransform",
     "find_images",
     "is_held_out_source",
@@ -47,6 +52,7 @@ __all__ = [
     "load_held_out_source",
     "load_image",
     "load_image_source",
+    "make_shards",
     "over_classes",
     "stack_items",
 ]

@@ -90,6 +90,7 @@ def evaluate_model(
         test_fraction=data.test_fraction,
         seed=recipe.seed if recipe is not None else 0,
         skip_unreadable=data.skip_unreadable,
+        manifest_dir=data.manifest_dir,
     )
 
 

@@ -279,7 +279,7 @@ def _images(model: PreTrainedModel, request: FeatureRequest, on_note: Callable[[
         data = data_options(ImageData, recipe, source, request.settings)
         fractions = data.validation_fraction, data.test_fraction
         seed = recipe.seed if recipe is not None else 0
-        splits = load_image_source(data.source, data.root, *fractions, seed, data.skip_unreadable)
+        splits = load_image_source(data.source, data.root, *fractions, seed, data.skip_unreadable, data.manifest_dir)
         images, name = getattr(splits, request.split), splits.name
         for note in (*splits.notes, *(f"{path} is left out: it cannot be read" for path in splits.left_out)):
             on_note(note)

@@ -166,6 +166,7 @@ def _open_data(request: ProbeRequest) -> ImageSplits:
         data.test_fraction,
         recipe.seed if recipe is not None else 0,
         data.skip_unreadable,
+        data.manifest_dir,
     )
 
 

@@ -16,6 +16,7 @@ from .tasks import TASKS, argument_limits, known_options, readers_of, task_decla
 from .trainer_arguments import argument_types, check_argument, not_set_here
 
 _SECTIONS = ("model", "data", "train")
+_BATCH_OF_A_PROCESS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _DEFAULT_FAMILY = "crate_vision"  # where a recipe names none
 
 Options = TypeVar("Options", bound=DataOptions | TrainOptions)
@@ -24,7 +25,8 @@ Options = TypeVar("Options", bound=DataOptions | TrainOptions)
 def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     """Read a shipped recipe by name, or a YAML file by path, and apply settings ("model.size": "tiny", ...).
 
-    Where a setting asks for another family, as a baseline, fields of the file that only its own family has are left
+    A setting of `train.global_batch_size` takes the place of what the file says of the batch of a process. Where a
+    setting asks for another family, as a baseline, fields of the file that only its own family has are left
     out (`pool`, `ista_lambda`, ...).
 
     Raises:
@@ -35,6 +37,9 @@ def load_recipe(name_or_path: str, settings: Mapping[str, Any] | None = None) ->
     settings = settings or {}
     if "model.family" in settings and isinstance(content.get("model"), dict):
         content["model"] = _shared_with(settings["model.family"], content["model"])
+    if settings.get("train.global_batch_size") is not None and isinstance(content.get("train"), dict):
+        of_file = content["train"].items()
+        content["train"] = {name: value for name, value in of_file if name not in _BATCH_OF_A_PROCESS}
     for key, value in settings.items():
         section, dot, name = key.partition(".")
         if section not in _SECTIONS or not dot:
@@ -111,6 +116,7 @@ def _train_options(train: Mapping[str, Any], task: str) -> tuple[TrainOptions, d
     _check_is_read("train", {**others, **arguments}, task)
     _check_optimizer(options, arguments)
     _check_rate(options, arguments)
+    _check_batch(options, arguments)
     return options, arguments, others
 
 
@@ -216,6 +222,19 @@ def _check_optimizer(options: TrainOptions, arguments: Mapping[str, Any]) -> Non
             raise RecipeError(f"train.{name}", f"train.{name} is of adamw, train.optimizer is {options.optimizer}")
         if name != "adam_epsilon" and options.optimizer_betas is not None:
             raise RecipeError(f"train.{name}", f"train.{name} and train.optimizer_betas exclude each other")
+
+
+def _check_batch(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
+    """Refuse two ways of saying how many samples a step takes."""
+    key = "train.global_batch_size"
+    if options.global_batch_size is None:
+        if options.max_per_device_batch_size is not None:
+            name = "train.max_per_device_batch_size"
+            raise RecipeError(name, f"{name} is of {key}: set it, or leave it out")
+        return
+    for name in _BATCH_OF_A_PROCESS:
+        if name in arguments:
+            raise RecipeError(key, f"{key} decides train.{name}: leave one of them out")
 
 
 def _check_adapters(options: TrainOptions, model: Mapping[str, Any], task: str) -> None:

@@ -95,6 +95,11 @@ class TrainOptions:
     """The options of the `train` section that every task reads, beside transformers' TrainingArguments.
 
     Attributes:
+        global_batch_size: samples of an optimizer step, of all processes together. The batch of a process and the
+            accumulation follow from how many processes there are, so the same recipe runs, and resumes, on any number
+            that divides it; not beside per_device_train_batch_size and gradient_accumulation_steps.
+        max_per_device_batch_size: of global_batch_size, the most samples that a process takes at a time; None takes
+            all its part of a step.
         optimizer: "adamw", or "lion" of lion-pytorch.
         optimizer_betas: the two momenta of the optimizer; None is its own default.
         weight_decay_on: "matrices", all parameters but biases, norms and scales; or "kernels", the weights of linear
@@ -116,6 +121,8 @@ class TrainOptions:
         measure_every: steps between two measures of the layers; 0 measures none.
     """
 
+    global_batch_size: int | None = option(None, Limits(1))
+    max_per_device_batch_size: int | None = option(None, Limits(1))
     optimizer: str = option("adamw", Limits(choices=("adamw", "lion")))
     optimizer_betas: list[float] | None = option(None, Limits(0, below=1, length=2))
     weight_decay_on: str = option("matrices", Limits(choices=("matrices", "kernels")))

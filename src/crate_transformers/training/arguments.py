@@ -69,6 +69,42 @@ def steps_per_epoch(samples: int | None, batch: int, accumulation: int, drop_las
     return math.ceil(batches / accumulation)
 
 
+def divided_batch(together: int, processes: int, most: int | None) -> tuple[int, int]:
+    """How the samples of a step are divided: (samples that a process takes at a time, times in a step).
+
+    Args:
+        together: samples of a step. most: that a process takes at a time; None takes any number.
+
+    Raises:
+        UserError: they cannot be divided equally, or only into batches of half of `most` and fewer where more would
+            fit; the message names numbers near that can be.
+
+    Example:
+        >>> divided_batch(256, 2, 48), divided_batch(256, 4, None)
+        ((32, 4), (64, 1))
+    """
+
+    def parts_of(number: int) -> tuple[int, int] | None:
+        """The division of another number of samples; None where there is no good one."""
+        own, rest = divmod(number, processes)
+        if rest or not own:
+            return None
+        largest = next(size for size in range(min(most or own, own), 0, -1) if own % size == 0)
+        return (largest, own // largest) if 2 * largest > min(most or own, own) else None
+
+    found = parts_of(together)
+    if found is not None:
+        return found
+    lower = next((number for number in range(together - 1, 0, -1) if parts_of(number)), None)
+    upper = next(number for number in range(together + 1, 4 * together + 4 * processes) if parts_of(number))
+    near = f"{upper}" if lower is None else f"{lower} or {upper}"
+    bound = f" of at most {most} samples (train.max_per_device_batch_size)" if most is not None else ""
+    raise UserError(
+        f"train.global_batch_size = {together} cannot be divided among {processes} processes in equal batches{bound}: "
+        f"{near} can be"
+    )
+
+
 def training_arguments(
     recipe: Recipe,
     output_dir: Path,
@@ -272,4 +308,8 @@ def optimizer_of(recipe: Recipe, arguments: TrainingArguments) -> tuple[type[tor
     return torch.optim.AdamW, {**keywords, "betas": adam_betas, "eps": arguments.adam_epsilon}
 
 
+<<<<<<< HEAD
 __all__ = ["epoch_schedule", "optimizer_of", "steps_of_run", "steps_per_epoch", "training_arguments"]
+=======
+__all__ = ["divided_batch", "epoch_schedule", "optimizer_of", "steps_per_epoch", "training_arguments"]
+>>>>>>> scale-data

@@ -14,9 +14,10 @@ from ..errors import UserError
 from ..recipes.schema import Recipe
 from ..upstream import PrinterCallback
 from .adapters import adapt, check_base, count_trained, digest_of_frozen, plain_model
-from .arguments import epoch_schedule, optimizer_of, steps_per_epoch, training_arguments
+from .arguments import divided_batch, epoch_schedule, optimizer_of, steps_per_epoch, training_arguments
 from .callbacks import Ema, MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
 from .checkpoints import Checkpoint, latest_checkpoint
+from .keyed_loader import SampleOrder
 from .schedules import EpochSchedule
 from .shared_batch_norm import share_statistics
 from .tasks import Task
@@ -47,19 +48,31 @@ def checkpoint_to_continue(run_dir: Path, on_note: Callable[[str], None]) -> Che
     return checkpoint
 
 
-def _batch_size(recipe: Recipe, checkpoint: Checkpoint | None, on_note: Callable[[str], None]) -> int:
-    """The number of samples that a process takes at a time.
+def _batch_size(recipe: Recipe, checkpoint: Checkpoint | None, on_note: Callable[[str], None]) -> tuple[int, int]:
+    """(samples that a process takes at a time, how many times it does so in a step).
 
-    It is the recipe's. In a run that another number of processes began, all processes together take as many samples
-    as before, so that every step sees the same ones.
+    They follow from the recipe's global batch, where it has one. Else they are the recipe's; in a run that another
+    number of processes began, all processes together take as many samples as before, so that every step sees the same
+    ones.
 
     Raises:
         UserError: the samples of a step cannot be divided among the processes.
     """
-    asked = int(recipe.arguments.get("per_device_train_batch_size", 8))
     state, before = PartialState(), checkpoint.progress if checkpoint else None
+    if recipe.train.global_batch_size is not None:
+        parts = divided_batch(
+            recipe.train.global_batch_size, state.num_processes, recipe.train.max_per_device_batch_size
+        )
+        if state.is_main_process:
+            on_note(
+                f"a step takes {recipe.train.global_batch_size} samples: {state.num_processes} processes, {parts[0]} "
+                f"at a time, {parts[1]} times"
+            )
+        return parts
+    asked = int(recipe.arguments.get("per_device_train_batch_size", 8))
+    accumulation = int(recipe.arguments.get("gradient_accumulation_steps", 1))
     if before is None or state.num_processes == before.processes:
-        return before.batch_size if before else asked
+        return (before.batch_size if before else asked), accumulation
     together = before.processes * before.batch_size
     if together % state.num_processes:
         raise UserError(
@@ -72,21 +85,24 @@ def _batch_size(recipe: Recipe, checkpoint: Checkpoint | None, on_note: Callable
             f"{together // state.num_processes} samples, so that a step sees the same {together} (dropout, if there is "
             "any, draws other numbers)"
         )
-    return together // state.num_processes
+    return together // state.num_processes, accumulation
 
 
 def _arguments(
-    recipe: Recipe, task: Task, run_dir: Path, per_process: int
+    recipe: Recipe, task: Task, run_dir: Path, per_process: int, accumulation: int
 ) -> tuple[TrainingArguments, EpochSchedule | None]:
     """Arguments, and schedule by epochs if any, of a run whose processes take `per_process` samples at a time."""
     samples = len(task.train_data) if hasattr(task.train_data, "__len__") else None
-    batch = per_process * PartialState().num_processes
+    batch, times = per_process * PartialState().num_processes, accumulation
+    if recipe.train.global_batch_size is not None:  # whose steps are whole, or not at all, however they are divided
+        batch, times = recipe.train.global_batch_size, 1
     enough = samples is not None and samples >= batch  # of fewer samples than a batch, dropping would leave none
     drop_last = recipe.arguments.get("dataloader_drop_last", enough)
-    steps = steps_per_epoch(samples, batch, recipe.arguments.get("gradient_accumulation_steps", 1), drop_last)
+    steps = steps_per_epoch(samples, batch, times, drop_last)
     metric = task.metric if task.validation_data is not None else None
     arguments = training_arguments(recipe, run_dir, steps, metric, task.greater_is_better, task.notes)
     arguments.dataloader_drop_last, arguments.per_device_train_batch_size = drop_last, per_process
+    arguments.gradient_accumulation_steps = accumulation
     arguments.label_names = list(task.label_names)
     return arguments, epoch_schedule(recipe, arguments, steps, task.notes)
 
@@ -115,7 +131,7 @@ def build_trainer(
     Raises:
         UserError: values of the recipe that do not fit the data, the model or the number of processes.
     """
-    arguments, schedule = _arguments(recipe, task, run_dir, _batch_size(recipe, checkpoint, on_note))
+    arguments, schedule = _arguments(recipe, task, run_dir, *_batch_size(recipe, checkpoint, on_note))
     if arguments.world_size > 1:
         share_statistics(task.model)
     _put_adapters(recipe, task, checkpoint)
@@ -130,8 +146,7 @@ def build_trainer(
         # transformers' annotation leaves out that outputs and labels may be tuples
         preprocess_logits_for_metrics=cast(Callable[[Tensor, Tensor], Tensor], task.reduce_outputs),
         optimizer_cls_and_kwargs=optimizer_of(recipe, arguments),
-        keyed=task.keyed,
-        repetitions=task.repetitions,
+        order=SampleOrder(task.keyed, task.repetitions, task.ends, recipe.train.global_batch_size is not None),
         ema=Ema(task.model, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None,
         count_items=task.count_items,
         progress=checkpoint.progress if checkpoint else None,

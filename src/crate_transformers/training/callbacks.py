@@ -1,5 +1,6 @@
 """Callbacks of every run: epochs for the sampler, EMA, a graceful stop, a progress line, layer-wise measures."""
 
+import math
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..data import EpochSampler
+from ..data import KeyedBatches
 from ..errors import UserError
 
 EMA_FILE = "ema.safetensors"
@@ -25,7 +26,7 @@ _CROWDED = 0.7  # a run that has the machine for itself gets a larger share of i
 
 
 class SetEpoch(TrainerCallback):
-    """Gives the sampler the number of the epoch, also where a run is resumed in the middle of it."""
+    """Gives the loader the number of the epoch, and of the first batch that a run which is resumed has not seen."""
 
     def on_epoch_begin(
         self,
@@ -35,19 +36,22 @@ class SetEpoch(TrainerCallback):
         train_dataloader: object = None,
         **kwargs: object,
     ) -> None:
-        sampler = find_sampler(train_dataloader)
-        if sampler is not None:
-            sampler.set_epoch(int(state.epoch or 0))
+        batches = find_batches(train_dataloader)
+        if batches is not None:
+            accumulation = args.gradient_accumulation_steps
+            steps = max(1, math.ceil(len(batches) / accumulation))
+            batches.sampler.set_epoch(int(state.epoch or 0))
+            batches.start = state.global_step % steps * accumulation
 
 
-def find_sampler(loader: object) -> EpochSampler | None:
-    """The EpochSampler inside a loader that accelerate may have wrapped; None where there is none."""
+def find_batches(loader: object) -> KeyedBatches | None:
+    """The KeyedBatches inside a loader that accelerate may have wrapped; None where there are none."""
     waiting, seen = [loader], 0
     while waiting and seen < 32:
         item, seen = waiting.pop(), seen + 1
-        if isinstance(item, EpochSampler):
+        if isinstance(item, KeyedBatches):
             return item
-        for name in ("sampler", "batch_sampler", "base_dataloader"):
+        for name in ("batch_sampler", "base_dataloader"):
             inner = getattr(item, name, None)
             if inner is not None:
                 waiting.append(inner)
@@ -341,5 +345,5 @@ __all__ = [
     "NoticeCrowding",
     "ProgressLine",
     "SetEpoch",
-    "find_sampler",
+    "find_batches",
 ]

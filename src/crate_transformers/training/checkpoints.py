@@ -30,6 +30,7 @@ class Progress:
         loss_sum: the sum of the losses of all steps.
         seconds: the time that training took. data_seconds: the part of it that was spent waiting for data.
         base: of a run that trains adapters, the digest of the weights that they are around.
+        samples: training samples that were taken, by all processes together: the place in the order of the data.
     """
 
     processes: int = 1
@@ -38,6 +39,7 @@ class Progress:
     seconds: float = 0.0
     data_seconds: float = 0.0
     base: str = ""
+    samples: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,16 @@ from typing import Any
 
 from ..errors import UserError
 from ..evaluation.run_folder import METRICS_FILE, RECIPE_FILE, REPORT_FILE
+from ..lock import LOCK_FILE, locked
 from ..recipes.loading import load_recipe
 from ..recipes.schema import Recipe
-from .lock import LOCK_FILE, locked
 from .tasks import CACHE
+
+# keys of a recipe that change no sample of a step, so that a run may go on with other values on another machine
+_MAY_CHANGE = frozenset(
+    {"name", "data.manifest_dir", "train.max_per_device_batch_size"}
+    | {f"train.dataloader_{name}" for name in ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")}
+)
 
 
 @contextmanager
@@ -95,7 +101,7 @@ def check_same(asked: Recipe, output: Path) -> None:
         return
     before, now = _flat(load_recipe(str(path)).to_dict()), _flat(asked.to_dict())
     for key in sorted(before.keys() | now.keys()):
-        if key != "name" and before.get(key) != now.get(key):
+        if key not in _MAY_CHANGE and before.get(key) != now.get(key):
             raise UserError(
                 f"the run in {output} was started with {key} = {before.get(key)!r}, now it is {now.get(key)!r}: "
                 "resume it with the same settings, or pass --overwrite"

@@ -44,6 +44,8 @@ def _measure_training(trainer: CrateTrainer, seconds: float) -> dict[str, Any]:
     return {
         "loss": trainer.mean_loss,
         "steps": trainer.state.global_step,
+        "samples": trainer.samples_taken,
+        "order": "exact" if trainer.order.keyed else "not exact",
         "epochs": trainer.state.epoch,
         "seconds": round(seconds, 2),
         "samples_per_second": round(samples * trainer.accelerator.num_processes / max(seconds, 1e-9), 3),

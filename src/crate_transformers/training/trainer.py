@@ -1,6 +1,6 @@
 """transformers' Trainer, with these additions.
 
-* the order of samples is a function of (seed, epoch), see data/keys.py
+* the order of samples is a function of (seed, epoch), see data/keys.py; a resumed run begins at its place in it
 * a checkpoint is written beside its place, sealed with checksums and renamed into it (checkpoints.py)
 * loss and times are measured over the whole run, however often it was interrupted
 * the loss of a step is the mean over all items of its accumulated batches in all processes, which may be unequal
@@ -36,6 +36,7 @@ from ..files import give_usual_modes
 from ..upstream import TRAINER_STATE_NAME, EvalLoopOutput
 from .callbacks import Ema
 from .checkpoints import Progress, seal
+from .keyed_loader import SampleOrder, keyed_loader, named_workers
 from .schedules import EpochSchedule
 from .tasks.base import Collator
 
@@ -51,8 +52,7 @@ class CrateTrainer(Trainer):
     """transformers' Trainer with the additions that the top of this file lists.
 
     Args:
-        keyed: whether the training set takes keys (epoch, sample); then the order is a function of (seed, epoch).
-        repetitions: how often an epoch has a sample.
+        order: of the training samples; None is a function of (seed, epoch) without repetitions.
         evaluation_collator: makes a batch of items in evaluation; None takes that of training.
         ema: an average of the weights, which is evaluated instead of them and saved with every checkpoint.
         count_items: gives the number of terms that the loss of a batch is the mean of; None counts its rows.
@@ -65,8 +65,7 @@ class CrateTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
-        keyed: bool = True,
-        repetitions: int = 1,
+        order: SampleOrder | None = None,
         evaluation_collator: Collator | None = None,
         ema: Ema | None = None,
         count_items: Callable[[Mapping[str, Tensor]], int] | None = None,
@@ -76,7 +75,7 @@ class CrateTrainer(Trainer):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.keyed, self.repetitions, self.decays, self.schedule = keyed, repetitions, decays, schedule
+        self.order, self.decays, self.schedule = order or SampleOrder(), decays, schedule
         self.evaluation_collator = evaluation_collator
         self.ema = ema
         self.model_accepts_loss_kwargs = False  # losses are means; the Trainer divides them among accumulated steps
@@ -98,6 +97,19 @@ class CrateTrainer(Trainer):
         return self.before.seconds + (0.0 if self.loop_started is None else now - self.loop_started)
 
     @property
+    def samples_taken(self) -> int:
+        """The training samples that all steps so far took, of all processes; of a stream, whole batches."""
+        args, step = self.args, self.state.global_step
+        together = args.train_batch_size * args.world_size
+        if not self.order.keyed:
+            return step * args.gradient_accumulation_steps * together
+        samples, accumulated = len(cast(Sized, self.train_dataset)), args.gradient_accumulation_steps * together
+        unit = accumulated if self.order.whole_steps else together
+        used = samples // unit * unit if args.dataloader_drop_last else samples
+        epochs, steps = divmod(step, math.ceil(used / accumulated))
+        return epochs * used + min(steps * accumulated, used)
+
+    @property
     def mean_loss(self) -> float | None:
         """The mean loss of all steps so far and of all processes; None before the first step."""
         steps = self.state.global_step
@@ -112,17 +124,28 @@ class CrateTrainer(Trainer):
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        if not self.keyed:
+        if not self.order.keyed:
             return super()._get_train_sampler(train_dataset)
         dataset = self.train_dataset if train_dataset is None else train_dataset
         batch = self.args.train_batch_size * self.args.world_size
-        return EpochSampler(len(cast(Sized, dataset)), self.args.seed, self.repetitions, batch)
+        if self.order.whole_steps:
+            batch *= self.args.gradient_accumulation_steps
+        return EpochSampler(len(cast(Sized, dataset)), self.args.seed, self.order.repetitions, batch, self.order.ends)
+
+    def get_train_dataloader(self) -> DataLoader:
+        mesh = getattr(self.accelerator, "torch_device_mesh", None)
+        if not self.order.keyed or set(getattr(mesh, "mesh_dim_names", None) or ()) & {"tp", "cp", "sp"}:
+            return super().get_train_dataloader()  # with whose parts of a batch go to which process
+        sampler = self._get_train_sampler()
+        assert isinstance(sampler, EpochSampler)
+        return keyed_loader(self, sampler, self.order.whole_steps)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], None]:
         started = time.perf_counter()
         if self.loop_started is None:
             self.loop_started = started
-        batches, _ = super().get_batch_samples(*args, **kwargs)
+        with named_workers():
+            batches, _ = super().get_batch_samples(*args, **kwargs)
         self.data_seconds += time.perf_counter() - started
         self._parts_of_step = len(batches)
         self._items_of_step = round(self._over_processes(float(sum(map(self.count_items, batches)))))
@@ -284,6 +307,7 @@ class CrateTrainer(Trainer):
             seconds=self.seconds,
             data_seconds=self.data_seconds,
             base=self.base,
+            samples=self.samples_taken,
         )
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)

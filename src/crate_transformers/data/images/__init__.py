@@ -8,6 +8,7 @@ from .keyed import KeyedImages
 from .labelled import ImageSplits, LabelledImages, over_classes
 from .masked import MaskedImages, stack_items
 from .multi_crop import CropTransform, MultiCropImages
+from .sharding import ShardPlan, make_shards
 from .sources import load_image_source
 from .transforms import EvaluationTransform, TrainingTransform
 
@@ -23,12 +24,14 @@ __all__ = [
     "LabelledImages",
     "MaskedImages",
     "MultiCropImages",
+    "ShardPlan",
     "TrainingTransform",
     "find_images",
     "is_held_out_source",
     "load_held_out_source",
     "load_image",
     "load_image_source",
+    "make_shards",
     "over_classes",
     "stack_items",
 ]

@@ -1,6 +1,9 @@
-"""Labelled images in folders: PATH/CLASS/IMAGE, or PATH/PART/CLASS/IMAGE with the parts that parts.py knows."""
+"""Labelled images in folders: PATH/CLASS/IMAGE, or PATH/PART/CLASS/IMAGE with the parts that parts.py knows.
 
-from concurrent.futures import ThreadPoolExecutor
+Every picture is decoded once, so that a run does not fail in the middle. A large folder is not looked through at every
+start: what was found is kept as arrays outside of the folder, which may be read-only (manifest.py).
+"""
+
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +12,9 @@ from ...errors import UserError
 from ...files import user_path
 from ..parts import UNDERSTOOD, parts_among, seem_parts
 from .decoding import load_image
-from .finding import IMAGE_SUFFIXES, files_below, is_litter
+from .finding import IMAGE_SUFFIXES, is_litter
 from .labelled import ImageSplits, LabelledImages, SplitOptions, assemble
-
-_UNREAD_SUFFIXES = frozenset(  # of pictures of kinds that Pillow does not read
-    {".heic", ".heif", ".hif", ".jxl", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr"}
-)
+from .manifest import Manifest, manifest_of
 
 
 def load_image_folder(argument: str, options: SplitOptions) -> ImageSplits:
@@ -29,15 +29,17 @@ def load_image_folder(argument: str, options: SplitOptions) -> ImageSplits:
         raise UserError(f"no folder at {root}")
     folders = _part_folders(root) or {"train": root}
     classes = _class_folders(folders["train"])
-    parts: dict[str, LabelledImages] = {}
-    left_out: tuple[str, ...] = ()
-    for part, folder in folders.items():
+    for folder in folders.values():
         foreign = sorted(set(_class_folders(folder)) - set(classes))
         if foreign:
             raise UserError(f"{folder} has classes that {folders['train']} lacks: {', '.join(foreign[:5])}")
-        parts[part], more = _read_folder(folder, classes, options.skip_unreadable, part == "train")
+    manifest = manifest_of(root, folders, classes, options.manifest_dir, _problem_of)
+    parts: dict[str, LabelledImages] = {}
+    left_out: tuple[str, ...] = ()
+    for part, folder in folders.items():
+        parts[part], more = _part_of(manifest, part, folder, options.skip_unreadable)
         left_out += more
-    return assemble(str(root), classes, parts, options, left_out)
+    return assemble(str(root), classes, parts, options, left_out, manifest.notes)
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -79,73 +81,49 @@ def _class_folders(folder: Path) -> list[str]:
     return classes
 
 
-def _read_folder(
-    folder: Path, classes: list[str], skip_unreadable: bool, is_training: bool
+def _part_of(
+    manifest: Manifest, part: str, folder: Path, skip_unreadable: bool
 ) -> tuple[LabelledImages, tuple[str, ...]]:
     """(the images of one part, the files that were left out)."""
-    paths: list[Path] = []
-    foreign: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        if (folder / name).is_dir():
-            files = files_below(folder / name)
-            found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-            foreign += [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
-            _refuse_parts_within(folder / name, found)
-            paths += found
-            labels += [label] * len(found)
-    if not paths:
+    listing, about = manifest.listing, manifest.listing.about
+    first, stop = about["parts"][part]
+    if first == stop:
         raise UserError(f"{folder} holds no image")
-    present = set(labels)
-    empty = [name for label, name in enumerate(classes) if label not in present]
-    if empty and is_training and not skip_unreadable:
-        others = f" (it has {', '.join(p.name for p in foreign[:3])})" if foreign else ""
+    empty, foreign, unread = (about[name][part] for name in ("empty", "foreign", "unread"))
+    if empty and part == "train" and not skip_unreadable:
+        others = f" (it has {', '.join(foreign)})" if foreign else ""
         raise UserError(f"{folder} has classes without an image: {', '.join(empty[:5])}{others}")
-    unread = [path for path in foreign if path.suffix.lower() in _UNREAD_SUFFIXES]
-    bad = _unreadable(paths) | {path: f"{path} is a {path.suffix} picture, which is not read" for path in unread}
+    damaged = {index: reason for index, reason in manifest.bad.items() if first <= index < stop}
+    bad = {listing.path(index): reason for index, reason in damaged.items()}
+    bad |= {path: f"{path} is a {Path(path).suffix} picture, which is not read" for path in unread}
     if bad and not skip_unreadable:
         listed = "; ".join(list(bad.values())[:5])
         raise UserError(
-            f"{len(bad)} of {len(paths) + len(unread)} images in {folder} cannot be read: {listed}. Mend, convert or "
+            f"{len(bad)} of {stop - first + len(unread)} images in {folder} cannot be read: {listed}. Mend, convert or "
             "remove them, or pass --set data.skip_unreadable=true"
         )
-    keep = [i for i, path in enumerate(paths) if path not in bad]
-    if not keep:
+    if len(damaged) == stop - first:
         raise UserError(f"no readable image in {folder}")
-    kept = [paths[i] for i in keep]
-    images = LabelledImages(
-        read=lambda i, channels: load_image(kept[i], channels),
-        labels=np.asarray([labels[i] for i in keep], dtype=np.int64),
-        name=lambda i: str(kept[i]),
+    everything = LabelledImages(
+        read=lambda i, channels: load_image(manifest.path(i), channels),
+        labels=listing.labels,
+        name=listing.path,
+        encoded=lambda i: Path(manifest.path(i)).read_bytes(),
     )
-    return images, tuple(str(path) for path in bad)
+    places = np.arange(first, stop)
+    if damaged:
+        places = np.delete(places, np.asarray(list(damaged)) - first)
+    images = everything if len(places) == len(everything) else everything.subset(places)
+    return images, tuple(bad)
 
 
-def _refuse_parts_within(class_folder: Path, images: list[Path]) -> None:
-    """Refuse CLASS/PART/IMAGE, whose parts would be mixed."""
-    inside = sorted({path.relative_to(class_folder).parts[0] for path in images if path.parent != class_folder})
-    parts, _ = parts_among(inside, str(class_folder))
-    if "train" in parts and len(parts) > 1:
-        raise UserError(
-            f"{class_folder} holds the parts {', '.join(parts.values())}: expected PATH/PART/CLASS/IMAGE, parts above "
-            "classes"
-        )
-
-
-def _unreadable(paths: list[Path]) -> dict[Path, str]:
-    """Files that cannot be decoded whole, with the reason. Every file is opened: a run must not fail in the middle."""
-
-    def check(path: Path) -> str | None:
-        """Why a file cannot be read; None where it can."""
-        try:
-            load_image(path)
-        except UserError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(check, paths))
-    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason is not None}
+def _problem_of(path: str) -> str | None:
+    """Why a file cannot be decoded whole; None where it can."""
+    try:
+        load_image(path)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 __all__ = ["load_image_folder"]

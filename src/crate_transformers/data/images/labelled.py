@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,47 @@ from .modes import to_channels
 class LabelledImages:
     """Pictures that are read when asked for, and their labels.
 
-    read(i, num_channels) -> a picture; labels (n,) int64; name(i) -> what to call picture i in a message.
+    Attributes:
+        read: (i, num_channels) -> a picture. name: i -> what to call picture i in a message.
+        labels: (n,) int64.
+        ends: of pictures in shards, where each shard ends, (shards,) int64; None where any picture is as near as any.
+        encoded: i -> the bytes of its file; None where pictures come from no files.
+        whole, places: of a subset, the pictures that it is of, and which of them, (n,) int.
     """
 
     read: Callable[[int, int], Image.Image]
     labels: np.ndarray
     name: Callable[[int], str]
+    ends: np.ndarray | None = None
+    encoded: Callable[[int], bytes] | None = None
+    whole: "LabelledImages | None" = None
+    places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "LabelledImages":
-        """The pictures at these places, in this order."""
+        """The pictures at these places, in this order; of pictures in shards, the order must rise."""
         chosen = np.asarray(indices, dtype=np.int64)
+        if self.whole is not None and self.places is not None:
+            return self.whole.subset(self.places[chosen])
+        ends = None if self.ends is None else np.searchsorted(chosen, self.ends)
+        labels = self.labels[chosen]
+        if len(self) <= np.iinfo(np.int32).max:
+            chosen = chosen.astype(np.int32)
         return LabelledImages(
             read=lambda i, channels: self.read(int(chosen[i]), channels),
-            labels=self.labels[chosen],
+            labels=labels,
             name=lambda i: self.name(int(chosen[i])),
+            ends=ends,
+            encoded=None if self.encoded is None else partial(_encoded_of, self.encoded, chosen),
+            whole=self,
+            places=chosen,
         )
+
+
+def _encoded_of(encoded: Callable[[int], bytes], places: np.ndarray, index: int) -> bytes:
+    return encoded(int(places[index]))
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,7 @@ class SplitOptions:
     test_fraction: float
     seed: int
     skip_unreadable: bool
+    manifest_dir: str | Path | None = None
 
 
 def labelled(picture: Callable[[int], Any], labels: np.ndarray, place: str) -> LabelledImages:
@@ -112,12 +137,13 @@ def checked_labels(labels: Iterable[object], num_classes: int, place: str) -> np
 def _split(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(kept, taken): a share of every class, drawn with the seed."""
     generator = np.random.default_rng(seed)
-    taken: list[int] = []
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        taken.extend(members[: round(fraction * len(members))])
     chosen = np.zeros(len(labels), dtype=bool)
-    chosen[taken] = True
+    grouped = np.argsort(labels, kind="stable")  # places, class by class
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    for stop, count in zip(np.cumsum(counts), counts, strict=True):
+        members = generator.permutation(grouped[stop - count : stop])
+        chosen[members[: round(fraction * len(members))]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 

@@ -1,4 +1,4 @@
-"""Where labelled images come from: `digits`, `imagefolder:PATH`, `torchvision:NAME`, `hub:NAME`.
+"""Where labelled images come from: `digits`, `imagefolder:PATH`, `shards:PATH`, `torchvision:NAME`, `hub:NAME`.
 
 Every source gives the same thing, ImageSplits: train, validation and test images with labels, and the class names.
 Validation is carved from the training images where the source has none of its own; so is the test part.
@@ -30,6 +30,7 @@ from .labelled import (
     labelled,
 )
 from .modes import to_channels
+from .shards import load_shards
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,18 +44,21 @@ def load_image_source(
     test_fraction: float = 0.2,
     seed: int = 0,
     skip_unreadable: bool = False,
+    manifest_dir: str | Path | None = None,
 ) -> ImageSplits:
     """Open a source of labelled images.
 
     Args:
         source: "digits"; "imagefolder:PATH" (PATH/train/CLASS/* with val or test beside it, by these names or others
-            that are in use, such as Training and Testing; or PATH/CLASS/*); "torchvision:NAME", e.g.
+            that are in use, such as Training and Testing; or PATH/CLASS/*); "shards:PATH" (tar or Parquet files, as
+            `crate shard`, webdataset and the hub write them); "torchvision:NAME", e.g.
             torchvision:CIFAR10; "hub:NAME", a data set of the Hugging Face hub or a local folder in its layout.
         root: where torchvision keeps its files; downloads go there. Default: the user's cache folder.
         validation_fraction: of the training images, in [0, 1), where the source has no validation part.
         test_fraction: of all images, in [0, 1), where the source has no test part.
         seed: of the split.
         skip_unreadable: leave unreadable files out (they are listed in `left_out`) instead of refusing.
+        manifest_dir: where what was found in a large folder is kept, for the next start. Default: the user's cache.
 
     Raises:
         UserError: an unknown source, no images, fewer than two classes, folders that may be parts or classes, labels
@@ -74,10 +78,15 @@ def load_image_source(
         raise UserError(f"digits takes no argument, got {source!r}")
     if kind != "digits" and not argument:
         raise UserError(f"--data {kind} needs a name: {_SOURCES[kind]}")
-    options = SplitOptions(root, validation_fraction, test_fraction, seed, skip_unreadable)
-    splits = {"digits": _digits, "imagefolder": load_image_folder, "torchvision": _torchvision, "hub": _hub}[kind](
-        argument, options
-    )
+    options = SplitOptions(root, validation_fraction, test_fraction, seed, skip_unreadable, manifest_dir)
+    openers = {
+        "digits": _digits,
+        "imagefolder": load_image_folder,
+        "shards": load_shards,
+        "torchvision": _torchvision,
+        "hub": _hub,
+    }
+    splits = openers[kind](argument, options)
     if len(splits.classes) < 2:
         raise UserError(f"{source} has one class ({', '.join(splits.classes)}): a classifier needs two or more")
     return splits
@@ -86,6 +95,7 @@ def load_image_source(
 _SOURCES = {
     "digits": "digits",
     "imagefolder": "imagefolder:PATH",
+    "shards": "shards:PATH",
     "torchvision": "torchvision:NAME",
     "hub": "hub:NAME",
 }
@@ -169,6 +179,10 @@ def _torchvision_labels(data: "VisionDataset", place: str) -> Iterable[object]:
         labels = getattr(data, attribute, None)
         if labels is not None:
             return labels
+    for attribute in ("_samples", "samples"):  # pairs of a file and its label: no picture need be decoded
+        pairs = getattr(data, attribute, None)
+        if isinstance(pairs, list) and len(pairs) == len(data) and all(isinstance(pair, tuple) for pair in pairs):
+            return [pair[1] for pair in pairs]
     labels = []
     for i in range(len(data)):
         with named_damage(f"{place}[{i}]"):
@@ -243,7 +257,14 @@ def _from_hub(table: "Dataset", column: str, labels: np.ndarray, place: str) -> 
         with named_damage(name):  # in an archive, or elsewhere on the net
             return to_channels(ImageFeature().decode_example(value), num_channels, name)
 
-    return LabelledImages(read, labels, lambda index: f"{place}[{index}]")
+    def content(index: int) -> bytes:
+        """The bytes of picture `index`."""
+        value = encoded[index][column]
+        if value is None or (value["bytes"] is None and not Path(value["path"]).is_file()):
+            raise UserError(f"{place}[{index}] has no picture whose bytes are at hand")
+        return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+
+    return LabelledImages(read, labels, lambda index: f"{place}[{index}]", encoded=content)
 
 
 __all__ = ["ImageSplits", "LabelledImages", "count_by_class", "load_image_source"]

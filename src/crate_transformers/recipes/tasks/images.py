@@ -75,6 +75,8 @@ class ImageData(DataOptions):
     Attributes:
         root: the folder where torchvision keeps its files; None is the user's cache folder.
         skip_unreadable: whether pictures that cannot be read are left out (else they are an error).
+        manifest_dir: the folder that keeps what was found in large folders and in shards, so that the next start does
+            not look through them again; of several machines, one that all of them see. None is the user's cache.
         interpolation: "nearest", "bilinear" or "bicubic", with which pictures are resized, in evaluations too.
         center_crop: whether an evaluation resizes the shorter side and crops the centre (else it resizes both sides).
         crop_fraction: share of the shorter side that the centre has; None is 224 / 256.
@@ -89,6 +91,7 @@ class ImageData(DataOptions):
 
     root: str | None = option(None, after="source")
     skip_unreadable: bool = False
+    manifest_dir: str | None = option(None, after="skip_unreadable")
     interpolation: str = option("bilinear", Limits(choices=("nearest", "bilinear", "bicubic")))
     center_crop: bool = False
     crop_fraction: float | None = option(None, Limits(further=_check_share))

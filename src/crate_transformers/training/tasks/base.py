@@ -49,6 +49,7 @@ class Task(ABC):
         greater_is_better: whether the best model has the highest metric (else the lowest).
         keyed: whether train_data takes keys (epoch, sample).
         repetitions: how often an epoch has a sample.
+        ends: (shards,) int64, where the training samples of each shard end; None where they are in no shards.
         notes: lines that the user should see before the run.
     """
 
@@ -57,6 +58,7 @@ class Task(ABC):
     greater_is_better: bool = False
     keyed: bool = True
     repetitions: int = 1
+    ends: np.ndarray | None = None
 
     def __init__(self, recipe: Recipe, output: Path):
         self.recipe, self.output = recipe, output

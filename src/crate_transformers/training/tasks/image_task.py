@@ -67,6 +67,7 @@ class ImageTask(Task):
             listed = ", ".join(self.splits.left_out[:5])
             self.notes.append(f"left out {len(self.splits.left_out)} unreadable images: {listed}")
         self.notes.extend(self.splits.notes)
+        self.ends = self.splits.train.ends
         self.repetitions = data.repeated_augmentation
         if self.repetitions > len(self.splits.train):
             raise UserError(
@@ -78,7 +79,13 @@ class ImageTask(Task):
         """The pictures that the recipe names, in three parts."""
         data = self.data
         return load_image_source(
-            data.source, data.root, data.validation_fraction, data.test_fraction, self.recipe.seed, data.skip_unreadable
+            data.source,
+            data.root,
+            data.validation_fraction,
+            data.test_fraction,
+            self.recipe.seed,
+            data.skip_unreadable,
+            data.manifest_dir,
         )
 
     def prepare(self, config: PreTrainedConfig) -> None:

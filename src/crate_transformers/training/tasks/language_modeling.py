@@ -66,6 +66,10 @@ class LanguageModeling(Task):
         self.test_data = self.shown = PackedTokens(self.held_out["test"], self.context_length)
         if data.streaming:
             self.keyed = False
+            self.notes.append(
+                "the order of a stream is not exact: it is that of its source, which processes and workers share; "
+                "a run that is resumed reads again from the beginning what it skips"
+            )
             self.train_data = PackedStream(self.splits.train, self.tokenizer, self.context_length)
         else:
             self.train_data = PackedTokens(self._pack("train"), self.context_length)

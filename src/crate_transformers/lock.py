@@ -1,8 +1,9 @@
-"""A lock on the folder of a run: one run holds it, on this machine and on others that share the disk.
+"""A lock on a folder: one process holds it, on this machine and on others that share the disk.
 
 The file `.lock` in the folder names the host and the process that hold it, and is written anew every few seconds: the
 heart-beat. The system's own lock on that file ends with the process, so that on one host a killed run can be resumed at
-once; between hosts, and where the system has no locks, the heart-beat decides.
+once; between hosts, and where the system has no locks, the heart-beat decides. A run holds its folder so; the process
+that looks through a data set for all holds the folder of its arrays.
 """
 
 import errno
@@ -15,11 +16,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import UserError
+from .errors import UserError
 
 LOCK_FILE = ".lock"
 _BEAT_S = 5.0
 _SILENCE_S = 90.0  # after so long without a heart-beat, a run on another host counts as dead
+
+
+class HeldError(UserError):
+    """Another process holds the folder."""
+
 
 try:
     import fcntl
@@ -29,10 +35,10 @@ except ImportError:  # not on every system
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run.
+    """Hold a folder.
 
     Raises:
-        UserError: another run holds it; the message names its host and process.
+        HeldError: another process holds it; the message, of a run, names its host and process.
     """
     path = folder / LOCK_FILE
     handle = _claim(path)
@@ -114,12 +120,12 @@ def _read(handle: int) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _refusal(path: Path, owner: Mapping[str, object]) -> UserError:
+def _refusal(path: Path, owner: Mapping[str, object]) -> HeldError:
     who = f"process {owner.get('process', '?')} on {owner.get('host', 'an unknown host')}"
-    return UserError(
+    return HeldError(
         f"a run is going on in {path.parent} ({who}): wait for it, stop it, or name another --output (a run that died "
         f"on another host is given up {_SILENCE_S:.0f} s after its last heart-beat)"
     )
 
 
-__all__ = ["LOCK_FILE", "locked"]
+__all__ = ["LOCK_FILE", "HeldError", "locked"]
