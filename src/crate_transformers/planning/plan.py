@@ -174,7 +174,9 @@ class _Step:
     @classmethod
     def of(cls, recipe: Recipe, stand_in: StandIn, device: Device) -> "_Step":
         if recipe.arguments.get("bf16") and not device.has_bfloat16:
-            raise UserError(f"train.bf16: {device.name} has no bfloat16 products; set train.bf16=false and train.fp16=true")
+            raise UserError(
+                f"train.bf16: {device.name} has no bfloat16 products; set train.bf16=false and train.fp16=true"
+            )
         rows, accumulation = batch_of(recipe, 1)
         plain, again = (_count(recipe, stand_in, rows, accumulation > 1, again, device) for again in (False, True))
         assert plain is not None
