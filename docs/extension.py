@@ -18,6 +18,7 @@ from pathlib import Path
 import figures
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from plans import agreement_of_plans, plans
 from sphinx.addnodes import download_reference
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
@@ -209,6 +210,8 @@ _RECIPES = {
     "train": lambda: _table("train", True),
     "train of transformers": lambda: _table("train", False),
     "shipped recipes": _shipped,
+    "agreement of plans": agreement_of_plans,
+    "plans": plans,
 }
 
 

@@ -72,7 +72,7 @@ def open_model(
         on_note(f"the weights of {source} are {str(model.dtype).removeprefix('torch.')}, looked at in float32")
         nn.Module.float(model)
         model.config.dtype = model.dtype
-    return _on_device(model)
+    return on_device(model)
 
 
 def _open(
@@ -91,7 +91,7 @@ def _open(
     return opening.open_model(source, kind)
 
 
-def _on_device(model: PreTrainedModel) -> PreTrainedModel:
+def on_device(model: PreTrainedModel) -> PreTrainedModel:
     """Move a model to a GPU where there is one."""
     return nn.Module.to(model, "cuda") if torch.cuda.is_available() else model
 
@@ -116,4 +116,4 @@ def tokenizer_of(source: str | Path) -> PreTrainedTokenizerBase:
         raise UserError(f"{source} has no tokenizer, which text needs: save one beside the model ({error})") from error
 
 
-__all__ = ["open_model", "processor_of", "tokenizer_of"]
+__all__ = ["on_device", "open_model", "processor_of", "tokenizer_of"]

@@ -162,7 +162,7 @@ def open_subject(source: str, heads: int | None, option: str, on_note: Callable[
             f"demonstration = demo.load({found.name!r})",
             f"model, {beside} = demonstration.model, demonstration.{beside}",
         )
-        return Subject(source, opening, _ready(found.model), found.processor, found.tokenizer)
+        return Subject(source, opening, _ready(on_device(found.model)), found.processor, found.tokenizer)
     model = open_model(source, heads, option=option, on_note=on_note)
     architecture_of(backbone_of(model))  # a model that is none of ours is told now
     name = Path(source).name or source

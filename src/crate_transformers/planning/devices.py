@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -76,7 +77,7 @@ def _this_processor() -> Device:
 
 
 DEVICES: dict[str, Callable[[], Device]] = {
-    **{name: (lambda device=device: device) for name, device in _TABLE.items()},
+    **{name: partial(_TABLE.__getitem__, name) for name in _TABLE},
     "cpu": _this_processor,
 }
 

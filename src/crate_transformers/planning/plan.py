@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..recipes.schema import Recipe
 from ..recipes.tasks import task_declaration
 from ..recipes.trainer_arguments import RUN_DEFAULTS
-from ..training.arguments import steps_of_run, steps_per_epoch
+from ..training.arguments import divided_batch, steps_of_run, steps_per_epoch
 from ..training.tasks import Task
 from ..training.tasks.stand_in import StandIn
 from .devices import Device, device_of
@@ -121,7 +121,7 @@ def plan(
     facts = facts_of(recipe, samples, classes, vocabulary)
     task: type[Task] = load_by_name(task_declaration(recipe.task).runs)
     stand_in = task.stand_in(recipe, facts.data)
-    step = _Step.of(recipe, stand_in, on)
+    step = _Step.of(recipe, stand_in, on, terms.gpus)
     steps, length = _steps(recipe, facts, step, terms)
     memory = _memory(recipe, step, terms)
     figures = (
@@ -141,6 +141,8 @@ def plan(
 
 def batch_of(recipe: Recipe, gpus: int) -> tuple[int, int]:
     """(samples that a device takes at a time, batches of a step), as a run with so many processes would have."""
+    if recipe.train.global_batch_size is not None:
+        return divided_batch(recipe.train.global_batch_size, gpus, recipe.train.max_per_device_batch_size)
     per_device = int(recipe.arguments.get("per_device_train_batch_size", 8))
     return per_device, int(recipe.arguments.get("gradient_accumulation_steps", 1))
 
@@ -172,10 +174,12 @@ class _Step:
     is_checkpointed: bool
 
     @classmethod
-    def of(cls, recipe: Recipe, stand_in: StandIn, device: Device) -> "_Step":
+    def of(cls, recipe: Recipe, stand_in: StandIn, device: Device, gpus: int) -> "_Step":
         if recipe.arguments.get("bf16") and not device.has_bfloat16:
-            raise UserError(f"train.bf16: {device.name} has no bfloat16 products; set train.bf16=false and train.fp16=true")
-        rows, accumulation = batch_of(recipe, 1)
+            raise UserError(
+                f"train.bf16: {device.name} has no bfloat16 products; set train.bf16=false and train.fp16=true"
+            )
+        rows, accumulation = batch_of(recipe, gpus)
         plain, again = (_count(recipe, stand_in, rows, accumulation > 1, again, device) for again in (False, True))
         assert plain is not None
         asked = bool(recipe.arguments.get("gradient_checkpointing"))
@@ -207,13 +211,15 @@ def _count(
 
 def _steps(recipe: Recipe, facts: Facts, step: _Step, terms: Terms) -> tuple[int, str]:
     """Optimizer steps of the whole run, and how they follow."""
-    batch = step.plain.rows * terms.gpus
+    batch, times = step.plain.rows * terms.gpus, step.accumulation
+    if recipe.train.global_batch_size is not None:  # whose steps are whole, or not at all
+        batch, times = recipe.train.global_batch_size, 1
     asked = recipe.arguments.get("max_steps", -1)
     if asked > 0:
         return int(asked), "train.max_steps"
     samples = facts.data.known("samples", "--samples")
     drop_last = recipe.arguments.get("dataloader_drop_last", samples >= batch)
-    each = steps_per_epoch(samples, batch, step.accumulation, drop_last)
+    each = steps_per_epoch(samples, batch, times, drop_last)
     epochs = recipe.arguments.get("num_train_epochs", 3.0)
     return steps_of_run(recipe, each, []), f"{epochs:g} epochs of {each:,} steps ({samples:,} samples)"
 

@@ -212,23 +212,13 @@ def count_step(
         ValueError: the model has no layer that computes activations again.
     """
     model.train()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    rows = len(next(iter(inputs.values())))
-    with (
-        _checkpointed(model, dtype, on_cpu) if checkpointing else nullcontext(),
-        use_forms("torch"),
-        LiveBytes() as live,
-    ):
+    recomputes = _checkpointed(model, dtype, on_cpu) if checkpointing else nullcontext()
+    with recomputes, use_forms("torch"), LiveBytes() as live:
         live.add([*model.parameters(), *model.buffers()])
         weights = live.now
         live.add(dict(inputs))
         given = live.now - weights
-        steps = optimizer(trained)
-        for parameter in trained:  # so that the states are made
-            parameter.grad = torch.empty_like(parameter)
-        gradients = live.now - weights - given
-        steps.step()
-        states = live.now - weights - given - gradients
+        steps, gradients, states = _with_states(model, optimizer, live)
         if not accumulates:
             steps.zero_grad()
         before = live.peak = live.now
@@ -242,7 +232,7 @@ def count_step(
         steps.step()
         steps.zero_grad()
     return StepCount(
-        rows=rows,
+        rows=len(next(iter(inputs.values()))),
         flops=int(flops.get_total_flops()),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         weights=weights,
@@ -252,6 +242,19 @@ def count_step(
         activations=activations,
         peak=live.peak,
     )
+
+
+def _with_states(
+    model: nn.Module, optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer], live: LiveBytes
+) -> tuple[torch.optim.Optimizer, int, int]:
+    """(the optimizer of what is trained, bytes of gradients, bytes of its states), all of them there."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    steps, before = optimizer(trained), live.now
+    for parameter in trained:
+        parameter.grad = torch.empty_like(parameter)
+    gradients = live.now - before
+    steps.step()
+    return steps, gradients, live.now - before - gradients
 
 
 @contextmanager

@@ -308,8 +308,11 @@ def optimizer_of(recipe: Recipe, arguments: TrainingArguments) -> tuple[type[tor
     return torch.optim.AdamW, {**keywords, "betas": adam_betas, "eps": arguments.adam_epsilon}
 
 
-<<<<<<< HEAD
-__all__ = ["epoch_schedule", "optimizer_of", "steps_of_run", "steps_per_epoch", "training_arguments"]
-=======
-__all__ = ["divided_batch", "epoch_schedule", "optimizer_of", "steps_per_epoch", "training_arguments"]
->>>>>>> scale-data
+__all__ = [
+    "divided_batch",
+    "epoch_schedule",
+    "optimizer_of",
+    "steps_of_run",
+    "steps_per_epoch",
+    "training_arguments",
+]
