@@ -5,8 +5,9 @@
     python benchmarks/planning.py --papers       -> benchmarks/results/plans.json
 
 Each recipe runs at a small batch, on data that are at hand (digits, Python's reference): on a GPU in float32 and in
-bfloat16, else on the processor in float32, for it takes minutes for a step in bfloat16. The step is planned, then taken;
-both are written. The recipes that start at a checkpoint, or read a table of the user's, are planned with a model of a published size.
+bfloat16, else on the processor in float32, for it takes minutes for a step in bfloat16. The step is planned, then
+taken; both are written. The recipes that start at a checkpoint are planned with a model of a published size; those that
+read a table of the user's are left out.
 """
 
 import argparse
@@ -120,7 +121,7 @@ def main() -> None:
             rows.append(row)
             shares = (row[f"planned_{part}"] / row[f"{how}_{part}"] for part, how in _PARTS)
             print(row["recipe"], row["dtype"], *(f"{share:.3f}" for share in shares), flush=True)
-    asked.output.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=1) + "\n")
+        asked.output.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=1) + "\n")
 
 
 _PARTS = (("flops", "counted"), ("peak", "measured"))

@@ -19,7 +19,7 @@ from ..analysis.architectures import architecture_of, backbone_of
 from ..data.images.modes import to_channels
 from ..errors import UserError
 from ..evaluation.inputs import picture_source, read_text
-from ..evaluation.opening import ImageProcessor, open_model, processor_of, tokenizer_of
+from ..evaluation.opening import ImageProcessor, on_device, open_model, processor_of, tokenizer_of
 from ..evaluation.run_folder import CHECKPOINTS, checkpoints_in
 
 MAX_PICTURES = 200
