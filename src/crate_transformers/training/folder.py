@@ -84,6 +84,12 @@ def finished_metrics(output: Path) -> dict[str, Any] | None:
     raise UserError(f"{path} is damaged: delete it, and --resume measures the model again")
 
 
+# what may change from one start of a run to the next: where and how it runs, not what it computes
+_MAY_CHANGE = frozenset(
+    {"name", "train.fsdp", "train.checkpoint_form", "train.checkpoint_in_background", "train.ddp_timeout"}
+)
+
+
 def check_same(asked: Recipe, output: Path) -> None:
     """Refuse to continue a run with another recipe.
 
@@ -95,7 +101,7 @@ def check_same(asked: Recipe, output: Path) -> None:
         return
     before, now = _flat(load_recipe(str(path)).to_dict()), _flat(asked.to_dict())
     for key in sorted(before.keys() | now.keys()):
-        if key != "name" and before.get(key) != now.get(key):
+        if key not in _MAY_CHANGE and before.get(key) != now.get(key):
             raise UserError(
                 f"the run in {output} was started with {key} = {before.get(key)!r}, now it is {now.get(key)!r}: "
                 "resume it with the same settings, or pass --overwrite"

@@ -110,12 +110,15 @@ def _train_to_the_end(trainer: CrateTrainer, checkpoint: Checkpoint | None) -> b
     Returns:
         whether the last step was reached.
     """
-    if checkpoint is not None and trainer.ema is not None:
-        trainer.ema.load(checkpoint.folder)
-    with GracefulStop() as stop:
+    with GracefulStop(trainer.accelerator.num_processes) as stop:
         trainer.add_callback(stop)
+        trainer.stop = stop
         try:
             _train(trainer, checkpoint)
+            trainer.checkpointer.finish()
+        except Exception:
+            trainer.checkpointer.wait_here()  # what was copied before the error is kept
+            raise
         finally:
             for callback in trainer.callback_handler.callbacks:
                 if isinstance(callback, ProgressLine):
@@ -135,6 +138,7 @@ def _train(trainer: CrateTrainer, checkpoint: Checkpoint | None) -> None:
     state.best_model_checkpoint = str(checkpoint.best) if checkpoint.best else None
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer._load_from_checkpoint(best or str(checkpoint.folder))
+    trainer.load_average(checkpoint.folder)
     trainer.state = state
 
 
@@ -144,7 +148,7 @@ def _keep_average(trainer: CrateTrainer) -> None:
         return
     best = trainer.state.best_model_checkpoint
     if best:
-        trainer.ema.load(Path(best))
+        trainer.load_average(Path(best))
     trainer.ema.keep_in(trainer.accelerator.unwrap_model(trainer.model))
     trainer.ema = None
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -69,6 +69,10 @@ class Task(ABC):
     collator: Collator
     evaluation_collator: Collator
 
+    def whole_model(self) -> nn.Module:
+        """The model with all its weights. Where processes share them, all of them call it, and it is a copy."""
+        return self.model
+
     def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
         """The metrics beside the loss, computed from what `reduce_outputs` kept and from the labels."""
         return {}
@@ -88,6 +92,10 @@ class Task(ABC):
     def finished_model(self) -> PreTrainedModel:
         """The model that the run saves at its end."""
         return plain_model(self.model)
+
+    def part_that_is_kept(self, trained: nn.Module) -> PreTrainedModel:
+        """The part of the trained module that is the finished model: all of it, unless the task trains more."""
+        return cast(PreTrainedModel, trained)
 
     def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
         """The metrics of one part ("validation" or "test") as metrics.json holds them.
