@@ -6,8 +6,8 @@
              (checkpoints.py), renames it into its place, and removes the checkpoints that are too many
 
 There is one copy at a time: the next save waits for the one before. What the thread failed at is raised by that save,
-or at the end of the run, in every process; a run does not end before its last checkpoint is written. A run that is killed
-meanwhile leaves the folder without its name, and the next one removes it.
+or at the end of the run, in every process; a run does not end before its last checkpoint is written. A run that is
+killed meanwhile leaves the folder without its name, and the next one removes it.
 
 The two forms of a checkpoint are those of stored.py: gathered by the main process, or sharded.
 """
@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from ..files import give_usual_modes, write_bytes
 from ..layers.adapters import is_adapted
 from ..upstream import TRAINER_STATE_NAME, TrainerState
 from .checkpoints import Progress, seal
+from .launcher import TIMEOUT_S
 from .sharding import gathered
 from .stored import (
     AVERAGE,
@@ -88,6 +90,7 @@ class Checkpointer:
         in_background: whether training goes on meanwhile; else every save waits until it is written.
         beside: writes what describes the finished model into a folder of the checkpoint; None for nothing.
         after: called by the main process when a checkpoint has its place.
+        timeout: how long the processes wait for each other.
         waited: the seconds that training waited for checkpoints.
     """
 
@@ -98,6 +101,7 @@ class Checkpointer:
     in_background: bool = True
     beside: Callable[[Path], None] | None = None
     after: Callable[[TrainerState], None] = lambda state: None
+    timeout: timedelta = timedelta(seconds=TIMEOUT_S)
     waited: float = 0.0
     _thread: threading.Thread | None = None
     _failure: str = ""
@@ -144,7 +148,7 @@ class Checkpointer:
 
     def _prepare(self) -> None:
         if self.processes > 1 and self.sharded and self._group is None:
-            self._group = distributed.new_group(backend="gloo")
+            self._group = distributed.new_group(backend="gloo", timeout=self.timeout)
         staging = self.run_dir / STAGING
         if self.is_main:
             shutil.rmtree(staging, ignore_errors=True)

@@ -15,7 +15,7 @@ from ..errors import UserError
 from .tasks import Task
 
 FINISHED = "finished"  # the folder of a checkpoint that describes the finished model
-_PLACE = "place.json"
+PLACE_FILE = "place.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def describe_finished(task: Task, trained: nn.Module, folder: Path) -> None:
         model.generation_config.save_pretrained(target)
     task.save_beside(target)
     place = Place(type(model).__name__, f"{prefix}." if prefix else "")
-    (target / _PLACE).write_text(json.dumps(asdict(place), indent=2) + "\n", encoding="utf-8")
+    (target / PLACE_FILE).write_text(json.dumps(asdict(place), indent=2) + "\n", encoding="utf-8")
 
 
 def place_of(folder: Path) -> Place:
@@ -56,7 +56,7 @@ def place_of(folder: Path) -> Place:
     Raises:
         UserError: the checkpoint does not say it: adapters alone, or an earlier version's.
     """
-    path = folder / FINISHED / _PLACE
+    path = folder / FINISHED / PLACE_FILE
     if not path.is_file():
         raise UserError(
             f"{folder} does not describe its finished model: it holds adapters alone, or an earlier version wrote it; "
@@ -65,4 +65,4 @@ def place_of(folder: Path) -> Place:
     return Place(**json.loads(path.read_text(encoding="utf-8")))
 
 
-__all__ = ["FINISHED", "Place", "describe_finished", "place_of"]
+__all__ = ["FINISHED", "PLACE_FILE", "Place", "describe_finished", "place_of"]

@@ -12,6 +12,7 @@ from ..evaluation.run_folder import METRICS_FILE, RECIPE_FILE, REPORT_FILE
 from ..recipes.loading import load_recipe
 from ..recipes.schema import Recipe
 from .lock import LOCK_FILE, locked
+from .slurm import LOGS
 from .tasks import CACHE
 
 
@@ -62,6 +63,8 @@ def _is_leftover(output: Path) -> bool:
         *output.glob(f".{RECIPE_FILE}*"),
         *output.glob(CACHE),
         *output.glob(f"{CACHE}/*tokens-*"),
+        *output.glob(LOGS),
+        *output.glob(f"{LOGS}/**/*"),
     ]
     return set(output.rglob("*")) <= set(own)
 

@@ -18,6 +18,7 @@ from .assembly import build_trainer, checkpoint_to_continue
 from .callbacks import GracefulStop, ProgressLine
 from .checkpoints import Checkpoint
 from .folder import check_same, claimed, finished_metrics
+from .launcher import end_with_launcher, timeout_of
 from .results import count_flops, measure_run, save_model
 from .run_report import report_run
 from .tasks import Task, task_of
@@ -63,7 +64,9 @@ def train(
             last checkpoint is kept).
     """
     output = Path(output)
-    state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs do not find each other
+    end_with_launcher()
+    on_cpu = not torch.accelerator.is_available()  # said, for else processes on CPUs do not find each other
+    state = PartialState(cpu=on_cpu, timeout=timeout_of(recipe.arguments.get("ddp_timeout")))
     with claimed(output, resume, overwrite, state.is_main_process):
         state.wait_for_everyone()
         check_same(recipe, output)

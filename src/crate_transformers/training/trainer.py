@@ -99,6 +99,7 @@ class CrateTrainer(Trainer):
         self.add_callback(_FindBest(run_dir))
         self.checkpointer = Checkpointer(run_dir, self.args.should_save, self.accelerator.num_processes)
         self.checkpointer.after = self._remove_old_checkpoints
+        self.checkpointer.timeout = self.args.ddp_timeout_delta
         self.whole: WholeModel | None = None  # of a model whose weights the processes share
 
     def share_weights(self) -> None:
