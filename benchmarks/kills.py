@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-TIMES = ("seconds", "samples_per_second", "data_wait_fraction")
+TIMES = ("seconds", "samples_per_second", "data_wait_fraction", "checkpoint_wait_seconds")
 _SMALL = {
     "model.hidden_size": 24,
     "model.num_hidden_layers": 2,

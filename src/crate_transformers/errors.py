@@ -12,7 +12,7 @@ class MissingPackageError(UserError, ImportError):
     """A package that an extra brings is not installed. The message says what to install."""
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """The message of an error without line breaks; its class where it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 

@@ -182,14 +182,13 @@ OVERRIDDEN: dict[str, tuple[str, ...]] = {
     "GenerationMixin": ("_prepare_generated_length", "_prepare_position_ids_for_generation"),
     "Trainer": (
         "_determine_best_metric",
-        "_get_output_dir",
         "_get_train_sampler",
         "_load_best_model",
         "_load_from_checkpoint",
         "_load_optimizer_and_scheduler",
         "_save_checkpoint",
+        "_wrap_model",
     ),
-    "TrainingArguments": ("_setup_devices",),
 }
 
 # keywords that transformers passes to a forward of its own accord; of a text model also those of `TransformersKwargs`

@@ -1,15 +1,18 @@
 """What a run says while it goes on."""
 
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from small_runs import SMALL, command, run_command
 
 from crate_transformers.errors import UserError
-from crate_transformers.training.callbacks import EMA_FILE, Ema, NoticeCrowding, ProgressLine
+from crate_transformers.training.average import Ema
+from crate_transformers.training.callbacks import NoticeCrowding, ProgressLine
+from crate_transformers.training.stored import AVERAGE, EMA_FILE, read_into
 
 STATE = {"is_world_process_zero": True, "max_steps": 80}
 
@@ -79,7 +82,7 @@ def with_statistics(seed):
 def test_the_average_is_of_the_running_statistics_too(tmp_path):
     """As in timm: buffers of floats are averaged with the parameters, counts are the latest."""
     model = with_statistics(0)
-    ema = Ema(model, 0.9)
+    ema = Ema(0.9)
     ema.on_step_end(None, None, None, model=model)
     expected = {name: tensor.double().clone() for name, tensor in model.state_dict().items()}
     for _ in range(3):
@@ -95,19 +98,19 @@ def test_the_average_is_of_the_running_statistics_too(tmp_path):
             torch.testing.assert_close(tensor.double(), expected[name].double())
         assert not torch.equal(model[1].running_mean, own["1.running_mean"])
     assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
-    ema.save(tmp_path)
-    again = Ema(with_statistics(1), 0.9)
-    again.load(tmp_path)
+    save_file(ema.state(model), tmp_path / EMA_FILE)
+    again = Ema(0.9)
+    again.restore(with_statistics(1), partial(read_into, tmp_path, AVERAGE))
     again.keep_in(model)
+    assert again.steps == 4
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor.double(), expected[name].double())
 
 
 def test_an_average_without_the_statistics_is_refused(tmp_path):
     """Checkpoints of earlier versions hold parameters alone."""
-    ema = Ema(with_statistics(0), 0.9)
-    ema.save(tmp_path)
-    tensors = load_file(tmp_path / EMA_FILE)
-    save_file({name: tensor for name, tensor in tensors.items() if "running" not in name}, tmp_path / EMA_FILE)
+    ema, model = Ema(0.9), with_statistics(0)
+    tensors = {name: tensor for name, tensor in ema.state(model).items() if "running" not in name}
+    save_file(tensors, tmp_path / EMA_FILE)
     with pytest.raises(UserError, match=r"no average of 1.running_mean: an earlier version wrote it"):
-        ema.load(tmp_path)
+        ema.restore(model, partial(read_into, tmp_path, AVERAGE))

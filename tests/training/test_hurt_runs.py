@@ -22,7 +22,7 @@ from crate_transformers.lock import LOCK_FILE, locked
 from crate_transformers.training import load_recipe, train
 from crate_transformers.training.trainer import CrateTrainer
 
-TIMES = ("seconds", "samples_per_second", "data_wait_fraction")
+TIMES = ("seconds", "samples_per_second", "data_wait_fraction", "checkpoint_wait_seconds")
 SETTINGS = {"train.save_total_limit": 4, "train.num_train_epochs": 4, "train.ema_decay": 0.9}
 KILLED_AT = 18
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .bench import bench
+from .consolidate import consolidate
 from .convert import convert
 from .evaluate import evaluate
 from .explore import explore
@@ -19,12 +20,15 @@ from .publish import publish
 from .reconstruct import reconstruct
 from .segment import segment
 from .shard import shard
+from .submit import submit
 from .train import recipes, train
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
+    "submit": submit,
     "recipes": recipes,
     "plan": plan,
+    "consolidate": consolidate,
     "evaluate": evaluate,
     "predict": predict,
     "generate": generate,

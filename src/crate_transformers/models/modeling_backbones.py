@@ -117,7 +117,7 @@ class CrateMAEBackbone(_StageMaps, CrateMAEPreTrainedModel):
         self.num_features = [config.hidden_size] * len(self.stage_names)
         self.crate = CrateMAEModel(config)
         # no feature is made of these: they would have no gradient, or none but 0
-        self.crate.norm = nn.Identity()
+        self.crate.add_module("norm", nn.Identity())
         self.crate.embeddings.mask_token.requires_grad_(False)
         self.post_init()
 

@@ -31,6 +31,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -146,7 +147,7 @@ class SelfDistillation(nn.Module):
             (self.teacher_head, self.student_head),
         ):
             for of_teacher, of_student in zip(teacher.parameters(), student.parameters(), strict=True):
-                of_teacher.lerp_(of_student, 1 - momentum)
+                _here(of_teacher).lerp_(_here(of_student), 1 - momentum)
 
     def freeze_last_layer(self) -> None:
         """Drop the gradient of the prototypes, for this step; without prototypes nothing is dropped."""
@@ -240,6 +241,11 @@ class SelfDistillation(nn.Module):
         spectrum = torch.linalg.svdvals(unit).square()
         entropy = _entropy(spectrum / spectrum.sum().clamp(min=1e-12))
         return entropy, entropy.clamp(min=0) / ceiling
+
+
+def _here(weight: Tensor) -> Tensor:
+    """What this process holds of a weight: all of it, or its share, which student and teacher have alike (FSDP2)."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
 
 
 def pooled(backbone: PreTrainedModel, pixel_values: Tensor) -> Tensor:

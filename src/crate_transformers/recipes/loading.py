@@ -117,6 +117,7 @@ def _train_options(train: Mapping[str, Any], task: str) -> tuple[TrainOptions, d
     _check_optimizer(options, arguments)
     _check_rate(options, arguments)
     _check_batch(options, arguments)
+    _check_sharing(options, arguments)
     return options, arguments, others
 
 
@@ -235,6 +236,21 @@ def _check_batch(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
     for name in _BATCH_OF_A_PROCESS:
         if name in arguments:
             raise RecipeError(key, f"{key} decides train.{name}: leave one of them out")
+
+
+def _check_sharing(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
+    """Refuse what does not go with weights, or checkpoints, that processes share."""
+    key = "train.fsdp" if options.fsdp else "train.checkpoint_form"
+    if not options.fsdp and options.checkpoint_form != "sharded":
+        return
+    if options.lora_rank:
+        raise RecipeError(
+            key, f"{key} does not go with train.lora_rank: adapters are small, and their checkpoints are gathered"
+        )
+    for name in ("fp16", "torch_compile", "deepspeed"):
+        if options.fsdp and arguments.get(name):
+            advice = "take train.bf16" if name == "fp16" else "leave one out"
+            raise RecipeError(f"train.{name}", f"train.{name} does not go with train.fsdp: {advice}")
 
 
 def _check_adapters(options: TrainOptions, model: Mapping[str, Any], task: str) -> None:

@@ -119,6 +119,12 @@ class TrainOptions:
         lora_dropout: of tokens on their way into an adapter; not with lora_dictionaries.
         lora_dictionaries: whether the dictionaries, and the maps of MLPs, have adapters too.
         measure_every: steps between two measures of the layers; 0 measures none.
+        fsdp: whether several processes share the weights, their gradients, the optimizer's moments and the average
+            (FSDP2); else each has them all (DDP). It may change when a run is resumed.
+        checkpoint_form: "gathered", one process writes whole weights; "sharded", every process writes what it holds, to
+            a disk that all share, and `crate consolidate` makes whole weights of it; None is sharded with `fsdp`, else
+            gathered. It may change when a run is resumed.
+        checkpoint_in_background: whether training goes on while a checkpoint is written; it waits for the copy alone.
     """
 
     global_batch_size: int | None = option(None, Limits(1))
@@ -136,6 +142,9 @@ class TrainOptions:
     lora_dropout: float = option(0.0, Limits(0, below=1))
     lora_dictionaries: bool = False
     measure_every: int = option(0, Limits(0))
+    fsdp: bool = False
+    checkpoint_form: str | None = option(None, Limits(choices=("gathered", "sharded")))
+    checkpoint_in_background: bool = True
 
 
 __all__ = ["DataOptions", "TrainOptions", "check_fits_model", "default_of", "in_written_order", "limits_of", "option"]

@@ -20,6 +20,7 @@ _NOT_SET_HERE = {
     "length_column_name": "the order of the samples is a function of train.seed and the epoch",
     "label_names": "the task knows them",
     "parallelism_config": "accelerate's configuration file holds it",
+    "fsdp_config": "train.fsdp shares the weights among the processes, a layer a unit",
     "do_train": "crate train trains",
     "do_eval": "train.eval_strategy says when",
     "do_predict": "crate predict does",
@@ -33,6 +34,7 @@ _HIDDEN = frozenset(
         "optim_args",
         "optim_target_modules",
         "local_rank",
+        "fsdp",  # an option of this library
     }
 )
 

@@ -15,8 +15,10 @@ from ..recipes.schema import Recipe
 from ..upstream import PrinterCallback
 from .adapters import adapt, check_base, count_trained, digest_of_frozen, plain_model
 from .arguments import divided_batch, epoch_schedule, optimizer_of, steps_per_epoch, training_arguments
-from .callbacks import Ema, MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
+from .average import Ema
+from .callbacks import MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
 from .checkpoints import Checkpoint, latest_checkpoint
+from .finished import describe_finished
 from .keyed_loader import SampleOrder
 from .schedules import EpochSchedule
 from .shared_batch_norm import share_statistics
@@ -147,15 +149,31 @@ def build_trainer(
         preprocess_logits_for_metrics=cast(Callable[[Tensor, Tensor], Tensor], task.reduce_outputs),
         optimizer_cls_and_kwargs=optimizer_of(recipe, arguments),
         order=SampleOrder(task.keyed, task.repetitions, task.ends, recipe.train.global_batch_size is not None),
-        ema=Ema(task.model, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None,
+        ema=Ema(recipe.train.ema_decay) if recipe.train.ema_decay is not None else None,
         count_items=task.count_items,
         progress=checkpoint.progress if checkpoint else None,
         decays=recipe.train.weight_decay_on,
         schedule=schedule,
     )
     trainer.base = digest_of_frozen(task.model) if recipe.train.lora_rank else ""
+    _choose_form(trainer, recipe, task)
     _add_callbacks(trainer, recipe, task, on_note)
     return trainer
+
+
+def _choose_form(trainer: CrateTrainer, recipe: Recipe, task: Task) -> None:
+    """Share the weights among the processes where the recipe asks for it, and give the checkpoints their form."""
+    train, writer = recipe.train, trainer.checkpointer
+    writer.sharded = (train.checkpoint_form or ("sharded" if train.fsdp else "gathered")) == "sharded"
+    writer.in_background = train.checkpoint_in_background
+    if train.fsdp and writer.processes > 1:
+        trainer.share_weights()
+        task.gathered = trainer.whole_model
+    elif train.fsdp:
+        task.notes.append("train.fsdp: one process has all the weights, so nothing is shared")
+    if not train.lora_rank:
+        described = trainer.whole.model if trainer.whole else task.model
+        writer.beside = lambda folder: describe_finished(task, described, folder)
 
 
 def _add_callbacks(trainer: CrateTrainer, recipe: Recipe, task: Task, on_note: Callable[[str], None]) -> None:
@@ -167,7 +185,11 @@ def _add_callbacks(trainer: CrateTrainer, recipe: Recipe, task: Task, on_note: C
     if recipe.train.measure_every:
         samples = task.sample_inputs(_SAMPLES_TO_MEASURE)
         trainer.add_callback(
-            MeasureLayers(lambda model: measure_layers(plain_model(model), samples), recipe.train.measure_every)
+            MeasureLayers(
+                lambda model: measure_layers(plain_model(model), samples),
+                recipe.train.measure_every,
+                task.whole_model,
+            )
         )
 
 

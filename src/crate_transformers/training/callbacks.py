@@ -1,27 +1,21 @@
-"""Callbacks of every run: epochs for the sampler, EMA, a graceful stop, a progress line, layer-wise measures."""
+"""Callbacks of every run: epochs for the sampler, a graceful stop, a progress line, layer-wise measures."""
 
 import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data import KeyedBatches
-from ..errors import UserError
 
-EMA_FILE = "ema.safetensors"
 _CROWDED = 0.7  # a run that has the machine for itself gets a larger share of its threads' time
 
 
@@ -58,101 +52,21 @@ def find_batches(loader: object) -> KeyedBatches | None:
     return None
 
 
-class Ema(TrainerCallback):
-    """An exponential moving average of the weights, which a run evaluates and keeps instead of them.
+class GracefulStop(TrainerCallback):
+    """The first Ctrl-C (or SIGTERM, or SIGHUP) ends the step, saves and stops; the second stops at once.
 
-    The buffers of the model are averaged with the parameters, as the published runs do: the running statistics of a
-    BatchNorm are then those of the average. Counts, which are integers, are the model's latest. Every checkpoint holds
-    the average, and a run that is resumed goes on with it.
+    Several processes get their signals at different steps, so they stop when all know of it.
 
     Args:
-        decay: of the average, per optimizer step.
+        processes: how many there are.
+
+    Attributes:
+        asked: whether this process had the signal. agreed: whether all processes know that one had.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
-        self.decay = decay
-        self.average = AveragedModel(model, multi_avg_fn=_ema_of_floats(decay), use_buffers=True)
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        **kwargs: object,
-    ) -> None:
-        assert model is not None
-        self.average.update_parameters(model)
-
-    @contextmanager
-    def swapped_into(self, model: nn.Module) -> Iterator[None]:
-        """Give the model the average within the context, and its own weights and buffers again afterwards."""
-        own = {name: tensor.detach().clone() for name, tensor in _saved_tensors(model)}
-        self.keep_in(model)
-        try:
-            yield
-        finally:
-            self._copy(own, model)
-
-    def keep_in(self, model: nn.Module) -> None:
-        """Give the model the average for good."""
-        self._copy(dict(_saved_tensors(self.average.module)), model)
-
-    def save(self, folder: Path) -> None:
-        """Write the average into the folder of a checkpoint."""
-        tensors = {name: tensor.contiguous() for name, tensor in _saved_tensors(self.average.module)}
-        save_file({**tensors, "n_averaged": self.average.n_averaged.cpu()}, folder / EMA_FILE)
-
-    def load(self, folder: Path) -> None:
-        """Read the average from the folder of a checkpoint.
-
-        Raises:
-            UserError: the checkpoint is of an earlier version, which did not average the buffers.
-        """
-        tensors = load_file(folder / EMA_FILE)
-        self.average.n_averaged.copy_(tensors.pop("n_averaged"))
-        missing = [name for name, _ in _saved_tensors(self.average.module) if name not in tensors]
-        if missing:
-            raise UserError(
-                f"{folder / EMA_FILE} has no average of {missing[0]}: an earlier version wrote it; start the run again "
-                "with --overwrite"
-            )
-        self._copy(tensors, self.average.module)
-
-    @staticmethod
-    @torch.no_grad()
-    def _copy(tensors: dict[str, torch.Tensor], model: nn.Module) -> None:
-        for name, own in _saved_tensors(model):
-            own.copy_(tensors[name].to(own.device))
-
-
-def _saved_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, a tied one once, and those buffers that belong to the saved model."""
-    yield from model.named_parameters()
-    saved = model.state_dict(keep_vars=True)
-    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in saved)
-
-
-def _ema_of_floats(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], object], None]:
-    """How AveragedModel moves tensors of one type to the latest: integers, which torch would average, it copies."""
-    move = get_ema_multi_avg_fn(decay)
-
-    @torch.no_grad()
-    def update(averages: Sequence[torch.Tensor], latest: Sequence[torch.Tensor], count: object) -> None:
-        if averages[0].is_floating_point():
-            move(averages, latest, count)
-            return
-        for average, own in zip(averages, latest, strict=True):
-            average.copy_(own)
-
-    return update
-
-
-class GracefulStop(TrainerCallback):
-    """The first Ctrl-C (or SIGTERM, or SIGHUP) ends the step, saves and stops; the second stops at once."""
-
-    def __init__(self) -> None:
-        self.stopped = False
+    def __init__(self, processes: int = 1) -> None:
+        self.asked = self.agreed = False
+        self.processes = processes
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}  # handlers by signal
 
     def __enter__(self) -> "GracefulStop":
@@ -166,9 +80,14 @@ class GracefulStop(TrainerCallback):
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped:
+        if self.asked:
             raise KeyboardInterrupt
-        self.stopped = True
+        self.asked = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run stops at the end of this step."""
+        return self.agreed if self.processes > 1 else self.asked
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -306,20 +225,26 @@ class LayerRecord(Protocol):
 
 
 class MeasureLayers(TrainerCallback):
-    """Logs the coding rate and the non-zero fraction of every layer beside the loss, every `every` steps."""
+    """Logs the coding rate and the non-zero fraction of every layer beside the loss, every `every` steps.
 
-    def __init__(self, measure: Callable[[nn.Module], LayerRecord], every: int):
-        self.measure, self.every = measure, every
+    Args:
+        whole_model: gives the model with all its weights, which all processes ask for and one measures.
+    """
+
+    def __init__(self, measure: Callable[[nn.Module], LayerRecord], every: int, whole_model: Callable[[], nn.Module]):
+        self.measure, self.every, self.whole_model = measure, every, whole_model
 
     def on_step_end(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: nn.Module | None = None,
         **kwargs: object,
     ) -> None:
-        if state.global_step % self.every or not state.is_world_process_zero or model is None:
+        if state.global_step % self.every:
+            return
+        model = self.whole_model()
+        if not state.is_world_process_zero:
             return
         was_training = model.training
         model.eval()
@@ -338,8 +263,6 @@ class MeasureLayers(TrainerCallback):
 
 
 __all__ = [
-    "EMA_FILE",
-    "Ema",
     "GracefulStop",
     "MeasureLayers",
     "NoticeCrowding",

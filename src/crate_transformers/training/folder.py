@@ -12,6 +12,7 @@ from ..evaluation.run_folder import METRICS_FILE, RECIPE_FILE, REPORT_FILE
 from ..lock import LOCK_FILE, locked
 from ..recipes.loading import load_recipe
 from ..recipes.schema import Recipe
+from .slurm import LOGS
 from .tasks import CACHE
 
 # keys of a recipe that change no sample of a step, so that a run may go on with other values on another machine
@@ -68,6 +69,8 @@ def _is_leftover(output: Path) -> bool:
         *output.glob(f".{RECIPE_FILE}*"),
         *output.glob(CACHE),
         *output.glob(f"{CACHE}/*tokens-*"),
+        *output.glob(LOGS),
+        *output.glob(f"{LOGS}/**/*"),
     ]
     return set(output.rglob("*")) <= set(own)
 
@@ -88,6 +91,12 @@ def finished_metrics(output: Path) -> dict[str, Any] | None:
     except ValueError:
         pass
     raise UserError(f"{path} is damaged: delete it, and --resume measures the model again")
+
+
+# what may change from one start of a run to the next: where and how it runs, not what it computes
+_MAY_CHANGE = frozenset(
+    {"name", "train.fsdp", "train.checkpoint_form", "train.checkpoint_in_background", "train.ddp_timeout"}
+)
 
 
 def check_same(asked: Recipe, output: Path) -> None:

@@ -32,6 +32,7 @@ def measure_run(task: Task, trainer: CrateTrainer, seconds: float) -> dict[str, 
             named = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
             kept = {name: value for name, value in named.items() if not name.endswith(_OF_THE_TRAINER)}
             metrics[part] = task.complete(kept, part)
+    task.model = task.whole_model()
     model = task.finished_model()
     metrics["model"] = {"parameters": model.num_parameters(), "flops": count_flops(model, task.flop_inputs())}
     if task.trained_parameters is not None:
@@ -50,6 +51,7 @@ def _measure_training(trainer: CrateTrainer, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 2),
         "samples_per_second": round(samples * trainer.accelerator.num_processes / max(seconds, 1e-9), 3),
         "data_wait_fraction": round(trainer.data_seconds / max(seconds, 1e-9), 4),
+        "checkpoint_wait_seconds": round(trainer.checkpointer.waited, 3),
     }
 
 

@@ -10,6 +10,7 @@ from accelerate import PartialState
 
 from ..evaluation.run_folder import CHECKPOINTS, METRICS_FILE, RECIPE_FILE, REPORT_FILE
 from ..files import write_bytes
+from ..launcher import end_with_launcher, timeout_of
 from ..models.quiet import quiet_transformers
 from ..recipes.schema import Recipe
 from ..report.writing import write_json
@@ -63,7 +64,9 @@ def train(
             last checkpoint is kept).
     """
     output = Path(output)
-    state = PartialState(cpu=not torch.accelerator.is_available())  # else processes on CPUs do not find each other
+    end_with_launcher()
+    on_cpu = not torch.accelerator.is_available()  # said, for else processes on CPUs do not find each other
+    state = PartialState(cpu=on_cpu, timeout=timeout_of(recipe.arguments.get("ddp_timeout")))
     with claimed(output, resume, overwrite, state.is_main_process):
         state.wait_for_everyone()
         check_same(recipe, output)
@@ -110,12 +113,15 @@ def _train_to_the_end(trainer: CrateTrainer, checkpoint: Checkpoint | None) -> b
     Returns:
         whether the last step was reached.
     """
-    if checkpoint is not None and trainer.ema is not None:
-        trainer.ema.load(checkpoint.folder)
-    with GracefulStop() as stop:
+    with GracefulStop(trainer.accelerator.num_processes) as stop:
         trainer.add_callback(stop)
+        trainer.stop = stop
         try:
             _train(trainer, checkpoint)
+            trainer.checkpointer.finish()
+        except Exception:
+            trainer.checkpointer.wait_here()  # what was copied before the error is kept
+            raise
         finally:
             for callback in trainer.callback_handler.callbacks:
                 if isinstance(callback, ProgressLine):
@@ -135,6 +141,7 @@ def _train(trainer: CrateTrainer, checkpoint: Checkpoint | None) -> None:
     state.best_model_checkpoint = str(checkpoint.best) if checkpoint.best else None
     best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer._load_from_checkpoint(best or str(checkpoint.folder))
+    trainer.load_average(checkpoint.folder)
     trainer.state = state
 
 
@@ -144,7 +151,7 @@ def _keep_average(trainer: CrateTrainer) -> None:
         return
     best = trainer.state.best_model_checkpoint
     if best:
-        trainer.ema.load(Path(best))
+        trainer.load_average(Path(best))
     trainer.ema.keep_in(trainer.accelerator.unwrap_model(trainer.model))
     trainer.ema = None
 

@@ -17,7 +17,10 @@ from .run import RunResult, train
 
 SEEDS_FILE = "seeds.json"
 SEED_SETTING = "train.seed"
-_NO_MEASURES = ("seconds", "samples_per_second", "data_wait_fraction", "steps", "epochs", "parameters", "flops")
+_NO_MEASURES = (
+    "seconds", "samples_per_second", "data_wait_fraction", "checkpoint_wait_seconds", "steps", "epochs", "parameters",
+    "flops",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """transformers' Trainer, with these additions.
 
 * the order of samples is a function of (seed, epoch), see data/keys.py; a resumed run begins at its place in it
-* a checkpoint is written beside its place, sealed with checksums and renamed into it (checkpoints.py)
+* a checkpoint is written beside its place while training goes on, sealed and renamed into it (checkpointer.py)
+* several processes may share the weights (sharding.py), and stop at the same step
 * loss and times are measured over the whole run, however often it was interrupted
 * the loss of a step is the mean over all items of its accumulated batches in all processes, which may be unequal
 * soft labels (MixUp, CutMix) meet a soft cross-entropy
@@ -12,16 +13,19 @@
 * the time that a step waited for data is measured
 """
 
+import copy
 import math
+import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sized
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sized
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -30,17 +34,19 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data import EpochSampler
-from ..errors import UserError, one_line
+from ..errors import UserError
 from ..evaluation.run_folder import checkpoints_in, folder_of_step
-from ..files import give_usual_modes
-from ..upstream import TRAINER_STATE_NAME, EvalLoopOutput
-from .callbacks import Ema
-from .checkpoints import Progress, seal
+from ..upstream import EvalLoopOutput
+from .average import Ema
+from .callbacks import GracefulStop
+from .checkpointer import Checkpointer, Snapshot
+from .checkpoints import Progress
 from .keyed_loader import SampleOrder, keyed_loader, named_workers
 from .schedules import EpochSchedule
+from .sharding import WholeModel, reshard, shard
+from .stored import AVERAGE, MODEL, OPTIMIZER, is_stored_sharded, read_into, read_model, read_optimizer, split_optimizer
 from .tasks.base import Collator
 
-_STAGING = ".saving"
 _MAGNITUDES = (".weight_g", ".parametrizations.weight.original0")  # of torch's older and newer weight norm
 
 
@@ -86,9 +92,28 @@ class CrateTrainer(Trainer):
         self.loop_started: float | None = None
         self._items_of_step, self._parts_of_step = 0, 1
         self._evaluated_loss, self._evaluated_items = 0.0, 0
-        self._saving_to: Path | None = None
+        self.stop: GracefulStop | None = None
         self.base = ""  # of a run that trains adapters, the digest of what they are around
-        self.add_callback(_FindBest(Path(str(self.args.output_dir))))
+        run_dir = Path(str(self.args.output_dir))
+        self.add_callback(_FindBest(run_dir))
+        self.checkpointer = Checkpointer(run_dir, self.args.should_save, self.accelerator.num_processes)
+        self.checkpointer.after = self._remove_old_checkpoints
+        self.checkpointer.timeout = self.args.ddp_timeout_delta
+        self.whole: WholeModel | None = None  # of a model whose weights the processes share
+
+    def share_weights(self) -> None:
+        """Share the weights of the model, and all that follows them, among the processes (sharding.py)."""
+        assert self.model is not None
+        self.whole = WholeModel(self.model)
+        shard(self.model, self.args.device, self.accelerator.num_processes)
+
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: DataLoader | None = None) -> nn.Module:
+        if self.whole is None:
+            return super()._wrap_model(model, training, dataloader)
+        if not getattr(model, "_is_accelerate_prepared", False):
+            model = self.accelerator.prepare_model(model, evaluation_mode=True)  # autocast, and no DDP around it
+            vars(model)["_is_accelerate_prepared"] = True
+        return model
 
     @property
     def seconds(self) -> float:
@@ -117,9 +142,15 @@ class CrateTrainer(Trainer):
 
     def _over_processes(self, value: float) -> float:
         """The sum of a value over all processes."""
+        return self._sums([value])[0]
+
+    def _sums(self, values: list[float]) -> list[float]:
+        """The sums of values over all processes."""
         if self.accelerator.num_processes == 1:
-            return value
-        return float(self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.args.device), "sum"))
+            return values
+        here = torch.tensor(values, dtype=torch.float64, device=self.args.device)
+        sums: Tensor = self.accelerator.reduce(here, "sum")
+        return sums.tolist()
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
@@ -148,7 +179,11 @@ class CrateTrainer(Trainer):
             batches, _ = super().get_batch_samples(*args, **kwargs)
         self.data_seconds += time.perf_counter() - started
         self._parts_of_step = len(batches)
-        self._items_of_step = round(self._over_processes(float(sum(map(self.count_items, batches)))))
+        asked = self.stop is not None and self.stop.asked
+        items, stops = self._sums([float(sum(map(self.count_items, batches))), float(asked)])
+        self._items_of_step = round(items)
+        if self.stop is not None:
+            self.stop.agreed = stops > 0  # by all processes at the same step
         return batches, None
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
@@ -293,82 +328,110 @@ class CrateTrainer(Trainer):
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def _get_output_dir(self, trial: object) -> str:
-        return str(self._saving_to) if self._saving_to is not None else super()._get_output_dir(trial)
-
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        run_dir = Path(super()._get_output_dir(trial))
-        staging = run_dir / _STAGING
-        name = folder_of_step(run_dir, self.state.global_step).name
-        progress = Progress(
-            processes=self.accelerator.num_processes,
-            batch_size=self.args.per_device_train_batch_size,
-            loss_sum=self._over_processes(self.loss_sum) / self.accelerator.num_processes,
-            seconds=self.seconds,
-            data_seconds=self.data_seconds,
-            base=self.base,
-            samples=self.samples_taken,
+        writer = self.checkpointer
+        writer.finish()  # the one before has its place now, or the run ends here
+        self.store_flos()
+        self.state.best_model_checkpoint = self._best_checkpoint()
+        tensors, optimizer = split_optimizer(cast(Optimizer, self.optimizer).state_dict())
+        parts = {MODEL: self._model_tensors(), OPTIMIZER: tensors}
+        if self.ema is not None:
+            parts[AVERAGE] = self.ema.state(cast(nn.Module, self.model))
+        snapshot = Snapshot(
+            {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()},
+            self._small_files(),
+            copy.deepcopy(optimizer),
+            copy.deepcopy(self.state),
+            Progress(
+                processes=self.accelerator.num_processes,
+                batch_size=self.args.per_device_train_batch_size,
+                loss_sum=self._over_processes(self.loss_sum) / self.accelerator.num_processes,
+                seconds=self.seconds,
+                data_seconds=self.data_seconds,
+                base=self.base,
+                samples=self.samples_taken,
+            ),
+            self.whole.model if self.whole else self.accelerator.unwrap_model(self.model),
         )
-        if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self._saving_to = staging
-        try:
-            with _explain_failed_write(run_dir, self.state.global_step, staging):
-                super()._save_checkpoint(model, trial)
-                self.state.best_model_checkpoint = self._best_checkpoint(run_dir)
-                self.accelerator.wait_for_everyone()
-                if self.args.should_save:
-                    self._publish(staging / name, run_dir / name, progress)
-        finally:
-            self._saving_to = None
-        if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-            self._remove_old_checkpoints(run_dir)
-        self.accelerator.wait_for_everyone()
+        writer.save(folder_of_step(writer.run_dir, self.state.global_step).name, snapshot)
+
+    def _model_tensors(self) -> dict[str, Tensor]:
+        """Weights and buffers by the names of the saved model; a tied weight has several."""
+        model = self.accelerator.unwrap_model(self.model)
+        reshard(model)
+        return model.state_dict(keep_vars=True)
+
+    def _small_files(self) -> dict[str, Any]:
+        """What a checkpoint holds beside tensors, by file: schedule, scaler, the generators of every process."""
+        generators: dict[str, Any] = {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(),  # noqa: NPY002 (of code that is not ours)
+            "cpu": torch.random.get_rng_state(),
+        }
+        several = self.accelerator.num_processes > 1
+        if torch.cuda.is_available():
+            states = torch.cuda.random
+            generators["cuda"] = states.get_rng_state_all() if several else states.get_rng_state()
+        files = {"training_args.bin": self.args, "scheduler.pt": cast(Any, self.lr_scheduler).state_dict()}
+        if several:
+            files.update({f"rng_state_{rank}.pth": found for rank, found in enumerate(gather_object([generators]))})
+        else:
+            files["rng_state.pth"] = generators
+        scaler = getattr(self.accelerator, "scaler", None)
+        return {**files, "scaler.pt": scaler.state_dict()} if scaler is not None else files
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        if self.whole or is_stored_sharded(folder):
+            read_model(folder, self.accelerator.unwrap_model(self.model))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """As the Trainer does; a CPU goes by `cpu`.
+        """The optimizer, the schedule and the average of a checkpoint, which any number of processes wrote."""
+        if checkpoint is None:
+            return
+        folder = Path(checkpoint)
+        read_optimizer(folder, cast(Optimizer, self.optimizer))
+        cast(Any, self.lr_scheduler).load_state_dict(
+            torch.load(folder / "scheduler.pt", map_location="cpu", weights_only=True)
+        )
+        self.load_average(folder)
 
-        Where there are several processes, accelerate calls it `cpu:0`. transformers 5.17 has torch load the optimizer's
-        state onto that, which torch cannot; 5.24 says `cpu`.
-        """
-        if self.args.device.type == "cpu":
-            vars(self.args)["_setup_devices"] = torch.device("cpu")
-        super()._load_optimizer_and_scheduler(checkpoint)
+    def load_average(self, checkpoint: Path) -> None:
+        """Go on with the average of a checkpoint, where the run has one."""
+        if self.ema is not None:
+            model = self.accelerator.unwrap_model(self.model)
+            self.ema.restore(model, lambda tensors: read_into(checkpoint, AVERAGE, tensors))
 
-    def _best_checkpoint(self, run_dir: Path) -> str | None:
+    def whole_model(self) -> nn.Module:
+        """The model with all its weights, in every process; all processes call it."""
+        model = self.accelerator.unwrap_model(self.model)
+        return self.whole.of(model) if self.whole else model
+
+    def _best_checkpoint(self) -> str | None:
         """The checkpoint of the best evaluation; None where none was saved at that step."""
-        best = self.state.best_global_step
+        run_dir, best = self.checkpointer.run_dir, self.state.best_global_step
         if not best or not (best == self.state.global_step or folder_of_step(run_dir, best).is_dir()):
             return None
         return str(folder_of_step(run_dir, best))
 
-    def _publish(self, staged: Path, final: Path, progress: Progress) -> None:
-        if self.ema is not None:
-            self.ema.save(staged)
-        known = self.state.best_model_checkpoint
-        self.state.best_model_checkpoint = Path(known).name if known else None  # the folder of a run may move
-        self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
-        self.state.best_model_checkpoint = known
-        give_usual_modes(staged)
-        seal(staged, progress)
-        if final.exists():
-            shutil.rmtree(final)
-        staged.rename(final)
-
     def _load_best_model(self) -> None:
+        self.checkpointer.finish()
         best = self.state.best_model_checkpoint
         if best is None or not Path(best).is_dir():  # the Trainer would keep the last weights, with a warning
             raise UserError(f"the best checkpoint of the run, {best}, is gone: start the run again with --overwrite")
-        super()._load_best_model()
+        if self.whole or is_stored_sharded(Path(best)):
+            read_model(Path(best), self.accelerator.unwrap_model(self.model))
+        else:
+            super()._load_best_model()
 
-    def _remove_old_checkpoints(self, run_dir: Path) -> None:
+    def _remove_old_checkpoints(self, state: TrainerState) -> None:
         limit = self.args.save_total_limit
         if not limit or limit <= 0:
             return
-        best = Path(self.state.best_model_checkpoint).name if self.state.best_model_checkpoint else None
-        others = [path for path in checkpoints_in(run_dir) if path.name != best]
+        best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else None
+        others = [path for path in checkpoints_in(self.checkpointer.run_dir) if path.name != best]
         keep = max(limit - (best is not None), 1)
         for path in others[:-keep]:
             shutil.rmtree(path, ignore_errors=True)
@@ -385,26 +448,6 @@ class _FindBest(TrainerCallback):
     ) -> None:
         if state.best_global_step and folder_of_step(self.run_dir, state.best_global_step).is_dir():
             state.best_model_checkpoint = str(folder_of_step(self.run_dir, state.best_global_step))
-
-
-@contextmanager
-def _explain_failed_write(run_dir: Path, step: int, staging: Path) -> Iterator[None]:
-    """Turn a failure to write a checkpoint, as on a full disk, into a UserError, and remove what was written."""
-    try:
-        yield
-    except Exception as error:
-        cannot_write = isinstance(error, OSError | SafetensorError) or any(
-            sign in str(error) for sign in ("PytorchStreamWriter", "inline_container", "unexpected pos")
-        )
-        if not cannot_write:
-            raise
-        shutil.rmtree(staging, ignore_errors=True)
-        free = shutil.disk_usage(run_dir).free
-        reason = one_line(error)[:200]
-        raise UserError(
-            f"the checkpoint of step {step} could not be written to {run_dir} ({reason}; {free / 2**20:,.0f} MiB are "
-            "free): the one before it is kept; make room, and continue with --resume"
-        ) from error
 
 
 def _rows(batch: Mapping[str, object]) -> int:

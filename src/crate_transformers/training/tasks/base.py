@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ class Task(ABC):
         repetitions: how often an epoch has a sample.
         ends: (shards,) int64, where the training samples of each shard end; None where they are in no shards.
         notes: lines that the user should see before the run.
+        gathered: gives the whole model where processes share its weights; None where each has them all.
     """
 
     label_names: tuple[str, ...] = ("labels",)
@@ -63,6 +64,7 @@ class Task(ABC):
     def __init__(self, recipe: Recipe, output: Path):
         self.recipe, self.output = recipe, output
         self.notes: list[str] = []
+        self.gathered: Callable[[], nn.Module] | None = None
 
     model: nn.Module
     trained_parameters: int | None = None
@@ -71,6 +73,10 @@ class Task(ABC):
     test_data: Dataset | None
     collator: Collator
     evaluation_collator: Collator
+
+    def whole_model(self) -> nn.Module:
+        """The model with all its weights. Where processes share them, all of them call it, and it is a copy."""
+        return self.gathered() if self.gathered is not None else self.model
 
     def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
         """The metrics beside the loss, computed from what `reduce_outputs` kept and from the labels."""
@@ -91,6 +97,10 @@ class Task(ABC):
     def finished_model(self) -> PreTrainedModel:
         """The model that the run saves at its end."""
         return plain_model(self.model)
+
+    def part_that_is_kept(self, trained: nn.Module) -> PreTrainedModel:
+        """The part of the trained module that is the finished model: all of it, unless the task trains more."""
+        return cast(PreTrainedModel, trained)
 
     def complete(self, metrics: dict[str, float], part: str) -> dict[str, float]:
         """The metrics of one part ("validation" or "test") as metrics.json holds them.

@@ -214,10 +214,12 @@ class WriteSamples(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: Any = None,  # one that generates
         **kwargs: object,
     ) -> None:
-        if state.global_step % self.every or not state.is_world_process_zero:
+        if state.global_step % self.every:
+            return
+        model: Any = self.task.whole_model()  # one that generates
+        if not state.is_world_process_zero:
             return
         was_training = model.training
         model.eval()

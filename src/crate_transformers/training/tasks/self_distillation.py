@@ -143,7 +143,8 @@ class SelfDistillationTask(ImageTask):
         """(features, labels) of training pictures, evenly spread where there are very many."""
         images = self.splits.train
         chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), _BANK)).astype(int))
-        plain, parts, backbone = self.plain(images), [], self.model.student_backbone
+        plain, parts = self.plain(images), []
+        backbone = cast(SelfDistillation, self.whole_model()).student_backbone
         was_training = backbone.training
         backbone.eval()
         for start in range(0, len(chosen), 256):
@@ -177,7 +178,10 @@ class SelfDistillationTask(ImageTask):
         return [_Schedules(self.train, self.recipe.arguments), _LogTeacher()]
 
     def finished_model(self) -> PreTrainedModel:
-        return self.model.student_backbone
+        return self.part_that_is_kept(self.model)
+
+    def part_that_is_kept(self, trained: nn.Module) -> PreTrainedModel:
+        return cast(SelfDistillation, trained).student_backbone
 
     def sample_inputs(self, count: int) -> dict[str, Tensor]:
         shown = self.shown()
