@@ -1,12 +1,12 @@
-"""One run on 1, 2 and 4 processes, by DDP and by FSDP2, whole or resumed elsewhere: how far apart the weights are.
+"""One run on 1, 2 and 4 processes, by DDP and by FSDP2, never stopped or resumed elsewhere: how far apart it ends.
 
     python benchmarks/topologies.py --output FOLDER
 
-Four small kinds of run in float32, on CPUs (gloo), one thread each, at one global batch: plain with an average of the
-weights, a stem with BatchNorms, a masked autoencoder, and self-distillation with its teacher. Of each:
+Four small kinds of run in float32, on CPUs (gloo), one thread each, at one global batch: plain with an average of
+the weights, a stem with BatchNorms, a masked autoencoder, and self-distillation with its teacher. Of each:
 
 * never stopped, on every topology, against one process
-* killed by SIGKILL after its first checkpoint, resumed on the same topology, against never stopped: equal to the bit
+* killed by SIGKILL after its first checkpoint, resumed on the same topology, against never stopped: to the last bit
 * killed so on one topology and resumed on another one, against one process
 
 A distance is the largest absolute difference of any weight or buffer of the model that the run keeps. It grows with the

@@ -109,8 +109,9 @@ def submit(job: Job, output: Path, nodes: int, options: Mapping[str, Any], dry_r
         UserError: there is no Slurm here, it refuses the job, or an option is not known.
     """
     submitit = _submitit()
+    parent: Any = submitit.SlurmExecutor
 
-    class Executor(submitit.SlurmExecutor):  # type: ignore[name-defined,misc]
+    class Executor(parent):
         """Writes a script also where there is no Slurm."""
 
         @classmethod
