@@ -5,7 +5,7 @@
 Shapes: B batch, C channels, H x W pixels, h x w patches, N = h w, d hidden_size, L layers.
 """
 
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -117,7 +117,7 @@ class CrateMAEBackbone(_StageMaps, CrateMAEPreTrainedModel):
         self.num_features = [config.hidden_size] * len(self.stage_names)
         self.crate = CrateMAEModel(config)
         # no feature is made of these: they would have no gradient, or none but 0
-        self.crate.norm = nn.Identity()
+        cast(Any, self.crate).norm = nn.Identity()
         self.crate.embeddings.mask_token.requires_grad_(False)
         self.post_init()
 
