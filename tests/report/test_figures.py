@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from crate_transformers.files import write_bytes
 from crate_transformers.report.page import page_html
@@ -89,3 +90,15 @@ report.curves.curves_figure([{"step": 1, "loss": 2.0}])
 assert "matplotlib" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_figure_is_laid_out_once(monkeypatch):
+    """One drawing to lay it out, and one for each file; savefig draws twice where a layout engine is left."""
+    figure = Figure(layout="constrained")
+    figure.subplots().plot([1, 2])
+    drawn, draw = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: (drawn.append(self), draw(self, renderer)))
+    plate = Plate("plate", figure, "a caption")
+    files = [plate.render("png"), plate.render("svg"), plate.render("png")]
+    assert len(drawn) == 4
+    assert files[0] == files[2]

@@ -43,7 +43,7 @@ class Plate:
             self.figure.supxlabel(text, x=0.01, ha="left", fontsize=_CAPTION_POINTS, color="0.25")
             draw_as_written(self.figure)
             self.figure.draw_without_rendering()
-            self.figure.set_layout_engine("none")
+            self.figure.set_layout_engine(None)  # "none" would leave a placeholder, for which savefig draws twice
         self.figure._supxlabel.set_visible(captioned)  # type: ignore[attr-defined]
         buffer = io.BytesIO()
         metadata = {"Date": None, "Description": self.caption} if kind == "svg" else {"Description": self.caption}
