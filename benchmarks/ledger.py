@@ -92,9 +92,11 @@ def run(folder: Path, order: str, legs: list[tuple[tuple[int, int], int, int, in
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--order", choices=list(ORDERS), action="append", help="these alone; may be given again")
     options = parser.parse_args()
     began, runs = time.perf_counter(), 0
-    for order in ORDERS:
+    orders = options.order or list(ORDERS)
+    for order in orders:
         with tempfile.TemporaryDirectory() as folder:
             whole = run(Path(folder), order, [((1, BATCH), 0, 0, STEPS)])
         flat = [[tuple(key) for step in whole[:PER_EPOCH] for key in step], [tuple(k) for k in whole[PER_EPOCH]]]
@@ -111,7 +113,7 @@ def main() -> None:
         print(f"{order}: {runs} runs so far, every ledger equal", flush=True)
     results = {
         "samples": SAMPLES, "global_batch": BATCH, "steps": STEPS, "kills_after_steps": [1, KILLS],
-        "processes": [processes for processes, _ in LAYOUTS], "workers": [0, 2], "orders": list(ORDERS),
+        "processes": [processes for processes, _ in LAYOUTS], "workers": [0, 2], "orders": orders,
         "runs_killed_and_resumed_elsewhere": runs, "ledgers_that_differ": 0,
         "seconds": round(time.perf_counter() - began, 1),
     }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
+from torch.utils.data import default_collate
 from torchvision.transforms import v2
 
 from ..keys import Key, keyed_generator
@@ -33,7 +34,7 @@ class ImageCollator:
             self.mixers.append(v2.CutMix(alpha=cutmix_alpha, num_classes=num_classes))
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
-        pixel_values = torch.stack([item["pixel_values"] for item in items])
+        pixel_values = default_collate([item["pixel_values"] for item in items])  # in a worker, into shared memory
         labels = torch.tensor([item["labels"] for item in items])
         if self.mixers:
             pixel_values, labels = self._mix(pixel_values, labels, [item["key"] for item in items])

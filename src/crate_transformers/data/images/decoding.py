@@ -1,5 +1,8 @@
 """Image files to pictures of the right number of channels, with errors that name the file."""
 
+import errno
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
     from PIL.TiffImagePlugin import TiffImageFile
 
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
 MAX_PIXELS = 178_956_970  # Pillow's own limit for what may be a decompression bomb
 MAX_SIDE = 131_072  # twice what a JPEG may have: a damaged header says millions
 
@@ -44,14 +48,27 @@ def load_image(path: str | Path, num_channels: int = 3) -> Image.Image:
         UserError: a missing, empty, truncated or foreign file, one of more than MAX_PIXELS pixels or MAX_SIDE a side,
             or one whose values have no known range; named.
     """
-    path = Path(path)
-    with named_damage(str(path)):
-        if not path.is_file():
-            raise UserError(f"no image file at {path}")
-        if path.stat().st_size == 0:
-            raise UserError(f"{path} is empty")
-        with path.open("rb") as file:  # not by its name: Pillow would map it, and does so at the wrong size when turned
-            return decode_image(file, str(path), num_channels)
+    name = os.fspath(path)
+    with named_damage(name):
+        size = _size_of_file(name)
+        if size is None:
+            raise UserError(f"no image file at {name}")
+        if size == 0:
+            raise UserError(f"{name} is empty")
+        # not by its name: Pillow would map it, and does so at the wrong size when turned
+        with open(name, "rb") as file:
+            return decode_image(file, name, num_channels)
+
+
+def _size_of_file(path: str) -> int | None:
+    """Bytes of a file; None where there is no such file. Of a million pictures, one question to the disk each."""
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
+    return state.st_size if stat.S_ISREG(state.st_mode) else None
 
 
 def decode_image(source: BinaryIO, name: str, num_channels: int = 3, max_pixels: int | None = None) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from ..keys import Key, keyed_generator
 from .keyed import KeyedImages
@@ -34,7 +34,9 @@ class MaskedImages(Dataset):
 
 def stack_items(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Items of tensors to a batch, name by name."""
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+    return {
+        name: default_collate([item[name] for item in items]) for name in items[0]
+    }  # in a worker, into shared memory
 
 
 __all__ = ["MaskedImages", "stack_items"]
