@@ -310,10 +310,10 @@ class CrateTrainer(Trainer):
         writer.finish()  # the one before has its place now, or the run ends here
         self.store_flos()
         self.state.best_model_checkpoint = self._best_checkpoint()
-        tensors, optimizer = split_optimizer(self.optimizer.state_dict())
+        tensors, optimizer = split_optimizer(cast(Optimizer, self.optimizer).state_dict())
         parts = {MODEL: self._model_tensors(), OPTIMIZER: tensors}
         if self.ema is not None:
-            parts[AVERAGE] = self.ema.state(self.model)
+            parts[AVERAGE] = self.ema.state(self.accelerator.unwrap_model(self.model))
         snapshot = Snapshot(
             {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()},
             self._small_files(),
