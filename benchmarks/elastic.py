@@ -31,8 +31,8 @@ _SETTINGS: dict[str, Any] = {
     "model.num_hidden_layers": 2,
     "model.num_attention_heads": 3,
     "train.per_device_train_batch_size": 32,
-    "train.max_steps": 400,
-    "train.eval_steps": 40,
+    "train.max_steps": 60,
+    "train.eval_steps": 10,
     "train.ema_decay": 0.9,
     "train.fsdp": True,
 }
@@ -70,7 +70,8 @@ def killed(root: Path) -> dict[str, Any]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     agent = ["-m", "torch.distributed.run", "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=3",
-             "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=elastic"]  # fmt: skip
+             "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=elastic",
+             "--rdzv-conf=last_call_timeout=10"]  # fmt: skip
     folder, logs = root / "killed", [root / "first.log", root / "second.log"]
     first = start([*agent, *train_line(folder)], logs[0])
     time.sleep(3)  # the first one holds the meeting
@@ -94,6 +95,7 @@ def killed(root: Path) -> dict[str, Any]:
         "seconds_from_kill_to_end": round(seconds, 1),
         "processes_left_behind": len(alive),
         "distance": max(float((ours[name] - theirs[name]).abs().max()) for name in ours),
+        "load_average": os.getloadavg()[0],
         "said": [line for line in said.splitlines() if "started with" in line or "continuing from" in line],
     }
 

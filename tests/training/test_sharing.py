@@ -19,17 +19,18 @@ from crate_transformers.evaluation.opening import open_model
 from crate_transformers.evaluation.run_folder import checkpoints_in
 from crate_transformers.lock import LOCK_FILE
 from crate_transformers.training import checkpointer, load_recipe, train
-from crate_transformers.training.consolidate import consolidate
+from crate_transformers.training.consolidation import consolidate
 from crate_transformers.training.trainer import CrateTrainer
 
-# a stem with BatchNorms, an average of the weights, and an evaluation and a checkpoint every 4 steps
+# a stem with BatchNorms, an average of the weights, an evaluation and a checkpoint every 4 steps; few steps, for what
+# rounding changes grows with them (benchmarks/topologies.py)
 SETTINGS = {
     **SMALL,
     "model.patch_embedding": "conv_stem",
     "model.image_size": 16,
     "model.patch_size": 8,
     "train.ema_decay": 0.9,
-    "train.max_steps": 40,
+    "train.max_steps": 12,
     "train.eval_steps": 4,
     "train.save_total_limit": 9,
 }
@@ -103,7 +104,8 @@ def test_shards_become_the_folder_that_a_run_leaves(whole, killed, tmp_path):
     beside = {path.name for path in whole.iterdir() if path.is_file()}
     of_the_end = {"metrics.json", "report.html", "layers.csv"}
     assert {path.name for path in made.folder.iterdir()} == beside - of_the_end
-    assert open_model(made.folder).config.to_dict() == open_model(whole).config.to_dict()
+    configs = [open_model(folder).config.to_dict() for folder in (made.folder, whole)]
+    assert {**configs[0], "_name_or_path": ""} == {**configs[1], "_name_or_path": ""}
     with pytest.raises(UserError, match="is there already"):
         consolidate(killed, made.folder)
 
@@ -133,7 +135,6 @@ def test_a_full_disk_is_told_by_the_next_save(tmp_path, monkeypatch, form):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    train(recipe(**{"train.max_steps": 4}), tmp_path / "run")
     target = (dcp.FileSystemWriter, "write_data") if form == "sharded" else (checkpointer, "save_file")
     monkeypatch.setattr(*target, full)
     with pytest.raises(UserError, match=r"checkpoint of step 4 could not be written.*No space left.*make room"):

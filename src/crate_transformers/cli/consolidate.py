@@ -15,7 +15,7 @@ def consolidate(
 ) -> None:
     """Make a model's folder of a run's checkpoint, be it sharded or gathered: of the best one, or the newest."""
     from ..models.quiet import quiet_transformers
-    from ..training.consolidate import consolidate as consolidate_checkpoint
+    from ..training.consolidation import consolidate as consolidate_checkpoint
 
     with quiet_transformers():
         done = consolidate_checkpoint(source, output, overwrite, on_note=typer.echo)

@@ -168,7 +168,7 @@ def _choose_form(trainer: CrateTrainer, recipe: Recipe, task: Task) -> None:
     writer.in_background = train.checkpoint_in_background
     if train.fsdp and writer.processes > 1:
         trainer.share_weights()
-        task.gathered = trainer.whole_model
+        task.whole_copy = trainer.whole_model
     elif train.fsdp:
         task.notes.append("train.fsdp: one process has all the weights, so nothing is shared")
     if not train.lora_rank:

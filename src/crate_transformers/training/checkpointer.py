@@ -218,7 +218,7 @@ class Checkpointer:
 
     def _told(self, error: BaseException, name: str) -> str:
         """What the user reads of a failure: a failure to write, as on a full disk, in words of the user's."""
-        reason = one_line(_innermost(error))[:200]
+        reason = one_line(cast(Exception, _innermost(error)))[:200]
         if not _cannot_write(error):
             return f"the checkpoint {name} could not be made ({type(error).__name__}: {reason})"
         free = shutil.disk_usage(self.run_dir).free

@@ -40,7 +40,7 @@ def describe_finished(task: Task, trained: nn.Module, folder: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     model = task.part_that_is_kept(trained)
     prefix = next(name for name, part in trained.named_modules() if part is model)
-    config = copy.deepcopy(model.config)
+    config = copy.deepcopy(task.part_that_is_kept(task.model).config)  # training may have set a field
     config.architectures = [type(model).__name__]
     config.save_pretrained(target)
     if model.can_generate() and model.generation_config is not None:

@@ -32,7 +32,7 @@ def measure_run(task: Task, trainer: CrateTrainer, seconds: float) -> dict[str, 
             named = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
             kept = {name: value for name, value in named.items() if not name.endswith(_OF_THE_TRAINER)}
             metrics[part] = task.complete(kept, part)
-    task.model = task.whole_model()
+    task.model, task.whole_copy = task.whole_model(), None
     model = task.finished_model()
     metrics["model"] = {"parameters": model.num_parameters(), "flops": count_flops(model, task.flop_inputs())}
     if task.trained_parameters is not None:

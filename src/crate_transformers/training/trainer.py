@@ -336,7 +336,7 @@ class CrateTrainer(Trainer):
         tensors, optimizer = split_optimizer(cast(Optimizer, self.optimizer).state_dict())
         parts = {MODEL: self._model_tensors(), OPTIMIZER: tensors}
         if self.ema is not None:
-            parts[AVERAGE] = self.ema.state(cast(nn.Module, self.model))
+            parts[AVERAGE] = self.ema.state(self.accelerator.unwrap_model(self.model))
         snapshot = Snapshot(
             {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()},
             self._small_files(),

@@ -42,6 +42,7 @@ class Task(ABC):
         output: the folder of the run.
         model: the model that the run trains, with its adapters where it has any.
         trained_parameters: how many parameters a run with adapters trains; None where it trains all.
+        whole_copy: gives a copy of the model with all its weights, where processes share them; None where it has them.
         train_data, validation_data, test_data: data sets; None where there is no such part.
         collator, evaluation_collator: make a batch of items, in training and in evaluation.
         label_names: the inputs that the loss needs.
@@ -51,7 +52,6 @@ class Task(ABC):
         repetitions: how often an epoch has a sample.
         ends: (shards,) int64, where the training samples of each shard end; None where they are in no shards.
         notes: lines that the user should see before the run.
-        gathered: gives the whole model where processes share its weights; None where each has them all.
     """
 
     label_names: tuple[str, ...] = ("labels",)
@@ -64,10 +64,10 @@ class Task(ABC):
     def __init__(self, recipe: Recipe, output: Path):
         self.recipe, self.output = recipe, output
         self.notes: list[str] = []
-        self.gathered: Callable[[], nn.Module] | None = None
 
     model: nn.Module
     trained_parameters: int | None = None
+    whole_copy: Callable[[], nn.Module] | None = None
     train_data: Dataset
     validation_data: Dataset | None
     test_data: Dataset | None
@@ -76,7 +76,7 @@ class Task(ABC):
 
     def whole_model(self) -> nn.Module:
         """The model with all its weights. Where processes share them, all of them call it, and it is a copy."""
-        return self.gathered() if self.gathered is not None else self.model
+        return self.whole_copy() if self.whole_copy is not None else self.model
 
     def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
         """The metrics beside the loss, computed from what `reduce_outputs` kept and from the labels."""

@@ -34,7 +34,12 @@ DESTINATION = "consolidated"  # the folder below the run's, where none is named
 
 @dataclass(frozen=True)
 class Consolidated:
-    """What was made. of_average: whether the weights are the average of the run's."""
+    """What `consolidate` made.
+
+    Attributes:
+        folder: the model's. kind: its class. parameters: how many. step: of the checkpoint.
+        of_average: whether the weights are the average of the run's.
+    """
 
     folder: Path
     kind: str
@@ -62,6 +67,11 @@ def consolidate(
 
     Raises:
         UserError: there is no checkpoint, it is damaged, or the output is there.
+
+    Example:
+        >>> consolidate("runs/none")
+        Traceback (most recent call last):
+        crate_transformers.errors.UserError: runs/none is neither a run with a checkpoint nor a checkpoint
     """
     source = Path(source).expanduser()
     checkpoint = _checkpoint_of(source, on_note)
@@ -97,7 +107,7 @@ def _checkpoint_of(source: Path, on_note: Callable[[str], None]) -> Checkpoint:
             raise UserError(f"{source} is not whole: {error}") from error
     found = latest_checkpoint(source / CHECKPOINTS, on_note)
     if found is None:
-        raise UserError(f"{source} holds no checkpoint: name the folder of a run of crate train, or of a checkpoint")
+        raise UserError(f"{source} is neither a run with a checkpoint nor a checkpoint")
     return open_checkpoint(found.best) if found.best is not None else found
 
 
