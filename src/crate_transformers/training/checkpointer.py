@@ -232,7 +232,7 @@ def _write_whole(folder: Path, snapshot: Snapshot) -> None:
     """The model, the optimizer and the average, as transformers' Trainer names them."""
     model, tensors = snapshot.model, snapshot.part(MODEL)
     if isinstance(model, PreTrainedModel) or is_adapted(model):
-        model.save_pretrained(folder, state_dict=tensors)  # type: ignore[operator]
+        cast(Any, model).save_pretrained(folder, state_dict=tensors)
     else:
         save_file(tensors, folder / MODEL_FILE, metadata={"format": "pt"})
     torch.save(join_optimizer(snapshot.part(OPTIMIZER), snapshot.optimizer), folder / OPTIMIZER_FILE)
