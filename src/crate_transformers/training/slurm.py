@@ -109,26 +109,13 @@ def submit(job: Job, output: Path, nodes: int, options: Mapping[str, Any], dry_r
         UserError: there is no Slurm here, it refuses the job, or an option is not known.
     """
     submitit = _submitit()
-    parent: Any = submitit.SlurmExecutor
 
-    class Executor(parent):
-        """Writes a script also where there is no Slurm."""
-
-        @classmethod
-        def affinity(cls) -> int:
-            """Whether this executor may be used; 2 is yes."""
-            return 2 if dry_run else super().affinity()
-
-    class Dry(Executor):
-        """Makes no folder."""
-
+    kind = submitit.SlurmExecutor
+    if dry_run:  # which writes a script also where there is no Slurm
+        kind = type("DryExecutor", (kind,), {"affinity": classmethod(lambda cls: 2)})
     folder = output.absolute() / LOGS
     try:
-        executor = (
-            Dry(folder=folder, max_num_timeout=_STARTS_AGAIN)
-            if dry_run
-            else Executor(folder=folder, max_num_timeout=_STARTS_AGAIN)
-        )
+        executor = kind(folder=folder, max_num_timeout=_STARTS_AGAIN)
         executor.update_parameters(nodes=nodes, ntasks_per_node=1, signal_delay_s=_BEFORE_S, **options)
     except (RuntimeError, TypeError, ValueError, NameError) as error:
         raise UserError(f"submitit: {error}") from error
