@@ -37,6 +37,7 @@ _COMMON = {
     "model.num_attention_heads": 3,
     "train.max_steps": _STEPS,
     "train.eval_steps": _EVERY,
+    "train.save_steps": _EVERY,
     "train.save_total_limit": 20,
     "train.load_best_model_at_end": False,
 }

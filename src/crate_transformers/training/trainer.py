@@ -26,7 +26,7 @@ from typing import Any, TypeGuard, cast
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -266,6 +266,7 @@ class CrateTrainer(Trainer):
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self._take_buffers_of_main()
         with self.ema.swapped_into(self.accelerator.unwrap_model(self.model)) if self.ema else nullcontext():
             return super().evaluate(*args, **kwargs)
 
@@ -357,9 +358,16 @@ class CrateTrainer(Trainer):
 
     def _model_tensors(self) -> dict[str, Tensor]:
         """Weights and buffers by the names of the saved model; a tied weight has several."""
+        self._take_buffers_of_main()
         model = self.accelerator.unwrap_model(self.model)
         reshard(model)
         return model.state_dict(keep_vars=True)
+
+    def _take_buffers_of_main(self) -> None:
+        """Give every process the main one's buffers, as DDP does: a BatchNorm may follow its process's own batches."""
+        if self.whole:
+            for buffer in self.accelerator.unwrap_model(self.model).buffers():
+                distributed.broadcast(buffer, 0)
 
     def _small_files(self) -> dict[str, Any]:
         """What a checkpoint holds beside tensors, by file: schedule, scaler, the generators of every process."""
