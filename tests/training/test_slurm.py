@@ -7,13 +7,13 @@ import threading
 import time
 
 import pytest
-from crate_transformers.training.launcher import run_identity
-from crate_transformers.training.lock import LOCK_FILE, locked
 from typer.testing import CliRunner
 
 from crate_transformers.cli.app import app
 from crate_transformers.cli.submit import minutes_of
 from crate_transformers.errors import UserError
+from crate_transformers.launcher import run_identity
+from crate_transformers.lock import LOCK_FILE, locked
 from crate_transformers.training.folder import claimed
 from crate_transformers.training.slurm import Job, train_arguments
 
