@@ -16,9 +16,9 @@ from crate_transformers.data import load_image_source
 from crate_transformers.evaluation.evaluate import evaluate_model
 from crate_transformers.evaluation.run_folder import checkpoints_in
 from crate_transformers.models.inputs import open_processor
-from crate_transformers.training import train
+from crate_transformers.training import checkpointer, train
 from crate_transformers.training.build import build_model
-from crate_transformers.training.trainer import CrateTrainer, DivergenceError
+from crate_transformers.training.trainer import DivergenceError
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +132,15 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
-    save, steps = CrateTrainer._save_optimizer_and_scheduler, []
+    write, steps = checkpointer._write_whole, []
 
-    def save_or_fail(self, folder):
-        steps.append(self.state.global_step)
+    def write_or_fail(folder, snapshot):
+        steps.append(snapshot.state.global_step)
         if len(steps) == 2:
             raise OSError(28, "No space left on device")
-        return save(self, folder)
+        write(folder, snapshot)
 
-    monkeypatch.setattr(CrateTrainer, "_save_optimizer_and_scheduler", save_or_fail)
+    monkeypatch.setattr(checkpointer, "_write_whole", write_or_fail)
     with pytest.raises(ValueError, match=r"could not be written.*No space left.*--resume"):
         small_run(tmp_path / "run")
     monkeypatch.undo()
