@@ -16,12 +16,15 @@ from typing import Any
 
 import evidence_figures
 import matplotlib
+import matplotlib.patches
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from crate_transformers import demo
 from crate_transformers.analysis import film_of_token, measure_half_steps, measure_layers, trace
+from crate_transformers.configuration.blocks import COMPRESSIONS, SPARSIFICATIONS
+from crate_transformers.configuration.published import PUBLISHED
 from crate_transformers.objective import coding_rate, sparsity, subspace_coding_rate
 from crate_transformers.ops.cbsa.equation import extraction, representatives
 from crate_transformers.ops.mssa.equation import attention, mssa
@@ -324,6 +327,58 @@ def operators() -> Figure:
 # -- how to -----------------------------------------------------------------------------------------------------------
 
 
+def _models_by_place() -> dict[tuple[str, str], list[str]]:
+    """(compression, sparsification) -> the published models that stand there, "name, year"; and transformers' ViT."""
+    places: dict[tuple[str, str], list[str]] = {("mhsa", "mlp"): ["ViT, 2020"]}
+    for one in PUBLISHED:
+        config = one.config()
+        places.setdefault((config.compression, config.sparsification), []).append(f"{one.name}, {one.year}")
+    return places
+
+
+def grid() -> Figure:
+    """The family as a grid: who compresses (rows) by who sparsifies (columns), and the published models at each place.
+
+    A place is filled in the colour of what compression costs in tokens; one without a published model is empty.
+    """
+    costs = {"mssa": ("N²", BLUE), "tssa": ("N", GREEN), "cbsa": ("N m", ORANGE), "mhsa": ("N²", BLUE)}
+    words = {
+        "mssa": "attention within\nsubspaces",
+        "tssa": "second moments\nof soft groups",
+        "cbsa": "by way of m\nrepresentatives",
+        "mhsa": "ordinary\nattention",
+    }
+    titles = {"ista": "ista\nsparse codes in a dictionary", "mlp": "mlp\ntwo maps and gelu", "none": "none\nnothing"}
+    places, rows, columns = _models_by_place(), list(COMPRESSIONS), list(SPARSIFICATIONS)
+    ink = matplotlib.rcParams["text.color"]
+    figure, panels = _axes(1, 1, 9.0, 5.4)
+    axis = panels[0, 0]
+    for column, sparsification in enumerate(columns):
+        axis.text(column + 0.5, -0.12, titles[sparsification], ha="center", va="bottom", fontsize=_FONT + 1)
+        for row, compression in enumerate(rows):
+            models = places.get((compression, sparsification), [])
+            cost, color = costs[compression]
+            box = matplotlib.patches.FancyBboxPatch(
+                (column + 0.06, row + 0.06), 0.88, 0.88, boxstyle="round,pad=0,rounding_size=0.07",
+                facecolor=(color, 0.22 if models else 0.0), edgecolor=(color, 1.0) if models else (ink, 0.3),
+                linewidth=1.2 if models else 0.8, linestyle="-" if models else (0, (4, 3)),
+            )  # fmt: skip
+            axis.add_patch(box)
+            axis.text(
+                column + 0.5, row + 0.5, "\n".join(models) or "builds and trains,\nno published model", ha="center",
+                va="center", fontsize=_FONT if models else _FONT - 1, alpha=1.0 if models else 0.55, linespacing=1.3,
+            )  # fmt: skip
+    for row, compression in enumerate(rows):
+        cost, color = costs[compression]
+        axis.text(-0.62, row + 0.33, compression, ha="left", va="center", fontsize=_FONT + 1)
+        axis.text(-0.62, row + 0.62, words[compression], ha="left", va="center", fontsize=_FONT - 1, alpha=0.75)
+        axis.text(len(columns) + 0.05, row + 0.5, cost, ha="left", va="center", fontsize=_FONT + 2, color=color)
+    axis.text(len(columns) + 0.05, -0.12, "cost in\ntokens", ha="left", va="bottom", fontsize=_FONT)
+    axis.set(xlim=(-0.65, len(columns) + 0.4), ylim=(len(rows), -0.55))
+    axis.axis("off")
+    return figure
+
+
 def figures_3_and_4() -> Figure:
     """What `crate inspect` writes as `layers`: the demonstration beside the ViT of its width and depth."""
     measures = {
@@ -365,6 +420,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "autoencoder": autoencoder,
     "autoencoder-rate": autoencoder_rate,
     "operators": operators,
+    "grid": grid,
     "figures-3-and-4": figures_3_and_4,
     **evidence_figures.FIGURES,
 }

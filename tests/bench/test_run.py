@@ -6,7 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from crate_transformers.bench import SUITES, Case, Contest, build, contests_of, run_contest, run_suite, suites
+from crate_transformers.bench import (
+    SUITES,
+    Case,
+    Contest,
+    build,
+    contenders,
+    contests_of,
+    run_contest,
+    run_suite,
+    suites,
+)
 from crate_transformers.bench.contenders import cache_bytes
 from crate_transformers.bench.memory import peak_memory
 
@@ -22,7 +32,7 @@ def test_cases_have_labels_of_their_own(suite, quick):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="vision, best, bfloat16, text, length, analysis, loading, weights"):
+    with pytest.raises(ValueError, match="vision, best, bfloat16, text, length, analysis, loading, weights, family"):
         contests_of("visoin")
     with pytest.raises(ValueError, match="no contender for vision"):
         build("gpt2", SMALL)
@@ -34,6 +44,20 @@ def test_a_form_of_a_decoder_is_measured_with_its_cache():
     case = Case("decoding", "tiny", 1, tokens=3, layers=1)
     rows = run_contest(Contest(case, ("crate", "crate fused")), repetitions=1, warmup=0)
     assert rows[0].cache_bytes == rows[1].cache_bytes > 0
+
+
+@pytest.mark.parametrize("contest", contests_of("family", quick=True), ids=lambda contest: contest.case.label)
+def test_every_contender_of_the_family_works(contest, monkeypatch):
+    monkeypatch.setattr(contenders, "_VOCABULARY", 101)
+    case = replace(contest.case, image_size=32, tokens=3, layers=1)
+    for name in contest.contenders:
+        work = build(name, case)
+        work.run()
+        assert not case.training or all(p.grad is not None for p in work.model.parameters())
+        if case.task == "decoding":
+            state = 4 * (2 * 384 + 6)  # S, A and P of ToST
+            keys = {"crate": 4 * 3 * 384, "gpt2": 2 * 4 * 3 * 384, "tost": state}
+            assert cache_bytes(name, case) == keys[name]
 
 
 def test_rows_of_a_contest():

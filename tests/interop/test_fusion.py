@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from reference import largest_difference, load_golden
-from zoo import IMAGE, build, decoder_config, encoder_config, images, mae_config, vision_config
+from zoo import IMAGE, build, decoder_config, encoder_config, images, mae_config, token_ids, vision_config
 
 from crate_transformers import (
     CrateForCausalLM,
@@ -17,6 +17,8 @@ from crate_transformers import (
     CrateForTokenClassification,
     CrateMAEForPreTraining,
     CrateModel,
+    TostConfig,
+    TostForCausalLM,
     convert_checkpoint,
     fuse,
 )
@@ -39,7 +41,8 @@ def rough(model):
     for module in model.modules():
         if isinstance(module, torch.nn.LayerNorm):
             torch.nn.init.normal_(module.weight, 1.0, 0.3)
-            torch.nn.init.normal_(module.bias, 0.0, 0.3)
+            if module.bias is not None:
+                torch.nn.init.normal_(module.bias, 0.0, 0.3)
     return model
 
 
@@ -279,6 +282,36 @@ def test_an_autoencoder_is_exported_as_its_encoder(tmp_path):
         outputs = served_by_onnx(tmp_path / "model.onnx", {"pixel_values": pixels})
         expected = model.crate(pixels, interpolate_pos_encoding=True).last_hidden_state
         assert largest_difference(outputs["last_hidden_state"], expected) <= 1e-5
+
+
+@torch.no_grad()
+def test_what_pools_a_square_is_exported_for_one_size(tmp_path):
+    pytest.importorskip("onnxscript")
+    size = {"image_size": 24, "patch_size": 8, "num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 3}
+    config = vision_config(**size, head_dim=8, compression="cbsa", patch_embedding="conv_stem", representatives=(2, 2))
+    model = rough(build(CrateForImageClassification, config))
+    export_model(model, tmp_path / "model.onnx")
+    for batch in (1, 3):
+        pixels = images(config, batch=batch, size=(24, 24))
+        outputs = served_by_onnx(tmp_path / "model.onnx", {"pixel_values": pixels})
+        assert largest_difference(outputs["logits"], model(pixels).logits) <= 1e-5
+
+
+@torch.no_grad()
+def test_statistics_of_padding_alone_in_onnx_runtime(tmp_path):
+    pytest.importorskip("onnxscript")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "vocab_size": 101}
+    model = rough(
+        build(TostForCausalLM, TostConfig(**sizes, max_position_embeddings=37, bos_token_id=3, eos_token_id=3))
+    )
+    export_model(model, tmp_path / "model.onnx")
+    for batch, length in ((1, 4), (3, 9)):
+        mask = torch.ones(batch, length, dtype=torch.long)
+        mask[0, :2] = 0  # the sums over these tokens are 0, and are divided by
+        inputs = {"input_ids": token_ids(batch, length), "attention_mask": mask}
+        logits = served_by_onnx(tmp_path / "model.onnx", inputs)["logits"]
+        assert logits.isfinite().all()  # of padding too: a second layer would carry it on
+        assert largest_difference(logits[mask.bool()], model(**inputs).logits[mask.bool()]) <= 1e-5
 
 
 @torch.no_grad()

@@ -6,9 +6,16 @@ import pytest
 import torch
 from reference import largest_difference
 from transformers import ViTConfig, ViTForImageClassification
-from zoo import build
+from zoo import build, token_ids
 
-from crate_transformers import CrateConfig, CrateForImageClassification, CrateForMaskedLM, CrateVisionConfig, fuse
+from crate_transformers import (
+    CrateConfig,
+    CrateForImageClassification,
+    CrateForMaskedLM,
+    CrateForSequenceClassification,
+    CrateVisionConfig,
+    fuse,
+)
 from crate_transformers.configuration.blocks import COMPRESSIONS, SPARSIFICATIONS
 from crate_transformers.errors import UserError
 
@@ -155,6 +162,22 @@ def test_what_the_grid_refuses(fields, message):
         vision(**fields)
 
 
+@pytest.mark.parametrize("compression", ["mssa", "tssa", "mhsa"])
+@torch.no_grad()
+def test_a_text_head_reads_the_first_token_alone(compression):
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "vocab_size": 101, "num_labels": 5}
+    model = wake(build(CrateForSequenceClassification, CrateConfig(**sizes, compression=compression)))
+    inputs = {"input_ids": token_ids(), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
+    inputs["attention_mask"][0, 5:] = 0
+    first = model.classifier(model.crate(**inputs).last_hidden_state[:, 0])
+    assert largest_difference(model(**inputs).logits, first) <= 1e-5
+
+
+def test_a_map_that_is_not_there_is_refused_with_what_is():
+    with pytest.raises(UserError, match="no map of tokens by tokens; output_memberships=True"):
+        vision(compression="tssa")(pictures(), output_attentions=True)
+
+
 def test_text_refuses_cbsa():
     with pytest.raises(UserError, match="text has none"):
         CrateConfig(compression="cbsa")
@@ -167,6 +190,21 @@ def test_a_mask_that_cannot_be_obeyed_is_refused(compression):
     model, mask = vision(compression=compression), torch.ones(1, 1, 10, 10, dtype=torch.bool)
     with pytest.raises(UserError, match="cannot take a mask"):
         model(pictures(1), attention_mask=mask)
+
+
+@torch.no_grad()
+def test_a_mask_says_which_tokens_are_seen():
+    model = vision().eval()
+    seen = torch.ones(2, 10, dtype=torch.long)
+    seen[1, 7:] = 0
+    shared = model(pictures(2), attention_mask=seen).logits
+    for form in ("eager", "torch_sdpa"):
+        model.set_attn_implementation(form)
+        assert largest_difference(model(pictures(2), attention_mask=seen).logits, shared) <= 1e-5
+    assert largest_difference(shared[:1], model(pictures(2)).logits[:1]) <= 1e-5
+    assert largest_difference(shared[1:], model(pictures(2)).logits[1:]) > 1e-3
+    wide = seen[:, None, None].bool().expand(2, 1, 10, 10)
+    assert torch.equal(model(pictures(2), attention_mask=wide).logits, model(pictures(2), attention_mask=seen).logits)
 
 
 def test_drop_path_keeps_the_mean():

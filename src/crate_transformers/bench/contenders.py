@@ -1,7 +1,8 @@
 """What is timed: one piece of work, done by this library and by what it is compared with.
 
-A contender is a name: "crate" (this library), "public" (its public formulation), "vit", "bert", "gpt2" (transformers'
-own, of the same width and depth), and for loading "pipeline": pictures decoded, cropped and augmented in one process,
+A contender is a name: "crate" (this library), its other families "alpha", "cbt", "aot", "tost" of the same width and
+depth, "public" (CRATE's public formulation), "vit", "bert", "gpt2" (transformers' own, of that width and depth), and
+for loading "pipeline": pictures decoded, cropped and augmented in one process,
 beside the training step that they feed. Images and decoding take forms after the name: "sdpa" (attention by torch's
 operator instead of the library's) or "fused" (this library), then "bfloat16", "autocast" (weights in float32, products
 in bfloat16), "int8" (weights of the linear maps, by torchao) or "int8-dynamic" (their inputs too), then "compiled".
@@ -26,21 +27,34 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from ..configuration import CrateConfig, CrateVisionConfig
-from ..configuration.sizes import size_fields
+from ..configuration import CrateConfig, CrateVisionConfig, TostConfig, TostVisionConfig
+from ..configuration.sizes import SIZE_FAMILIES, size_fields
 from ..data import ImageCollator, KeyedImages, LabelledImages, TrainingTransform, load_image
 from ..errors import MissingPackageError, UserError
 from ..interop import fuse
-from ..models import CrateForCausalLM, CrateForImageClassification, CrateModel
+from ..models import (
+    CrateForCausalLM,
+    CrateForImageClassification,
+    CrateModel,
+    TostForCausalLM,
+    TostForImageClassification,
+)
 from ..models.image_processing import image_processor_of
 from ..objective import subspace_coding_rate
 from ..upstream import CACHE
 from .public_formulation import from_library, public_coding_rate
 
-Task = Literal["vision", "encoder", "decoding", "rates", "loading"]
+Task = Literal["vision", "encoder", "causal", "decoding", "rates", "loading"]
 Result = TypeVar("Result")
 _VOCABULARY = 50304
 _PATCH = 16
+# what makes another family of a CRATE for images of the same width; its published sizes have widths of their own
+_FAMILY_FIELDS: dict[str, dict[str, Any]] = {
+    "crate": {},
+    "alpha": SIZE_FAMILIES["alpha"][1],
+    "cbt": SIZE_FAMILIES["cbt"][1],
+    "aot": {"sparsification": "none"},
+}
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,8 @@ class Case:
     """One piece of work.
 
     Attributes:
-        task: classify images; encode text; continue a prompt with a cache; the rates of all layers; feed a training
-            step with pictures.
+        task: classify images; encode text; predict each next token of a text; continue a prompt with a cache; the
+            rates of all layers; feed a training step with pictures.
         size: of the table of sizes. batch: images or sequences at once. training: forward and backward of a loss.
         image_size: pixels. tokens: of a text, or to be generated. layers: instead of the size's.
     """
@@ -66,8 +80,10 @@ class Case:
     def label(self) -> str:
         """A line that names the case."""
         depth = f", {self.layers} layers" if self.layers else ""
+        sort = "training step" if self.training else "inference"
+        if self.task == "causal":
+            return f"{self.size}, {self.tokens} tokens, batch {self.batch}{depth}, causal {sort}"
         if self.task == "vision":
-            sort = "training step" if self.training else "inference"
             return f"{self.size}, {self.image_size} px, batch {self.batch}{depth}, {sort}"
         if self.task == "loading":
             return f"{self.size}, {self.image_size} px, batch {self.batch}{depth}, training step and its pictures"
@@ -77,7 +93,7 @@ class Case:
     @property
     def unit(self) -> str:
         """What throughput counts."""
-        return "tokens" if self.task in ("encoder", "decoding") else "images"
+        return "tokens" if self.task in ("encoder", "causal", "decoding") else "images"
 
     @property
     def items(self) -> int:
@@ -104,7 +120,14 @@ def build(name: str, case: Case, seed: int = 0) -> Work:
         ValueError: a contender that does not do such work.
     """
     torch.manual_seed(seed)
-    builders = {"vision": _vision, "encoder": _encoder, "decoding": _decoding, "rates": _rates, "loading": _loading}
+    builders = {
+        "vision": _vision,
+        "encoder": _encoder,
+        "causal": _causal,
+        "decoding": _decoding,
+        "rates": _rates,
+        "loading": _loading,
+    }
     return builders[case.task](name, case)
 
 
@@ -124,10 +147,12 @@ def _vision(name: str, case: Case) -> Work:
     model: nn.Module
     if kind == "vit":
         model = ViTForImageClassification(ViTConfig(**shape, **images, intermediate_size=4 * shape["hidden_size"]))
-    elif kind in ("crate", "public"):
-        model = CrateForImageClassification(CrateVisionConfig(**shape, **images))
-        if kind == "public":
-            model = from_library(model)
+    elif kind == "public":
+        model = from_library(CrateForImageClassification(CrateVisionConfig(**shape, **images)))
+    elif kind == "tost":
+        model = TostForImageClassification(TostVisionConfig(**shape, **images))
+    elif kind in _FAMILY_FIELDS:
+        model = CrateForImageClassification(CrateVisionConfig(**shape, **images, **_FAMILY_FIELDS[kind]))
     else:
         raise _unknown(name, case)
     model.train(case.training)
@@ -141,10 +166,14 @@ def _vision(name: str, case: Case) -> Work:
         output = model(pixels)
         return output if isinstance(output, Tensor) else output.logits
 
+    return _forward_or_step(model, logits, labels, case)
+
+
+def _forward_or_step(model: nn.Module, logits: Callable[[], Tensor], labels: Tensor, case: Case) -> Work:
     def step() -> None:
         """Forward and backward; no optimizer."""
         model.zero_grad()
-        nn.functional.cross_entropy(logits(), labels).backward()
+        nn.functional.cross_entropy(logits().flatten(0, -2), labels.flatten()).backward()
 
     return Work(step if case.training else _without_gradients(logits), model)
 
@@ -196,6 +225,19 @@ def _encoder(name: str, case: Case) -> Work:
     return Work(_without_gradients(lambda: model(ids)), model)
 
 
+def _causal(name: str, case: Case) -> Work:
+    kind, _, form = name.partition(" ")
+    model: nn.Module = _in_form(_decoder(kind, case).train(case.training), form)
+    ids = torch.randint(5, _VOCABULARY, (case.batch, case.tokens + 1))
+
+    def logits() -> Tensor:
+        """(B, tokens, vocabulary)."""
+        output: Tensor = model(ids[:, :-1], use_cache=False).logits
+        return output
+
+    return _forward_or_step(model, logits, ids[:, 1:], case)
+
+
 def _decoding(name: str, case: Case) -> Work:
     kind, _, form = name.partition(" ")
     model = _in_form(_decoder(kind, case).eval(), form)
@@ -209,23 +251,31 @@ def _decoding(name: str, case: Case) -> Work:
     return Work(run, model)
 
 
-def _decoder(name: str, case: Case) -> CrateForCausalLM | GPT2LMHeadModel:
+def _decoder(name: str, case: Case) -> CrateForCausalLM | TostForCausalLM | GPT2LMHeadModel:
     shape = _shape(case)
     ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}  # nothing ends a text early
     if name == "crate":
         return CrateForCausalLM(CrateConfig.from_size(f"gpt2-{case.size}", **shape, vocab_size=_VOCABULARY, **ends))
+    if name == "tost":
+        return TostForCausalLM(TostConfig(**shape, vocab_size=_VOCABULARY, **ends))
     if name == "gpt2":
+        no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}  # as the others have it
+        ends |= no_dropout
         sizes: dict[str, Any] = {"n_embd": shape["hidden_size"], "n_layer": shape["num_hidden_layers"]}
         return GPT2LMHeadModel(GPT2Config(vocab_size=_VOCABULARY, n_head=shape["num_attention_heads"], **sizes, **ends))
     raise _unknown(name, case)
 
 
 def cache_bytes(name: str, case: Case) -> int:
-    """Bytes that the cache holds after `case.tokens` tokens; one tensor under two names counts once."""
+    """Bytes that the cache holds after `case.tokens` tokens; one tensor under two names counts once.
+
+    Of keys and values, or of the statistics that tssa keeps in their place.
+    """
     model = _decoder(name.partition(" ")[0], case).eval()  # a form changes weights, not the cache
     with torch.no_grad():
         cache = model(torch.ones(case.batch, case.tokens, dtype=torch.long), use_cache=True)[CACHE]
-    tensors = {t.data_ptr(): t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values)}
+    kept = [getattr(layer, "statistics", None) or (layer.keys, layer.values) for layer in cache.layers]
+    tensors = {t.data_ptr(): t.numel() * t.element_size() for layer in kept for t in layer}
     return sum(tensors.values())
 
 

@@ -101,6 +101,18 @@ def _weights(quick: bool) -> list[Contest]:
     return [Contest(case, tuple(forms)) for case in cases]
 
 
+def _family(quick: bool) -> list[Contest]:
+    """The families beside each other at one width and depth, images and causal text, with their memory in training."""
+    images, text = ("crate", "alpha", "cbt", "aot", "tost", "vit"), ("crate", "tost", "gpt2")
+    size, batch, tokens = ("tiny", 1, 32) if quick else ("small", 16, 1024)
+    layers = 2 if quick else None
+    contests = [Contest(Case("vision", size, batch, step, layers=layers), images, step) for step in (False, True)]
+    contests += [
+        Contest(Case("causal", size, 1, step, tokens=tokens, layers=layers), text, step) for step in (False, True)
+    ]
+    return [*contests, Contest(Case("decoding", size, 1, tokens=8 if quick else 64, layers=layers), text)]
+
+
 SUITES = {
     "vision": _vision,
     "best": _best,
@@ -110,6 +122,7 @@ SUITES = {
     "analysis": _analysis,
     "loading": _loading,
     "weights": _weights,
+    "family": _family,
 }
 
 

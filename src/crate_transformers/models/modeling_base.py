@@ -58,12 +58,20 @@ def backbone_forward(forward: Callable[..., _Outputs]) -> Callable[..., _Outputs
         if isinstance(outputs, ModelOutput):
             for name in ("hidden_states", "attentions", *WHITE_BOX_RECORDS):
                 if outputs.get(name) == ():
-                    none = "makes none (where adapters were merged after it had recorded: load it anew)"
-                    what = "is closed: ask the model that it was made from" if self.is_fused else none
-                    raise UserError(f"output_{name}=True: this {type(self).__name__} {what}")
+                    raise UserError(f"output_{name}=True: this {type(self).__name__} {_why_none(self, name)}")
         return outputs
 
     return checked
+
+
+def _why_none(model: Any, name: str) -> str:
+    """Why a model that was asked for a record has made none."""
+    if model.is_fused:
+        return "is closed: ask the model that it was made from"
+    operators = [module for module in model.modules() if isinstance(module, CompressionOperator)]
+    if name == "attentions" and not any(operator.gives_map for operator in operators):
+        return "has no map of tokens by tokens; output_memberships=True gives those of tokens in heads"
+    return "makes none (where adapters were merged after it had recorded: load it anew)"
 
 
 def _check_keywords(model: PreTrainedModel, named: frozenset[str], given: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ from .modeling_base import (
     num_labels_of,
     pass_on_records,
 )
-from .plan import check_mask, run_layers
+from .plan import image_mask, run_layers
 from .resizing import ResizesImages
 
 
@@ -165,14 +165,14 @@ class CrateVisionModel(CrateVisionPreTrainedModel):
                 asked for, a hook is in the backbone, or its last projection is no plain matrix any more. With pool
                 "cls", 1 gives the same pooled token for less. None: all.
             attention_mask: which tokens see which, broadcastable to (B, K, 1 + N, 1 + N): additive, or bool with
-                True for what is seen; tssa and cbsa can take none.
+                True for what is seen; or which tokens are seen at all (B, 1 + N), 1 for those. tssa and cbsa take none.
             kwargs: output_hidden_states, output_attentions, output_half_hidden_states, output_subspace_projections,
                 output_memberships, output_codes, return_dict.
 
         Raises:
             ValueError: no image, or one whose size or channels do not fit.
         """
-        check_mask(self, attention_mask)
+        attention_mask = image_mask(self, attention_mask)
         tokens = self.embed(pixel_values, interpolate_pos_encoding)
         tokens = run_layers(self, tokens, attention_mask, num_read, **kwargs)
         pooled = tokens.mean(dim=1) if self.config.pool == "mean" else tokens[:, 0]

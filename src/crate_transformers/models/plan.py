@@ -67,6 +67,16 @@ def check_mask(model: PreTrainedModel, mask: object) -> None:
         )
 
 
+def image_mask(model: PreTrainedModel, mask: Tensor | None) -> Tensor | None:
+    """The mask that layers take: one of tokens that are seen (B, N), 1 for those, becomes one of pairs (B, 1, 1, N).
+
+    Raises:
+        UserError: an operator that cannot obey it.
+    """
+    check_mask(model, mask)
+    return mask[:, None, None].bool() if mask is not None and mask.ndim == 2 else mask
+
+
 def run_layers(
     model: PreTrainedModel,
     hidden_states: Tensor,
@@ -86,4 +96,4 @@ def run_layers(
     return last(hidden_states, attention_mask, **kwargs, **({} if num_read is None else {"num_read": num_read}))
 
 
-__all__ = ["check_mask", "is_watched", "operators_of", "plan_read", "run_layers"]
+__all__ = ["check_mask", "image_mask", "is_watched", "operators_of", "plan_read", "run_layers"]

@@ -25,6 +25,9 @@ class CompressionOperator(Block, ABC):
     `reads_mask` says whether `forward` obeys an attention mask; an operator that does not is told which tokens are
     padding, and can take no other mask.
 
+    `takes_any_grid` is False of an operator whose images must be of a square grid of patches; an exported model of it
+    takes images of one size.
+
     What a decoder keeps of the past: `cache_layers` says what replaces an empty cache layer of transformers, by its
     class. Without `keeps_tokens` nothing but those layers will do.
 
@@ -37,6 +40,7 @@ class CompressionOperator(Block, ABC):
     cache_layers: ClassVar[Replacements] = {}
     keeps_tokens = True
     reads_mask = True
+    takes_any_grid = True
 
     def __init__(self, config: PreTrainedConfig, layer_idx: int = 0):
         super().__init__()

@@ -28,6 +28,7 @@ class ContractBroadcastAttention(SubspaceOperator):
 
     gives_map = True
     reads_mask = False
+    takes_any_grid = False
 
     def __init__(self, config: PreTrainedConfig, layer_idx: int = 0):
         super().__init__(config, layer_idx)

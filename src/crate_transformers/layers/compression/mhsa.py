@@ -42,11 +42,16 @@ class MultiHeadAttention(AttentionOperator):
         return self._mix(hidden_states, hidden_states, attention_mask, cache, **kwargs)
 
     def mix_first(
-        self, hidden_states: Tensor, num_tokens: int, attention_mask: Tensor | None = None, **kwargs: Any
+        self,
+        hidden_states: Tensor,
+        num_tokens: int,
+        attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """The first tokens: their queries alone."""
         mask = None if attention_mask is None else attention_mask[:, :, :num_tokens]
-        return self._mix(hidden_states[:, :num_tokens], hidden_states, mask, None, **kwargs)
+        return self._mix(hidden_states[:, :num_tokens], hidden_states, mask, cache, **kwargs)
 
     def _mix(
         self, asking: Tensor, asked: Tensor, mask: Tensor | None, cache: Cache | None, **kwargs: Any
