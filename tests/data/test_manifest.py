@@ -143,12 +143,12 @@ def test_two_processes_make_one_manifest_and_a_killed_one_loses_little(tmp_path)
     two_classes(tmp_path / "data", count=24)
     killed = scan(tmp_path, 0.3)
     notes = tmp_path / "kept"
-    while not any(path.stat().st_size for path in notes.glob("*/work/checked.jsonl")):
+    while not any(path.stat().st_size for path in notes.rglob("checked.jsonl")):
         assert killed.is_alive()
         time.sleep(0.02)
     os.kill(killed.pid, signal.SIGKILL)
     killed.join()
-    noted = checking.read_notes(next(notes.glob("*/work/checked.jsonl")))
+    noted = checking.read_notes(next(notes.rglob("checked.jsonl")))
     before = (tmp_path / "decoded").stat().st_size
     assert noted
     both = [scan(tmp_path, 0.02) for _ in range(2)]

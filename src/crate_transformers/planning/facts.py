@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..data import load_image_source
-from ..data.text.labelled import load_labelled_text
 from ..errors import UserError
 from ..evaluation.language_models import load_tokenizer
 from ..files import user_path
@@ -17,6 +16,7 @@ from ..recipes.tasks.images import ImageData
 from ..recipes.tasks.language_modeling import LanguageData
 from ..recipes.tasks.text_heads import TextHeadData
 from ..training.tasks.stand_in import DataFacts
+from ..training.tasks.text_head import labelled_rows
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,7 @@ def _of_images(recipe: Recipe, data: ImageData) -> Facts:
 
 
 def _of_rows(recipe: Recipe, data: TextHeadData, vocabulary: int | None) -> Facts:
-    rows = load_labelled_text(
-        data.source,
-        recipe.task,
-        recipe.seed,
-        data.validation_fraction,
-        data.test_fraction,
-        text_column=data.text_column,
-        second_text_column=data.second_text_column,
-        label_column=data.label_column,
-    )
+    rows = labelled_rows(recipe, data)
     first = rows.parts["train"][0]
     classes = len(first["choices"]) if "choices" in first else len(rows.labels) if rows.labels else 1
     return Facts(DataFacts(len(rows.parts["train"]), classes, vocabulary), None, f"{data.source}, opened")

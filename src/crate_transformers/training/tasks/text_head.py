@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ...data.text.labelled import EncodedRows, load_labelled_text
+from ...data.text.labelled import EncodedRows, LabelledText, load_labelled_text
 from ...data.text.parts import TextPart
 from ...data.text.reading import as_text
 from ...data.text.tokens import train_tokenizer
@@ -23,6 +23,24 @@ from ..build import AutoClass, build_model, model_without_weights
 from .base import Outputs, Task, first_output
 from .stand_in import DataFacts, StandIn, blank_numbers
 from .text_view import text_view_sections
+
+
+def labelled_rows(recipe: Recipe, data: TextHeadData) -> LabelledText:
+    """The rows of the three parts of a recipe's data.
+
+    Raises:
+        UserError: data that cannot be read, or do not fit the task.
+    """
+    return load_labelled_text(
+        data.source,
+        recipe.task,
+        recipe.seed,
+        data.validation_fraction,
+        data.test_fraction,
+        text_column=data.text_column,
+        second_text_column=data.second_text_column,
+        label_column=data.label_column,
+    )
 
 
 class TextHead(Task):
@@ -48,16 +66,7 @@ class TextHead(Task):
         data = recipe.data
         assert isinstance(data, TextHeadData)
         self.data = data
-        self.rows = load_labelled_text(
-            data.source,
-            recipe.task,
-            recipe.seed,
-            data.validation_fraction,
-            data.test_fraction,
-            text_column=data.text_column,
-            second_text_column=data.second_text_column,
-            label_column=data.label_column,
-        )
+        self.rows = labelled_rows(recipe, data)
         self.notes.extend(self.rows.notes)
         self.tokenizer = self._tokenizer()
         self.reader = as_text(self.tokenizer)
@@ -230,4 +239,4 @@ def _text_of(row: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
-__all__ = ["TextHead"]
+__all__ = ["TextHead", "labelled_rows"]
