@@ -122,7 +122,7 @@ def kept_splits(folder: Path) -> ImageSplits:
         def read(i: int, channels: int, own: np.ndarray = pixels) -> Image.Image:
             return Image.fromarray(own[i, ..., 0] if own.shape[-1] == 1 else own[i])
 
-        parts[part] = KeptImages(read, labels, lambda i, part=part: f"{part}[{i}]", pixels)
+        parts[part] = KeptImages(read, labels, lambda i, part=part: f"{part}[{i}]", pixels=pixels)
     return ImageSplits(folder.name, **parts, classes=about["classes"])
 
 

@@ -132,8 +132,8 @@ def test_colours_tell_the_block_norms(opened, inspected):
 
 
 def as_inspected(name):
-    """A model of the demonstration in the type of its file, as commands open it."""
-    return open_model(str(demo.loading.folder_of(name)), None)
+    """A model of the demonstration in float32, as `crate inspect` opens it."""
+    return open_model(str(demo.loading.folder_of(name)), None, in_single=True)
 
 
 @pytest.fixture(scope="module")

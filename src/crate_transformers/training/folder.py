@@ -15,12 +15,6 @@ from ..recipes.schema import Recipe
 from .slurm import LOGS
 from .tasks import CACHE
 
-# keys of a recipe that change no sample of a step, so that a run may go on with other values on another machine
-_MAY_CHANGE = frozenset(
-    {"name", "data.manifest_dir", "train.max_per_device_batch_size"}
-    | {f"train.dataloader_{name}" for name in ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")}
-)
-
 
 @contextmanager
 def claimed(output: Path, resume: bool, overwrite: bool, is_main_process: bool) -> Iterator[None]:
@@ -95,7 +89,9 @@ def finished_metrics(output: Path) -> dict[str, Any] | None:
 
 # what may change from one start of a run to the next: where and how it runs, not what it computes
 _MAY_CHANGE = frozenset(
-    {"name", "train.fsdp", "train.checkpoint_form", "train.checkpoint_in_background", "train.ddp_timeout"}
+    {"name", "data.manifest_dir", "train.max_per_device_batch_size", "train.ddp_timeout", "train.fsdp"}
+    | {"train.checkpoint_form", "train.checkpoint_in_background"}
+    | {f"train.dataloader_{name}" for name in ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")}
 )
 
 
