@@ -45,6 +45,20 @@ def test_items_are_functions_of_the_key():
     assert not torch.equal(augmented(seed=1)[(4, 17)]["pixel_values"], first)
 
 
+@pytest.mark.parametrize("fill", ["mean", "noise"])
+def test_an_erased_rectangle_has_the_mean_colour_or_noise(fill):
+    processor, pictures = image_processor_of(CONFIG, center_crop=False), load_image_source("digits").train
+    transform = TrainingTransform(processor, random_erasing=1.0, erasing_fill=fill)
+    found, plain = (
+        KeyedImages(pictures, how, seed=0)[(0, 0)]["pixel_values"] for how in (transform, TrainingTransform(processor))
+    )
+    rectangle = (found != plain).all(dim=0)
+    assert 0 < rectangle.sum() < rectangle.numel()
+    assert torch.equal(found[:, ~rectangle], plain[:, ~rectangle])
+    values = found[:, rectangle]
+    assert values.unique().numel() == (1 if fill == "mean" else values.numel())  # noise: each number its own
+
+
 def test_items_leave_the_global_generator_alone():
     state = torch.get_rng_state()
     augmented()[(0, 0)]
@@ -108,6 +122,20 @@ def test_mixing_is_the_same_for_one_process_and_two():
         assert torch.equal(whole[name], torch.cat([half[name] for half in halves]))
     assert torch.allclose(whole["labels"].sum(dim=1), torch.ones(12))
     assert (whole["labels"].max(dim=1).values < 1).any()
+
+
+def test_a_batch_is_mixed_with_one_share():
+    data = augmented()
+    items = [data[(3, index)] for index in range(9)]
+    collate = ImageCollator(10, mixup_alpha=0.8, seed=7, mode="batch")
+    plain, mixed, again = ImageCollator()(items)["pixel_values"], collate(items), collate(items)
+    share = torch.linalg.lstsq(
+        (plain - plain.roll(1, 0)).reshape(-1, 1), (mixed["pixel_values"] - plain.roll(1, 0)).reshape(-1, 1)
+    ).solution.item()
+    assert 0 < share < 1
+    assert torch.allclose(mixed["pixel_values"], plain.roll(1, 0).lerp(plain, share), atol=1e-5)
+    assert torch.allclose(mixed["labels"].sum(dim=1), torch.ones(9))
+    assert all(torch.equal(mixed[name], again[name]) for name in mixed)
 
 
 def test_evaluation_equals_the_saved_processor():

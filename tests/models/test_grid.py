@@ -13,6 +13,8 @@ from crate_transformers import (
     CrateForImageClassification,
     CrateForMaskedLM,
     CrateForSequenceClassification,
+    CrateMAEConfig,
+    CrateMAEModel,
     CrateVisionConfig,
     fuse,
 )
@@ -205,6 +207,17 @@ def test_a_mask_says_which_tokens_are_seen():
     assert largest_difference(shared[1:], model(pictures(2)).logits[1:]) > 1e-3
     wide = seen[:, None, None].bool().expand(2, 1, 10, 10)
     assert torch.equal(model(pictures(2), attention_mask=wide).logits, model(pictures(2), attention_mask=seen).logits)
+
+
+@torch.no_grad()
+def test_an_autoencoder_takes_the_same_masks():
+    config = CrateMAEConfig.from_size("tiny", hidden_size=24, num_attention_heads=3, image_size=24, patch_size=8)
+    model, seen = build(CrateMAEModel, config), torch.ones(2, 10, dtype=torch.long)
+    seen[1, 7:] = 0
+    wide = seen[:, None, None].bool().expand(2, 1, 10, 10)
+    found = [model(pictures(2), attention_mask=mask).last_hidden_state for mask in (seen, wide, None)]
+    assert torch.equal(found[0], found[1])
+    assert largest_difference(found[0][1], found[2][1]) > 1e-3
 
 
 def test_drop_path_keeps_the_mean():

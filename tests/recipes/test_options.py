@@ -104,6 +104,9 @@ def test_who_reads_what():
         ("dino-digits", {"data.random_erasing": 0.5}, "pictures are seen through data.global_crops"),
         ("dino-digits", {"train.mixup_alpha": 1}, "label_smoothing_factor need labels: leave them out"),
         ("dino-digits", {"train.ema_decay": 0.9}, "the teacher is the average"),
+        ("digits", {"train.mixup_mode": "batch"}, "is of mixed pictures: set train.mixup_alpha or"),
+        ("mae-digits", {"data.erasing_fill": "noise"}, "is of erased rectangles, and data.random_erasing is 0"),
+        ("digits", {"train.max_grad_norm_of": "each", "train.max_grad_norm": 0}, "is of clipped gradients, and"),
     ],
 )
 def test_a_task_gives_its_reason_when_the_recipe_is_read(name, settings, reason):

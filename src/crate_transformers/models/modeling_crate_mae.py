@@ -41,7 +41,7 @@ from ..upstream import (
 )
 from .image_checks import patch_grid_of, resampling_grid
 from .modeling_base import CratePreTrainedModel, backbone_forward, output_of, pass_on_records
-from .plan import run_layers
+from .plan import image_mask, run_layers
 from .resizing import ResizesImages
 
 
@@ -198,6 +198,7 @@ class CrateMAEModel(CrateMAEPreTrainedModel):
         """
         if pixel_values is None:
             raise UserError("pixel_values is required: a (batch, channels, height, width) tensor")
+        attention_mask = image_mask(self, attention_mask)
         grid = patch_grid_of(pixel_values, self.config, interpolate_pos_encoding)
         mask = self._choose_mask(pixel_values, noise, mask_ratio, grid)
         tokens = self.embeddings(pixel_values, mask, resampling_grid(grid, self.config, interpolate_pos_encoding))

@@ -215,7 +215,10 @@ def _check_numbers(key: str, value: object) -> None:
 
 
 def _check_optimizer(options: TrainOptions, arguments: Mapping[str, Any]) -> None:
-    """Refuse the arguments of Adam where they would not be read."""
+    """Refuse the arguments of Adam, and of clipping, where they would not be read."""
+    if options.max_grad_norm_of != "all" and arguments.get("max_grad_norm") == 0:
+        key = "train.max_grad_norm_of"
+        raise RecipeError(key, f"{key} is of clipped gradients, and train.max_grad_norm is 0: leave one out")
     for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
         if name not in arguments:
             continue

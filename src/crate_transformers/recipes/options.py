@@ -104,6 +104,8 @@ class TrainOptions:
         optimizer_betas: the two momenta of the optimizer; None is its own default.
         weight_decay_on: "matrices", all parameters but biases, norms and scales; or "kernels", the weights of linear
             maps and convolutions alone, as CRATE-alpha was trained: no dictionaries, positions and class tokens.
+        max_grad_norm_of: of max_grad_norm, what has this norm at most: the gradient of all parameters together ("all"),
+            or that of each parameter by itself ("each", as the published DINO and SimDINO clip).
         warmup_epochs: epochs in which the learning rate rises to its height.
         rate_by_epoch: whether the learning rate changes once an epoch, on a cosine that counts from the first epoch,
             also under the warm-up, as CBT, ToST and timm's runs publish it (`training.schedules` has the formula).
@@ -132,6 +134,7 @@ class TrainOptions:
     optimizer: str = option("adamw", Limits(choices=("adamw", "lion")))
     optimizer_betas: list[float] | None = option(None, Limits(0, below=1, length=2))
     weight_decay_on: str = option("matrices", Limits(choices=("matrices", "kernels")))
+    max_grad_norm_of: str = option("all", Limits(choices=("all", "each")))
     warmup_epochs: float | None = option(None, Limits(0))
     rate_by_epoch: bool = False
     warmup_learning_rate: float | None = option(None, Limits(0))

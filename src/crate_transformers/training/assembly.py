@@ -153,6 +153,7 @@ def build_trainer(
         count_items=task.count_items,
         progress=checkpoint.progress if checkpoint else None,
         decays=recipe.train.weight_decay_on,
+        clips=recipe.train.max_grad_norm_of,
         schedule=schedule,
     )
     trainer.base = digest_of_frozen(task.model) if recipe.train.lora_rank else ""

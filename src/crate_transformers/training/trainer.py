@@ -8,7 +8,7 @@
 * soft labels (MixUp, CutMix) meet a soft cross-entropy
 * the loss of an evaluation is the mean over all its items, whatever the batches and however many the processes
 * a loss that is not finite stops the run before it reaches the weights
-* the learning rate may change once an epoch
+* the learning rate may change once an epoch, and each parameter's gradient may be clipped by itself
 * weight decay leaves every scale alone
 * the time that a step waited for data is measured
 """
@@ -64,6 +64,7 @@ class CrateTrainer(Trainer):
         count_items: gives the number of terms that the loss of a batch is the mean of; None counts its rows.
         progress: that of the run that is continued.
         decays: what weight decay shrinks, as `get_decay_parameter_names` says.
+        clips: whose gradient has the norm `max_grad_norm` at most: that of "all" parameters together, or of "each".
         schedule: of the learning rate; None is that of `args`.
         args, kwargs: of transformers' Trainer.
     """
@@ -77,11 +78,12 @@ class CrateTrainer(Trainer):
         count_items: Callable[[Mapping[str, Tensor]], int] | None = None,
         progress: Progress | None = None,
         decays: str = "matrices",
+        clips: str = "all",
         schedule: EpochSchedule | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.order, self.decays, self.schedule = order or SampleOrder(), decays, schedule
+        self.order, self.decays, self.clips, self.schedule = order or SampleOrder(), decays, clips, schedule
         self.evaluation_collator = evaluation_collator
         self.ema = ema
         self.model_accepts_loss_kwargs = False  # losses are means; the Trainer divides them among accumulated steps
@@ -220,6 +222,14 @@ class CrateTrainer(Trainer):
         self.lr_scheduler = LambdaLR(cast(Optimizer, optimizer or self.optimizer), self.schedule)
         self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        if self.clips == "all":
+            return super()._clip_grad_norm(model)
+        norm = self._get_grad_norm(model)  # of all of them, before, as is logged
+        for parameter in model.parameters():
+            nn.utils.clip_grad_norm_(parameter, self.args.max_grad_norm)
+        return norm
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 

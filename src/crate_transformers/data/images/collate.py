@@ -1,7 +1,8 @@
 """From items to a batch, with MixUp and CutMix as functions of (seed, epoch, sample).
 
 Neighbours in a batch are mixed with each other, pair by pair. The order of samples is random already, so this is as
-good as any pairing, and it is the same whether one process holds the batch or two hold half of it each.
+good as any pairing, and it is the same whether one process holds the batch or two hold half of it each. Published
+recipes draw one share for all pictures of a batch of a process instead; that depends on how many processes there are.
 """
 
 from typing import Any
@@ -23,10 +24,19 @@ class ImageCollator:
         mixup_alpha, cutmix_alpha: of the two Beta distributions; 0 turns one off. Where both are on, each pair draws
             one of them.
         seed: of the mixing.
+        mode: "pair", every two neighbours draw their own share; "batch", one share, each picture mixed with the one
+            before it.
     """
 
-    def __init__(self, num_classes: int = 0, mixup_alpha: float = 0.0, cutmix_alpha: float = 0.0, seed: int = 0):
-        self.num_classes, self.seed = num_classes, seed
+    def __init__(
+        self,
+        num_classes: int = 0,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+        seed: int = 0,
+        mode: str = "pair",
+    ):
+        self.num_classes, self.seed, self.mode = num_classes, seed, mode
         self.mixers: list[v2.MixUp | v2.CutMix] = []
         if mixup_alpha > 0:
             self.mixers.append(v2.MixUp(alpha=mixup_alpha, num_classes=num_classes))
@@ -42,11 +52,12 @@ class ImageCollator:
 
     def _mix(self, pixel_values: Tensor, labels: Tensor, keys: list[Key]) -> tuple[Tensor, Tensor]:
         mixed = one_hot(labels, self.num_classes).float()
-        for first in range(0, len(keys) - 1, 2):
-            pair = slice(first, first + 2)
+        together = len(keys) if self.mode == "batch" else 2
+        for first in range(0, len(keys) - 1, together):
+            part = slice(first, first + together)
             with keyed_generator(self.seed, *keys[first]):
                 mixer = self.mixers[int(torch.randint(len(self.mixers), ()))]
-                pixel_values[pair], mixed[pair] = mixer(pixel_values[pair], labels[pair])
+                pixel_values[part], mixed[part] = mixer(pixel_values[part], labels[part])
         return pixel_values, mixed
 
 

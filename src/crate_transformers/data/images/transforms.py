@@ -38,7 +38,7 @@ class TrainingTransform:
         crop_scale: smallest and largest share of the area that a random crop takes.
         flip: mirror half of the pictures.
         rand_augment: (operations, magnitude), the text of timm's, or None.
-        random_erasing: probability of erasing a rectangle.
+        random_erasing: probability of erasing a rectangle. erasing_fill: "mean", or "noise", each number of it drawn.
         color_jitter: brightness, contrast and saturation are each multiplied by a number in [1 - this, 1 + this].
     """
 
@@ -51,6 +51,7 @@ class TrainingTransform:
         rand_augment: Sequence[int] | str | None = None,
         random_erasing: float = 0.0,
         color_jitter: float = 0.0,
+        erasing_fill: str = "mean",
     ):
         if crop not in ("random_resized", "pad", "none"):
             raise UserError(f"data.crop must be random_resized, pad or none, got {crop!r}")
@@ -71,7 +72,7 @@ class TrainingTransform:
             steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
         steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(processor.image_mean, processor.image_std)]
         if random_erasing:
-            steps.append(v2.RandomErasing(p=random_erasing))
+            steps.append(v2.RandomErasing(random_erasing, value="random" if erasing_fill == "noise" else 0))
         self.steps = v2.Compose(steps)
 
     def __call__(self, picture: Image.Image) -> Tensor:

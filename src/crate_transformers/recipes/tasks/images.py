@@ -111,12 +111,15 @@ class CroppedImageData(ImageData):
             ("random_resized"), or all of it shifted by up to an eighth of its sides ("pad").
         crop_scale: of random_resized, [smallest, largest] share of the area that a crop takes.
         random_erasing: probability with which a rectangle of a picture is erased.
+        erasing_fill: what an erased rectangle has: the mean colour ("mean"), or a number drawn for each of its own
+            ("noise", as timm's `pixel`).
         color_jitter: brightness, contrast and saturation are each multiplied by a number in [1 - this, 1 + this].
     """
 
     crop: str = option("none", Limits(choices=("none", "random_resized", "pad")), after="skip_unreadable")
     crop_scale: list[float] = option([0.08, 1.0], AREA_SHARES, after="crop")
     random_erasing: float = option(0.0, Limits(0, 1), after="rand_augment")
+    erasing_fill: str = option("mean", Limits(choices=("mean", "noise")), after="random_erasing")
     color_jitter: float = option(0.0, COLOR_JITTER)
 
 
@@ -124,8 +127,12 @@ def check_images(data: ImageData, train: TrainOptions) -> None:
     """Check the options of a task on pictures together.
 
     Raises:
-        RecipeError: `crop_fraction` without `center_crop`, which alone reads it.
+        RecipeError: `crop_fraction` without `center_crop`, or `erasing_fill` without `random_erasing`, which alone
+            read them.
     """
+    if isinstance(data, CroppedImageData) and data.erasing_fill != "mean" and not data.random_erasing:
+        key = "data.erasing_fill"
+        raise RecipeError(key, f"{key} is of erased rectangles, and data.random_erasing is 0: set both")
     if data.crop_fraction is not None and not data.center_crop:
         key = "data.crop_fraction"
         raise RecipeError(key, f"{key} is the share of a crop of the centre, and data.center_crop is false: set both")

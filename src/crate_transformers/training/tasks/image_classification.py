@@ -54,8 +54,15 @@ class ImageClassification(ImageTask):
         self.validation_data, self.test_data = (
             self.plain(part) if len(part) else None for part in (self.splits.validation, self.splits.test)
         )
-        self.collator = ImageCollator(len(self.classes), train.mixup_alpha, train.cutmix_alpha, recipe.seed)
+        self.collator = ImageCollator(
+            len(self.classes), train.mixup_alpha, train.cutmix_alpha, recipe.seed, train.mixup_mode
+        )
         self.evaluation_collator = ImageCollator()
+        if train.mixup_mode == "batch":
+            self.notes.append(
+                "train.mixup_mode = batch: which pictures are mixed follows from the batch of a process, so a resume "
+                "with another number of processes, or another train.max_per_device_batch_size, mixes them otherwise"
+            )
 
     @classmethod
     def stand_in(cls, recipe: Recipe, facts: DataFacts) -> StandIn:

@@ -132,6 +132,7 @@ class ImageTask(Task):
             data.rand_augment,
             data.random_erasing,
             data.color_jitter,
+            data.erasing_fill,
         )
         return KeyedImages(self.splits.train, transform, self.num_channels, self.recipe.seed)
 
