@@ -18,7 +18,7 @@ exclude_patterns = [
     "notebooks/README.md",
     "static",
     "pictures",
-    *("conf.py", "extension.py", "figures.py", "evidence_figures.py"),
+    *("conf.py", "extension.py", "figures.py", "evidence_figures.py", "plans.py"),
 ]
 highlight_language = "text"  # a fence without a language is shown as it is
 keep_warnings = True

@@ -126,6 +126,9 @@ def test_every_adapter_counts_and_merges(name, attention, forms):
     for part in (peft_model.get_base_model(), model):
         part.set_attn_implementation(attention)
     inputs = inputs_of(model)
+    if forms == "equation":  # in float64 the algebra alone is left
+        peft_model, model = peft_model.double(), model.double()
+        inputs = {k: value.double() if value.is_floating_point() else value for k, value in inputs.items()}
     with use_forms(forms), torch.no_grad():
         before = model(**inputs).logits
         assert largest_gap(peft_model(**inputs).logits, before) <= 2e-6 * max(1, before.abs().max().item())
@@ -148,8 +151,8 @@ def test_every_adapter_counts_and_merges(name, attention, forms):
     assert type(merged) is type(model)
     with use_forms(forms), torch.no_grad():
         after = merged(**inputs).logits
-    # the fast forms take the two models' sums in other orders: as far from each other as each is from float64
-    most = 1e-6 if forms == "equation" else 4e-6
+    # in float32 the two models' sums are taken in other orders: as far from each other as each is from float64
+    most = 1e-12 if forms == "equation" else 4e-6
     assert largest_gap(after, outputs.logits) <= most * max(1, after.abs().max().item())
     assert largest_gap(after, before) > 1e-2
     assert merged.state_dict().keys() == model.state_dict().keys()
