@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..conditions import wants_gradient
+from ..conditions import is_wide, wants_gradient
 from ..forms import Form, Operator
 from . import equation, onednn
 
@@ -63,6 +63,11 @@ gelu_linear = Operator(
         lambda a: _by_onednn(a, "gelu"),
         lambda a: onednn.can_multiply(a.x, a.weight) and not _has_gradient(a),
         is_torch=False,
+    ),
+    Form(  # a result that nobody else holds is overwritten
+        "torch, in place",
+        lambda a: torch.ops.aten.gelu_(linear(*a)),
+        lambda a: not _has_gradient(a) and is_wide(a.x, a.weight) and not torch.compiler.is_compiling(),
     ),
     Form("torch", lambda a: F.gelu(linear(*a))),
 )

@@ -29,20 +29,6 @@ const int64_t TILE = 48;  // whole blocks of rows, whole vectors
 const int64_t AHEAD = 12;  // rows that are fetched before they are copied
 const float SPREAD = 70;  // of h: beyond it what a short token takes of the others is lost to underflow
 
-// exp(x) for x <= 0, give or take rounding: 2^n e^f with n whole and |f| <= ln 2 / 2; 0 below -87. The polynomial is
-// the best of its degree with e^0 = 1, to 9e-8 of e^f.
-INLINE vec exponential(vec x) {
-    const vec shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: its last bits are n
-    const vec f = x - (shifted - 12582912.f) * 0.693147181f;
-    vec p = f * 8.290288970e-3f + 4.189798236e-2f;
-    p = p * f + 1.666763723e-1f;
-    p = p * f + 4.999914765e-1f;
-    p = p * f + 9.999997020e-1f;
-    p = p * f + 1.f;
-    const vec scaled = (vec)((ivec)p + ((ivec)shifted << 23));  // n to p's exponent
-    return x < splat(-87.f) ? vec{} : scaled;
-}
-
 // tile[r * TILE + c] = body(A B at (r, c ...), r, c) for the rows and columns that there are; B is (terms, TILE).
 template <class Body>
 INLINE void fill_tile(float *tile, const float *a, int64_t width, const float *b, int64_t terms, int64_t rows,

@@ -1,4 +1,4 @@
-// Products of small float matrices in registers: what both kernels of this folder are made of.
+// Products of small float matrices in registers, exponentials, threads: what the kernels of the operators are made of.
 //
 // A block of up to VECTORS vectors of columns and `rows_of` rows is summed in registers; LANES floats make a vector.
 // Loops over them are unrolled, so that each accumulator is a register.
@@ -79,6 +79,20 @@ INLINE float sum(vec x) {
     exchange<H>(x, other, std::make_index_sequence<LANES>{});
     if constexpr (H > 1) return sum<H / 2>(x + other);
     return x[0] + other[0];
+}
+
+// exp(x) for x <= 0, give or take rounding: 2^n e^f with n whole and |f| <= ln 2 / 2; 0 below -87. The polynomial is
+// the best of its degree with e^0 = 1, to 9e-8 of e^f.
+INLINE vec exponential(vec x) {
+    const vec shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: its last bits are n
+    const vec f = x - (shifted - 12582912.f) * 0.693147181f;
+    vec p = f * 8.290288970e-3f + 4.189798236e-2f;
+    p = p * f + 1.666763723e-1f;
+    p = p * f + 4.999914765e-1f;
+    p = p * f + 9.999997020e-1f;
+    p = p * f + 1.f;
+    const vec scaled = (vec)((ivec)p + ((ivec)shifted << 23));  // n to p's exponent
+    return x < splat(-87.f) ? vec{} : scaled;
 }
 
 template <int N>

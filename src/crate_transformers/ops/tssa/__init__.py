@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..conditions import is_wide, wants_gradient
 from ..forms import Form, Operator
-from . import equation, recomputed
+from . import cpu, equation, recomputed
 from .equation import Statistics
 from .recomputed import CausalMemberships
 
@@ -61,10 +61,30 @@ def _recomputed_tssa(a: CausalShrinking) -> tuple[Tensor, Tensor, Tensor]:
     return recomputed.CausalShrinking.apply(a.projected, a.pi), weighted, _last(a.pi)
 
 
-memberships = Operator(equation.memberships, Membership)
+memberships = Operator(
+    equation.memberships,
+    Membership,
+    Form(
+        "cpu",
+        lambda a: cpu.memberships(a.projected, a.temperature),
+        lambda a: a.is_token is None and cpu.can_take(a.projected, a.temperature),
+        is_torch=False,
+    ),
+    Form(
+        "recomputed",
+        lambda a: recomputed.Memberships.apply(a.projected, a.temperature),
+        lambda a: a.is_token is None and is_wide(a.projected, a.temperature),
+    ),
+)
 tssa = Operator(
     equation.tssa,
     Shrinking,
+    Form(
+        "cpu",
+        lambda a: cpu.tssa(a.projected, a.pi),
+        lambda a: not a.dropout and cpu.can_take(a.projected, a.pi),
+        is_torch=False,
+    ),
     Form(
         "recomputed",
         lambda a: recomputed.Shrinking.apply(a.projected, a.pi),

@@ -10,14 +10,14 @@ and the statistics are sums over the tokens (causal: up to the own one), whose g
 Shapes: B batch, N tokens, K heads, p head_dim.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from . import equation
 from .equation import _FEWEST_MASS, _FEWEST_NORM
+from .second_derivative import gradients_of
 
 
 class Context(Protocol):
@@ -33,15 +33,39 @@ def _back(values: Tensor) -> Tensor:
     return values.flip(1).cumsum(dim=1).flip(1)
 
 
-def _graph(
-    function: Callable[..., Any], inputs: tuple[Tensor, ...], gradients: tuple[Tensor | None, ...]
-) -> tuple[Tensor, ...]:
-    """The gradients with a graph of their own, through the equation."""
-    results = function(*inputs)
-    results = results if isinstance(results, tuple) else (results,)
-    taken = [(result, grad) for result, grad in zip(results, gradients, strict=False) if grad is not None]
-    outputs, grads = zip(*taken, strict=True)
-    return torch.autograd.grad(outputs, inputs, grads, create_graph=True, allow_unused=True)
+class Memberships(torch.autograd.Function):
+    """W (B, N, K, p), t (K, 1) -> Pi (B, N, K); `equation.memberships` without padding.
+
+    u^2 = W^2 / S with S the sums of W^2 over the tokens, so no token is scaled by itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, projected: Tensor, temperature: Tensor) -> Tensor:
+        shares, _ = _unit_squares(projected)
+        pi = (shares * temperature.squeeze(-1)).softmax(dim=-1)
+        ctx.save_for_backward(projected, temperature, pi)
+        return pi
+
+    @staticmethod
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        projected, temperature, pi = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return gradients_of(equation.memberships, (projected, temperature), (gradient,))
+        shares, inverse = _unit_squares(projected)
+        d_scores = pi * (gradient - (pi * gradient).sum(dim=-1, keepdim=True))
+        d_temperature = (d_scores * shares).sum(dim=(0, 1))[:, None]
+        d_shares = 2 * d_scores * temperature.squeeze(-1)  # (B, N, K)
+        d_sums = _moment(projected, d_shares) * inverse * inverse  # of -S
+        d_sums = d_sums.masked_fill(inverse == 1 / _FEWEST_NORM**2, 0)  # where S is bounded below
+        d_projected = (d_shares[..., None] * inverse[:, None] - d_sums[:, None]).mul_(projected)
+        return d_projected, d_temperature
+
+
+def _unit_squares(projected: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_j u^2 (B, N, K), and 1 / S (B, K, p)."""
+    squares = projected.square()
+    inverse = 1 / squares.sum(dim=1).clamp(min=_FEWEST_NORM**2)
+    return squares.mul_(inverse[:, None]).sum(dim=-1), inverse
 
 
 class Shrinking(torch.autograd.Function):
@@ -55,10 +79,10 @@ class Shrinking(torch.autograd.Function):
         return projected * (-pi[..., None]) / (1 + moment)[:, None]
 
     @staticmethod
-    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         projected, pi = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _graph(equation.tssa, (projected, pi), (gradient,))
+            return gradients_of(equation.tssa, (projected, pi), (gradient,))
         mass = pi.sum(dim=1) + _FEWEST_MASS
         moment = _moment(projected, pi) / mass[..., None]
         shrunk = gradient / (1 + moment)[:, None]  # G / D
@@ -87,14 +111,14 @@ class CausalMemberships(torch.autograd.Function):
         return pi
 
     @staticmethod
-    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         projected, temperature, bias, pi = ctx.saved_tensors
         if torch.is_grad_enabled():
 
             def alone(w: Tensor, t: Tensor, b: Tensor) -> Tensor:
                 return equation.causal_memberships(w, t, b)[0]
 
-            return _graph(alone, (projected, temperature, bias), (gradient,))
+            return gradients_of(alone, (projected, temperature, bias), (gradient,))
         squares = projected.square()
         seen = squares.cumsum(dim=1)
         inverse = 1 / seen.clamp(min=_FEWEST_NORM)
@@ -122,14 +146,14 @@ class CausalShrinking(torch.autograd.Function):
         return projected.mul(-pi[..., None]).div_(ratio.add_(1))
 
     @staticmethod
-    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         projected, pi = ctx.saved_tensors
         if torch.is_grad_enabled():
 
             def alone(w: Tensor, p: Tensor) -> Tensor:
                 return equation.causal_tssa(w, p)[0]
 
-            return _graph(alone, (projected, pi), (gradient,))
+            return gradients_of(alone, (projected, pi), (gradient,))
         ratio, mass = _ratio(projected, pi)  # A / P, P
         shrunk = gradient / (1 + ratio)  # G / D
         along = shrunk * projected
@@ -146,4 +170,4 @@ def _ratio(projected: Tensor, pi: Tensor) -> tuple[Tensor, Tensor]:
     return projected.square().mul_(pi[..., None]).cumsum(dim=1).div_(mass), mass
 
 
-__all__ = ["CausalMemberships", "CausalShrinking", "Shrinking"]
+__all__ = ["CausalMemberships", "CausalShrinking", "Memberships", "Shrinking"]
