@@ -1,5 +1,6 @@
 """`crate train` and `crate recipes`."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,9 +108,10 @@ def waiting_advice(measured: dict[str, Any], workers: int) -> str | None:
     share = measured["data_wait_fraction"]
     if share < _LONG_SHARE or share * measured["seconds"] < _LONG_WAIT:
         return None
+    sooner = "" if find_spec("simplejpeg") else "; pip install 'crate-transformers[jpeg]' reads JPEG files sooner"
     return (
         f"{share:.0%} of the time was spent waiting for data: more processes would prepare it faster "
-        f"(--set train.dataloader_num_workers=N, now {workers})"
+        f"(--set train.dataloader_num_workers=N, now {workers}){sooner}"
     )
 
 

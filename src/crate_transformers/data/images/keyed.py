@@ -14,7 +14,8 @@ class KeyedImages(Dataset):
     """Items {"pixel_values", "labels", "key"} of labelled images under a transform.
 
     Args:
-        images: where they come from. transform: picture -> (C, H, W). num_channels: 1 or 3. seed: of the transform.
+        images: where they come from. transform: picture -> (C, H, W); one with `takes_pixels` is given (C, H, W) uint8.
+        num_channels: 1 or 3. seed: of the transform.
     """
 
     def __init__(
@@ -28,7 +29,8 @@ class KeyedImages(Dataset):
     def __getitem__(self, key: Key | int) -> dict[str, Any]:
         key = key_of(key)
         index = key[1]
-        picture = self.images.read(index, self.num_channels)
+        read = self.images.pixels if getattr(self.transform, "takes_pixels", False) else self.images.read
+        picture = read(index, self.num_channels)
         with keyed_generator(self.seed, *key):
             pixel_values = self.transform(picture)
         return {"pixel_values": pixel_values, "labels": int(self.images.labels[index]), "key": key}

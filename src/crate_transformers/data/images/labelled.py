@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ...errors import UserError
 from .damage import named_damage
+from .jpeg import jpeg_pixels
 from .modes import to_channels
 
 
@@ -38,6 +42,14 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def pixels(self, index: int, num_channels: int) -> Tensor:
+        """(C, H, W) uint8 of picture `index`: the numbers of `read`, sooner where it is a JPEG file."""
+        found = None
+        if self.encoded is not None and num_channels == 3:
+            with suppress(OSError):  # which `read` names
+                found = jpeg_pixels(self.encoded(index))
+        return pil_to_tensor(self.read(index, num_channels)) if found is None else found
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "LabelledImages":
         """The pictures at these places, in this order; of pictures in shards, the order must rise."""

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import pil_to_tensor
 from transformers import CLIPImageProcessor
 
 from ..keys import Key, key_of, keyed_generator
@@ -22,7 +23,7 @@ from .transforms import EvaluationTransform, interpolation_of
 
 @dataclass(eq=False)
 class CropTransform:
-    """A picture to one augmented crop (C, H, W). Random numbers are torch's global ones.
+    """A picture or its pixels (C, H, W) uint8 to one augmented crop (C, H, W). Random numbers are torch's global ones.
 
     Attributes:
         processor: gives interpolation, mean and standard deviation.
@@ -67,7 +68,7 @@ class CropTransform:
         steps += [v2.ToDtype(torch.float32, scale=True), normalize]
         self.steps = v2.Compose(steps)
 
-    def __call__(self, picture: Image.Image) -> Tensor:
+    def __call__(self, picture: Image.Image | Tensor) -> Tensor:
         return self.steps(picture)
 
 
@@ -98,13 +99,14 @@ class MultiCropImages(Dataset):
     def __getitem__(self, key: Key | int) -> dict[str, Tensor]:
         key = key_of(key)
         index = key[1]
-        picture = self.images.read(index, self.num_channels)
+        picture = None if self.plain is None else self.images.read(index, self.num_channels)
+        pixels = self.images.pixels(index, self.num_channels) if picture is None else pil_to_tensor(picture)
         item: dict[str, Tensor] = {}
         with keyed_generator(self.seed, *key):
             for name, (transform, count) in self.crops.items():
                 if count:
-                    item[name] = torch.stack([transform(picture) for _ in range(count)])
-        if self.plain is not None:
+                    item[name] = torch.stack([transform(pixels) for _ in range(count)])
+        if self.plain is not None and picture is not None:
             item["pixel_values"] = self.plain(picture)
             item["labels"] = torch.tensor(int(self.images.labels[index]))
         return item

@@ -30,7 +30,9 @@ class EvaluationTransform:
 
 
 class TrainingTransform:
-    """Augmentation, then the processor's scaling: a picture to (C, H, W). Random numbers are torch's global ones.
+    """Augmentation, then the processor's scaling: a picture, or its pixels (C, H, W) uint8, to (C, H, W).
+
+    Random numbers are torch's global ones.
 
     Args:
         processor: gives image size, interpolation, mean and standard deviation.
@@ -41,6 +43,8 @@ class TrainingTransform:
         random_erasing: probability of erasing a rectangle. erasing_fill: "mean", or "noise", each number of it drawn.
         color_jitter: brightness, contrast and saturation are each multiplied by a number in [1 - this, 1 + this].
     """
+
+    takes_pixels = True
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class TrainingTransform:
             steps.append(v2.RandomErasing(random_erasing, value="random" if erasing_fill == "noise" else 0))
         self.steps = v2.Compose(steps)
 
-    def __call__(self, picture: Image.Image) -> Tensor:
+    def __call__(self, picture: Image.Image | Tensor) -> Tensor:
         return self.steps(picture)
 
 

@@ -1,6 +1,6 @@
 """The gradient of TSSA as a graph of its own (`create_graph=True`: gradient penalties, second derivatives).
 
-The fast forms have a first derivative alone. Where a graph of the gradient is asked for, it is taken through the equation.
+The fast forms have a first derivative alone. A graph of the gradient is that of the equation.
 """
 
 from collections.abc import Callable
