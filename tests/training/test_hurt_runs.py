@@ -14,6 +14,7 @@ import time
 import pytest
 import torch
 from accelerate import PartialState
+from data_folders import two_classes
 from PIL import Image
 from small_runs import SMALL, command, largest_gap, run_command, small_recipe, start_command
 
@@ -238,6 +239,22 @@ def test_a_batch_that_cannot_be_divided_among_the_processes(killed, monkeypatch)
     monkeypatch.setitem(PartialState._shared_state, "num_processes", 3)
     with pytest.raises(ValueError, match="128 cannot be divided among 3"):
         continued(killed)
+
+
+def test_a_run_does_not_go_on_with_fewer_pictures(tmp_path, monkeypatch):
+    own = {
+        "data.source": two_classes(tmp_path / "data"),
+        "train.per_device_train_batch_size": 4,
+        "train.max_steps": 6,
+        "train.eval_steps": 2,
+    }
+    with monkeypatch.context() as patch:
+        kill_at(patch, 4)
+        with pytest.raises(Killed):
+            train(recipe(**own), tmp_path / "run")
+    (tmp_path / "data" / "ant" / "3.png").unlink()
+    with pytest.raises(ValueError, match=r"started on 18 training samples, now there are 17: put the data back"):
+        train(recipe(**own), tmp_path / "run", resume=True)
 
 
 def test_a_full_disk(killed, monkeypatch):

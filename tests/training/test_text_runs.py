@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from datasets import Dataset
+from transformers import ByT5Tokenizer
 
 from crate_transformers.data.text.labelled import load_labelled_text
 from crate_transformers.evaluation.generation import GenerationSettings, generate_text
@@ -40,6 +42,24 @@ def test_language_models_learn_and_say_their_bits_per_byte(text, tmp_path, name,
     assert "xz -9" in page
     if name == "clm":
         assert generate_text(tmp_path / "run", "the cat", GenerationSettings(max_new_tokens=4, temperature=0))
+
+
+def test_a_stream_says_that_its_order_is_not_exact(tmp_path):
+    (tmp_path / "hub").mkdir()
+    for part in ("train", "validation", "test"):
+        Dataset.from_dict({"text": [WORDS * 4] * 30}).to_parquet(tmp_path / "hub" / f"{part}.parquet")
+    ByT5Tokenizer().save_pretrained(tmp_path / "bytes")
+    own = {
+        "data.source": f"hub:{tmp_path / 'hub'}",
+        "data.streaming": True,
+        "data.tokenizer": str(tmp_path / "bytes"),
+        "train.max_steps": 4,
+        "train.eval_steps": 4,
+    }
+    told = []
+    result = train(load_recipe("clm", {**SMALL, **own}), tmp_path / "run", on_note=told.append)
+    assert result.metrics["train"]["order"] == "not exact"
+    assert any("the order of a stream is not exact" in line for line in told)
 
 
 def test_fine_tuning_from_a_csv_file(tmp_path):

@@ -17,7 +17,7 @@ from .adapters import adapt, check_base, count_trained, digest_of_frozen, plain_
 from .arguments import divided_batch, epoch_schedule, optimizer_of, steps_per_epoch, training_arguments
 from .average import Ema
 from .callbacks import MeasureLayers, NoticeCrowding, ProgressLine, SetEpoch
-from .checkpoints import Checkpoint, latest_checkpoint
+from .checkpoints import Checkpoint, data_size, latest_checkpoint
 from .finished import describe_finished
 from .keyed_loader import SampleOrder
 from .schedules import EpochSchedule
@@ -109,6 +109,16 @@ def _arguments(
     return arguments, epoch_schedule(recipe, arguments, steps, task.notes)
 
 
+def _check_data(task: Task, checkpoint: Checkpoint | None) -> None:
+    """Refuse to continue a run on more or fewer training samples, whose order would be another one."""
+    before, now = checkpoint.progress.data_size if checkpoint else 0, data_size(task.train_data)
+    if before and now != before:
+        raise UserError(
+            f"the run was started on {before:,} training samples, now there are {now:,}: put the data back as they "
+            "were, or pass --overwrite"
+        )
+
+
 def _put_adapters(recipe: Recipe, task: Task, checkpoint: Checkpoint | None) -> None:
     """Give the model of a task the adapters that its recipe asks for."""
     if not recipe.train.lora_rank:
@@ -134,6 +144,7 @@ def build_trainer(
         UserError: values of the recipe that do not fit the data, the model or the number of processes.
     """
     arguments, schedule = _arguments(recipe, task, run_dir, *_batch_size(recipe, checkpoint, on_note))
+    _check_data(task, checkpoint)
     if arguments.world_size > 1:
         share_statistics(task.model)
     _put_adapters(recipe, task, checkpoint)

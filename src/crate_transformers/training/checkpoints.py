@@ -7,7 +7,7 @@ that was damaged afterwards is never loaded.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Progress:
         seconds: the time that training took. data_seconds: the part of it that was spent waiting for data.
         base: of a run that trains adapters, the digest of the weights that they are around.
         samples: training samples that were taken, by all processes together: the place in the order of the data.
+        data_size: training samples that there are; 0 of a stream.
     """
 
     processes: int = 1
@@ -40,6 +41,12 @@ class Progress:
     data_seconds: float = 0.0
     base: str = ""
     samples: int = 0
+    data_size: int = 0
+
+
+def data_size(samples: object) -> int:
+    """How many samples a data set has; 0 of a stream."""
+    return len(samples) if isinstance(samples, Sized) else 0
 
 
 @dataclass(frozen=True)
@@ -162,4 +169,4 @@ def _sha256_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-__all__ = ["Checkpoint", "Progress", "latest_checkpoint", "open_checkpoint", "seal"]
+__all__ = ["Checkpoint", "Progress", "data_size", "latest_checkpoint", "open_checkpoint", "seal"]

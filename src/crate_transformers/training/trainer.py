@@ -40,7 +40,7 @@ from ..upstream import EvalLoopOutput
 from .average import Ema
 from .callbacks import GracefulStop
 from .checkpointer import Checkpointer, Snapshot
-from .checkpoints import Progress
+from .checkpoints import Progress, data_size
 from .keyed_loader import SampleOrder, keyed_loader, named_workers
 from .schedules import EpochSchedule
 from .sharding import WholeModel, reshard, shard
@@ -361,6 +361,7 @@ class CrateTrainer(Trainer):
                 data_seconds=self.data_seconds,
                 base=self.base,
                 samples=self.samples_taken,
+                data_size=data_size(self.train_dataset),
             ),
             self.whole.model if self.whole else self.accelerator.unwrap_model(self.model),
         )
