@@ -18,17 +18,6 @@ struct Sizes {
 
 INLINE int64_t whole_blocks(int64_t rows) { return rows + MOST_ROWS; }
 
-// (rows, P) with rows P apart to (P, rows), rows in whole vectors.
-INLINE void turn(const float *from, int64_t rows, int64_t P, float *to) {
-    for (int64_t i = 0; i < rows; i += LANES)
-        for (int64_t k = 0; k < P; k += LANES) {
-            vec block[LANES];
-            UNROLL for (int r = 0; r < LANES; r++) block[r] = load(from + (i + r) * P + k);
-            transpose(block);
-            UNROLL for (int r = 0; r < LANES; r++) store(to + (k + r) * rows + i, block[r]);
-        }
-}
-
 // Rows of scores to weights over the first `count` columns, of `width` in whole vectors; whether they were finite.
 INLINE bool soften(float *scores, int64_t rows, int64_t count, int64_t width) {
     bool finite = true;
@@ -83,13 +72,13 @@ struct Head {
         }
         for (int64_t i = 0; i < s.m; i++) std::memcpy(moved + i * s.P, pooled + i * s.p, s.p * sizeof(float));
         const auto scaled = [scale](float *place, vec sum, int64_t, int64_t) { store(place, sum * scale); };
-        turn(tokens, s.n, s.P, turned);
+        transpose_tile(tokens, s.P, s.P, turned, s.n);
         product(attention, s.n, moved, s.P, 1, turned, s.n, s.m, s.p, s.N, scaled);
         if (sum(none) != 0 || !soften(attention, s.m, s.N, s.n)) return false;
         product(moved, s.P, attention, s.n, 1, tokens, s.P, s.m, s.N, s.p,
                 [eta](float *place, vec sum, int64_t, int64_t) { store(place, load(place) + sum * eta); });
         std::memset(moved + s.m * s.P, 0, (whole_blocks(s.M) - s.m) * s.P * sizeof(float));
-        turn(moved, s.M, s.P, moved_turned);
+        transpose_tile(moved, s.P, s.P, moved_turned, s.M);
         product(scores, s.M, moved, s.P, 1, moved_turned, s.M, s.m, s.p, s.m, scaled);
         if (!soften(scores, s.m, s.m, s.M)) return false;
         product(contracted, s.P, scores, s.M, 1, moved, s.P, s.m, s.m, s.p,

@@ -61,7 +61,7 @@ int descent_matrix(const float *dictionary, int64_t d, int threads, float *panel
             float *turned = tiles + SIDE * SIDE * size;
             subtract(tile, dictionary, d, i * PANEL, j * PANEL, out);
             if (i == j) return;
-            transpose_tile<PANEL>(tile, PANEL, PANEL, turned);
+            transpose_tile(tile, PANEL, PANEL, turned, PANEL);
             subtract(turned, dictionary, d, j * PANEL, i * PANEL, out);
         });
         return true;

@@ -96,7 +96,7 @@ struct Tokens {
         size.copy(w, stride, rows, P);
         for (int64_t t = 0; t < size.tiles; t++) {
             float *tile = transposed + t * TILE * P;
-            transpose_tile<TILE>(rows + t * TILE * P, P, P, tile);
+            transpose_tile(rows + t * TILE * P, P, P, tile, TILE);
             for (int64_t i = 0; i < TILE; i += LANES) {
                 vec squares = {};
                 for (int64_t k = 0; k < P; k++) squares += load(tile + k * TILE + i) * load(tile + k * TILE + i);
@@ -195,8 +195,8 @@ void backward(const Tokens &tokens, bool causal, float *scratch, const float *gr
         delta[i] = sum(products);
     }
     for (int64_t t = 0; t < s.tiles; t++) {
-        transpose_tile<TILE>(both + t * TILE * B + P, B, P, transposed + t * TILE * B);
-        transpose_tile<TILE>(both + t * TILE * B, B, P, transposed + t * TILE * B + TILE * P);
+        transpose_tile(both + t * TILE * B + P, B, P, transposed + t * TILE * B, TILE);
+        transpose_tile(both + t * TILE * B, B, P, transposed + t * TILE * B + TILE * P, TILE);
     }
 
     for (int64_t r = 0; r < s.tiles; r++) {

@@ -61,15 +61,14 @@ INLINE void transpose(vec (&block)[LANES]) {
     if constexpr (H > 1) transpose<H / 2>(block);
 }
 
-// (ROWS, P) with rows `width` apart to (P, ROWS), both in whole vectors.
-template <int64_t ROWS>
-INLINE void transpose_tile(const float *rows, int64_t width, int64_t P, float *columns) {
+// (count, P) with rows `width` apart to (P, count), both in whole vectors.
+INLINE void transpose_tile(const float *rows, int64_t width, int64_t P, float *columns, int64_t count) {
     for (int64_t k = 0; k < P; k += LANES)
-        for (int64_t i = 0; i < ROWS; i += LANES) {
+        for (int64_t i = 0; i < count; i += LANES) {
             vec block[LANES];
             UNROLL for (int r = 0; r < LANES; r++) block[r] = load(rows + (i + r) * width + k);
             transpose(block);
-            UNROLL for (int r = 0; r < LANES; r++) store(columns + (k + r) * ROWS + i, block[r]);
+            UNROLL for (int r = 0; r < LANES; r++) store(columns + (k + r) * count + i, block[r]);
         }
 }
 
