@@ -55,6 +55,15 @@ def test_chunks_left_padding_and_another_order():
     assert largest_difference(rest.logits, whole[order, 4:]) <= 1e-5
 
 
+@torch.no_grad()
+def test_several_sequences_in_a_row_are_refused():
+    model, tokens = language_model(), ids(length=7)
+    with pytest.raises(UserError, match="a row holds several sequences: TokenStatisticsAttention cannot keep them"):
+        model(tokens, position_ids=torch.tensor([[0, 1, 2, 0, 1, 2, 3]]))
+    counted = torch.arange(7)[None]
+    assert torch.equal(model(tokens, position_ids=counted).logits, model(tokens).logits)
+
+
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True}, {"prefill_chunk_size": 4}], ids=str)
 @pytest.mark.parametrize("kind", ["dynamic", "static"])
 def test_generation_with_and_without(kind, options):

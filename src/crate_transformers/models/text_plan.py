@@ -92,6 +92,24 @@ def check_length(config: CrateConfig, num_tokens: int) -> None:
         )
 
 
+def check_packing(model: PreTrainedModel, position_ids: Tensor | None, attention_mask: object) -> None:
+    """Refuse several sequences in one row where an operator cannot keep them apart.
+
+    Without a mask, a token whose position (B, T) is not the next one begins a sequence, as transformers has it.
+
+    Raises:
+        UserError: with the operator.
+    """
+    if position_ids is None or attention_mask is not None or torch.compiler.is_compiling():
+        return
+    deaf = [type(operator).__name__ for operator in operators_of(model) if not operator.reads_mask]
+    if deaf and (position_ids.diff(dim=-1) != 1).any():
+        raise UserError(
+            f"position_ids do not count up by one, which says that a row holds several sequences: {deaf[0]} cannot "
+            "keep them apart, so give each a row of its own (for one sequence with padding, pass its attention_mask)"
+        )
+
+
 def one_cache(cache: object, past_key_values: object) -> Any:
     """The cache, by whichever of its two names it was given.
 
@@ -213,4 +231,13 @@ def real_tokens(model: PreTrainedModel, mask: object, num_tokens: int, past_leng
     return last[:, past_length:]
 
 
-__all__ = ["CachePlan", "check_length", "check_text", "fit_cache", "one_cache", "plan_cache", "real_tokens"]
+__all__ = [
+    "CachePlan",
+    "check_length",
+    "check_packing",
+    "check_text",
+    "fit_cache",
+    "one_cache",
+    "plan_cache",
+    "real_tokens",
+]
