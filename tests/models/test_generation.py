@@ -313,3 +313,25 @@ def test_an_attention_without_such_a_mask_is_told_the_positions(plain_model):
     assert len(seen) == LAYERS
     assert all(torch.equal(given, positions) for given in seen)
     del AttentionInterface._global_mapping["spy"]
+
+
+@pytest.mark.parametrize("family", ["mssa", "tssa"])
+@torch.no_grad()
+def test_exporters_can_take_a_cache_apart(family):
+    utils = pytest.importorskip("transformers.exporters.utils")
+    config = decoder_config(compression=family)
+    cache = DynamicCache(config=config)
+    model = build(CrateForCausalLM, config)
+    torch.use_deterministic_algorithms(True)  # what is not written holds NaN
+    try:
+        for ids in token_ids().split(4, dim=1):
+            model(ids, past_key_values=cache)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    leaves = utils.get_leaf_tensors(cache)
+    assert leaves
+    assert all(torch.isfinite(leaf).all() for leaf in leaves.values())  # the room for more tokens is written too
+    if hasattr(utils, "cast_leaf_tensors"):  # of transformers 5.24
+        utils.cast_leaf_tensors(cache, dtype=torch.float64, device=torch.device("cpu"))
+        floats = [leaf for leaf in utils.get_leaf_tensors(cache).values() if leaf.is_floating_point()]
+        assert {leaf.dtype for leaf in floats} == {torch.float64}

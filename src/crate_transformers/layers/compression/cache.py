@@ -94,7 +94,8 @@ class StatisticsLayer(CacheLayerMixin):
     count, whatever the length. There is no token to go back to, so it cannot be cropped.
 
     Attributes:
-        statistics: None before the first token. num_real: tokens that are no padding, (B, 1), or one number for all.
+        statistics: the fields of `Statistics` in a plain tuple, which transformers' exporters can take apart; None
+            before the first token. num_real: tokens that are no padding, (B, 1), or one number for all.
     """
 
     is_sliding = False
@@ -103,19 +104,19 @@ class StatisticsLayer(CacheLayerMixin):
 
     def __init__(self) -> None:
         super().__init__()
-        self.statistics: Statistics | None = None
+        self.statistics: tuple[Tensor, ...] | None = None
         self.num_real: int | Tensor = 0
         self._num_tokens = 0
 
     def keep(self, statistics: Statistics, num_new: int, is_token: Tensor | None) -> None:
         """Put the statistics after N new tokens in place of those before; is_token (B, N): False for padding."""
-        self.statistics, self.is_initialized = statistics, True
+        self.statistics, self.is_initialized = tuple(statistics), True
         self._num_tokens += num_new
         self.num_real = self.num_real + (num_new if is_token is None else is_token.long().sum(dim=1, keepdim=True))
 
     def _replace(self, change: Callable[[Tensor], Tensor]) -> None:
         if self.statistics is not None:
-            self.statistics = Statistics(*map(change, self.statistics))
+            self.statistics = tuple(map(change, self.statistics))
         if not isinstance(self.num_real, int):
             self.num_real = change(self.num_real)
 
@@ -181,7 +182,7 @@ class StaticStatisticsLayer(StatisticsLayer):
             self._begin(statistics)
         assert self.statistics is not None
         assert isinstance(self.num_real, Tensor)
-        self.statistics = Statistics(*map(writable, self.statistics))
+        self.statistics = tuple(map(writable, self.statistics))
         self.num_real, self._count = writable(self.num_real), writable(self._count)
         for kept, new in zip(self.statistics, statistics, strict=True):
             kept.copy_(new)
@@ -189,7 +190,7 @@ class StaticStatisticsLayer(StatisticsLayer):
         self._count.add_(num_new)
 
     def _begin(self, statistics: Statistics) -> None:
-        self.statistics = Statistics(*(tensor.new_zeros(tensor.shape) for tensor in statistics))
+        self.statistics = tuple(tensor.new_zeros(tensor.shape) for tensor in statistics)
         mass = self.statistics[-1]
         self.num_real = torch.zeros(len(mass), 1, dtype=torch.long, device=mass.device)
         self._count = torch.zeros((), dtype=torch.long, device=mass.device)
