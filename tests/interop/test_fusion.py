@@ -214,6 +214,18 @@ def test_export_with_free_batch_and_size():
         assert largest_difference(program(pixels), expected) <= 1e-5
 
 
+@torch.no_grad()
+def test_positions_that_are_spread_with_an_offset_are_exported_for_one_size():
+    model = classifier(interpolate_offset=0.1)
+    program = export_program(model).module()
+    for batch in (1, 3):
+        pixels = images(model.config, batch=batch)
+        assert largest_difference(program(pixels), model(pixels).logits) <= 1e-5
+    resampling = {"interpolate_pos_encoding": True}  # as an exporter of transformers calls a backbone
+    traced = torch.export.export(model.crate, (pixels,), resampling).module()(pixels, **resampling)
+    assert largest_difference(traced.last_hidden_state, model.crate(pixels).last_hidden_state) <= 1e-5
+
+
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch 2.11 says it of its own reading
 @torch.no_grad()
 def test_the_exported_file(tmp_path):
@@ -284,11 +296,13 @@ def test_an_autoencoder_is_exported_as_its_encoder(tmp_path):
         assert largest_difference(outputs["last_hidden_state"], expected) <= 1e-5
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.1])
 @torch.no_grad()
-def test_what_pools_a_square_is_exported_for_one_size(tmp_path):
+def test_what_pools_a_square_is_exported_for_one_size(offset, tmp_path):
     pytest.importorskip("onnxscript")
     size = {"image_size": 24, "patch_size": 8, "num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 3}
-    config = vision_config(**size, head_dim=8, compression="cbsa", patch_embedding="conv_stem", representatives=(2, 2))
+    fields = {"compression": "cbsa", "patch_embedding": "conv_stem", "representatives": (2, 2)}
+    config = vision_config(**size, **fields, head_dim=8, interpolate_offset=offset)
     model = rough(build(CrateForImageClassification, config))
     export_model(model, tmp_path / "model.onnx")
     for batch in (1, 3):

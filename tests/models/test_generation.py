@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from transformers import (
+    AttentionInterface,
     AutoModelForCausalLM,
     ContinuousBatchingConfig,
     DynamicCache,
@@ -280,3 +281,57 @@ def test_a_prepared_four_dimensional_mask(model, attention):
     logits = model(row, attention_mask=mask, position_ids=positions).logits
     torch.testing.assert_close(logits[:, 3], model(row[:, :4]).logits[:, 3])
     torch.testing.assert_close(logits[:, 4], model(row[:, [0, 1, 4]]).logits[:, 2])
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@torch.no_grad()
+def test_a_row_of_several_sequences_gives_what_each_gives_alone(model, attention):
+    model.set_attn_implementation(attention)
+    ids, offset, parts = token_ids(), model.config.position_offset, (slice(0, 3), slice(3, TOKENS))
+    positions = torch.cat([torch.arange(3), torch.arange(TOKENS - 3)])[None] + offset
+    packed = model(ids, position_ids=positions, use_cache=False).logits
+    for part in parts:
+        torch.testing.assert_close(packed[:, part], model(ids[:, part]).logits)
+    labels = ids.masked_fill(positions == offset, -100)  # as DataCollatorWithFlattening makes them
+    losses = [model(ids[:, part], labels=ids[:, part]).loss * (part.stop - part.start - 1) for part in parts]
+    loss = model(ids, position_ids=positions, labels=labels).loss
+    torch.testing.assert_close(loss, sum(losses) / (TOKENS - 2))
+
+
+@torch.no_grad()
+def test_an_attention_without_such_a_mask_is_told_the_positions(plain_model):
+    seen = []
+
+    def spy(module, query, key, value, mask, **kwargs):
+        seen.append(kwargs["position_ids"])
+        return query.transpose(1, 2), None
+
+    AttentionInterface.register("spy", spy)
+    plain_model.set_attn_implementation("spy")
+    positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3]])  # flash attention asks where they are smallest
+    plain_model(token_ids(), position_ids=positions + plain_model.config.position_offset, use_cache=False)
+    assert len(seen) == LAYERS
+    assert all(torch.equal(given, positions) for given in seen)
+    del AttentionInterface._global_mapping["spy"]
+
+
+@pytest.mark.parametrize("family", ["mssa", "tssa"])
+@torch.no_grad()
+def test_exporters_can_take_a_cache_apart(family):
+    utils = pytest.importorskip("transformers.exporters.utils")
+    config = decoder_config(compression=family)
+    cache = DynamicCache(config=config)
+    model = build(CrateForCausalLM, config)
+    torch.use_deterministic_algorithms(True)  # what is not written holds NaN
+    try:
+        for ids in token_ids().split(4, dim=1):
+            model(ids, past_key_values=cache)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    leaves = utils.get_leaf_tensors(cache)
+    assert leaves
+    assert all(torch.isfinite(leaf).all() for leaf in leaves.values())  # the room for more tokens is written too
+    if hasattr(utils, "cast_leaf_tensors"):  # of transformers 5.24
+        utils.cast_leaf_tensors(cache, dtype=torch.float64, device=torch.device("cpu"))
+        floats = [leaf for leaf in utils.get_leaf_tensors(cache).values() if leaf.is_floating_point()]
+        assert {leaf.dtype for leaf in floats} == {torch.float64}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from reference import largest_difference
-from transformers import DynamicCache, QuantizedCache, StaticCache
+from transformers import CompileConfig, DynamicCache, QuantizedCache, StaticCache
 from zoo import build, enable_checkpointing
 
 from crate_transformers import TostConfig, TostForCausalLM, TostForImageClassification, TostVisionConfig, fuse
@@ -55,6 +55,15 @@ def test_chunks_left_padding_and_another_order():
     assert largest_difference(rest.logits, whole[order, 4:]) <= 1e-5
 
 
+@torch.no_grad()
+def test_several_sequences_in_a_row_are_refused():
+    model, tokens = language_model(), ids(length=7)
+    with pytest.raises(UserError, match="a row holds several sequences: TokenStatisticsAttention cannot keep them"):
+        model(tokens, position_ids=torch.tensor([[0, 1, 2, 0, 1, 2, 3]]))
+    counted = torch.arange(7)[None]
+    assert torch.equal(model(tokens, position_ids=counted).logits, model(tokens).logits)
+
+
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True}, {"prefill_chunk_size": 4}], ids=str)
 @pytest.mark.parametrize("kind", ["dynamic", "static"])
 def test_generation_with_and_without(kind, options):
@@ -67,6 +76,26 @@ def test_generation_with_and_without(kind, options):
     how.pop("prefill_chunk_size", None)
     torch.manual_seed(0)
     assert torch.equal(with_cache, model.generate(tokens, use_cache=False, **how))
+
+
+@pytest.mark.parametrize("compression", ["tssa", ["tssa", "mssa"]], ids=str)
+@torch.no_grad()
+def test_generation_with_a_static_cache_compiles_once(compression):
+    model, tokens, graphs = language_model(compression=compression), ids(), []
+    mask = (torch.arange(17) >= torch.tensor([[0], [4]])).long()
+    how = {"attention_mask": mask, "max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": 53}
+    expected = model.generate(tokens, **how)
+
+    def count(module, _):
+        graphs.append(module)
+        return module.forward
+
+    torch._dynamo.reset()
+    compiling = CompileConfig(fullgraph=True, dynamic=False, backend=count, mode=None)
+    compiling._compile_all_devices = True
+    generated = model.generate(tokens, cache_implementation="static", compile_config=compiling, **how)
+    assert torch.equal(generated, expected)
+    assert len(graphs) == 1  # every token after the prompt
 
 
 @torch.no_grad()

@@ -66,7 +66,9 @@ class _ImageProgram(_Program):
         config = model.config
         (rows, columns), (height, width) = config.patch_grid, as_pair(config.patch_size)
         operators = [module for module in model.modules() if isinstance(module, CompressionOperator)]
-        if not all(operator.takes_any_grid for operator in operators):
+        # an offset makes a constant of the ratio of two grids
+        spreads = getattr(config, "interpolate_offset", 0)
+        if spreads or not all(operator.takes_any_grid for operator in operators):
             self.example = (torch.zeros(2, config.num_channels, *as_pair(config.image_size)),)
             self.free_axes = {"pixel_values": {0: Dim("batch")}}
             return

@@ -36,7 +36,7 @@ from ..upstream import (
 )
 from .modeling_base import CratePreTrainedModel, backbone_forward, check_labels, pass_on_records
 from .plan import run_layers
-from .text_plan import check_length, check_text, one_cache, plan_cache, real_tokens
+from .text_plan import check_length, check_packing, check_text, one_cache, plan_cache, real_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,10 @@ class CrateModel(CrateTextPreTrainedModel):
         Args:
             input_ids: (B, T), or inputs_embeds (B, T, d).
             attention_mask: (B, past + T), 1 for a token and 0 for padding, on either side; or a prepared 4-d mask.
-            token_type_ids: (B, T). position_ids: (B, T), rows of the position table (see CrateConfig.position_offset).
+            token_type_ids: (B, T).
+            position_ids: (B, T), rows of the position table (see CrateConfig.position_offset). In a decoder that is
+                given no mask and no cache, a token whose position is not the next one begins another sequence, which
+                sees none of those before it: so a row may hold several (`DataCollatorWithFlattening`).
             cache, use_cache: the cache of a decoder; it stores one tensor a layer. past_key_values: its other name, of
                 transformers before 5.24.
             num_read: how many of the last layer's tokens are read, the first ones; an encoder makes no other, unless
@@ -186,11 +189,18 @@ class CrateModel(CrateTextPreTrainedModel):
         hidden_states = self.embeddings(
             input_ids, inputs_embeds, position_ids, token_type_ids, attention_mask, plan.past_length
         )
-        mask = attention_mask if plan.is_paged else self._mask(hidden_states, attention_mask, plan.cache, **kwargs)
+        if plan.is_paged:
+            mask: Any = attention_mask
+        else:
+            check_packing(self, position_ids, attention_mask)
+            mask = self._mask(hidden_states, attention_mask, position_ids, plan.cache, **kwargs)
         read = None if self.config.is_decoder else num_read
+        counted = None if position_ids is None else position_ids - (self.config.position_offset or 0)
         tokens = {
             "is_token": real_tokens(self, attention_mask, num_tokens, plan.past_length),
-            "token_positions": None if position_ids is None else position_ids - (self.config.position_offset or 0),
+            "token_positions": counted,
+            # flash attention, whose mask does not say where a sequence begins, finds it in these
+            "position_ids": counted if attention_mask is None and plan.cache is None else None,
         }
         hidden_states = run_layers(self, hidden_states, mask, read, cache=plan.cache, **tokens, **kwargs)
         hidden_states = self.norm(hidden_states)
@@ -204,6 +214,7 @@ class CrateModel(CrateTextPreTrainedModel):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None,
+        position_ids: Tensor | None,
         cache: Cache | None,
         attn_implementation: str | None = None,
         **kwargs: Any,
@@ -215,7 +226,7 @@ class CrateModel(CrateTextPreTrainedModel):
             config._attn_implementation = attn_implementation
         given = {"config": config, "inputs_embeds": hidden_states, "attention_mask": attention_mask}
         if config.is_decoder:
-            return create_causal_mask(**given, **{CACHE: cache})
+            return create_causal_mask(**given, position_ids=position_ids, **{CACHE: cache})
         return create_bidirectional_mask(**given)
 
 

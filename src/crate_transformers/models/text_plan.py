@@ -92,6 +92,24 @@ def check_length(config: CrateConfig, num_tokens: int) -> None:
         )
 
 
+def check_packing(model: PreTrainedModel, position_ids: Tensor | None, attention_mask: object) -> None:
+    """Refuse several sequences in one row where an operator cannot keep them apart.
+
+    Without a mask, a token whose position (B, T) is not the next one begins a sequence, as transformers has it.
+
+    Raises:
+        UserError: with the operator.
+    """
+    if position_ids is None or attention_mask is not None or torch.compiler.is_compiling():
+        return
+    deaf = [type(operator).__name__ for operator in operators_of(model) if not operator.reads_mask]
+    if deaf and (position_ids.diff(dim=-1) != 1).any():
+        raise UserError(
+            f"position_ids do not count up by one, which says that a row holds several sequences: {deaf[0]} cannot "
+            "keep them apart, so give each a row of its own (for one sequence with padding, pass its attention_mask)"
+        )
+
+
 def one_cache(cache: object, past_key_values: object) -> Any:
     """The cache, by whichever of its two names it was given.
 
@@ -123,8 +141,9 @@ def fit_cache(cache: Cache, operators: Sequence[CompressionOperator]) -> Cache:
         layers.append(cache.layer_class_to_replicate())
     for index, (layer, operator) in enumerate(zip(layers, operators, strict=False)):
         replace = operator.cache_layers.get(type(layer))
-        is_empty = not layer.is_initialized or (not operator.keeps_tokens and not layer.get_seq_length())
-        if replace is not None and is_empty:
+        if replace is not None and (
+            not layer.is_initialized or (not operator.keeps_tokens and not layer.get_seq_length())
+        ):
             layers[index] = replace(layer)
         elif not operator.keeps_tokens and not isinstance(layer, StatisticsLayer):
             raise UserError(
@@ -200,17 +219,29 @@ def real_tokens(model: PreTrainedModel, mask: object, num_tokens: int, past_leng
         return mask[:, -num_tokens:].bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
     if mask.ndim == 2:
         return mask[:, -num_tokens:].bool()
-    past_length = int(past_length)
     seen = mask if mask.dtype == torch.bool else mask == 0
-    seen = seen[:, 0, :, : past_length + num_tokens]  # (B, T, past + T)
-    last = seen[:, -1]  # a real token is seen by the last one
+    if not torch.compiler.is_compiling():
+        _check_plain(model, mask, seen[:, 0, :, : int(past_length) + num_tokens], int(past_length))
+    places = torch.arange(num_tokens, device=mask.device) + past_length
+    return seen[:, 0, -1].index_select(1, places)  # a real token is seen by the last one
+
+
+def _check_plain(model: PreTrainedModel, mask: Tensor, seen: Tensor, past_length: int) -> None:
+    """Refuse a prepared mask that says more than which tokens are padding; seen (B, T, past + T), True for what is."""
+    last = seen[:, -1]
     earlier = torch.ones_like(seen[0]).tril(past_length)
-    is_plain = (seen == (last[:, None] & earlier)) | ~last[
-        :, None, past_length:
-    ].mT  # what padding sees does not matter
+    is_plain = (seen == (last[:, None] & earlier)) | ~last[:, None, past_length:].mT  # padding may see anything
     if not model.config.is_decoder or not is_plain.all():
         check_mask(model, mask)
-    return last[:, past_length:]
 
 
-__all__ = ["CachePlan", "check_length", "check_text", "fit_cache", "one_cache", "plan_cache", "real_tokens"]
+__all__ = [
+    "CachePlan",
+    "check_length",
+    "check_packing",
+    "check_text",
+    "fit_cache",
+    "one_cache",
+    "plan_cache",
+    "real_tokens",
+]

@@ -42,6 +42,8 @@ class GrowingTensor:
             shape[-2] = int(total * _GROWTH) + 16
             self._buffer = new.new_empty(shape)
             self._buffer[..., :length, :] = past
+            # an exported graph gives back every tensor that a cache holds: the room is no chance content of the memory
+            self._buffer[..., total:, :] = 0
         self._buffer[..., length:total, :] = new
         self._filled = self._buffer[..., :total, :]
         return self._filled

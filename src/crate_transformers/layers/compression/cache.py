@@ -94,28 +94,29 @@ class StatisticsLayer(CacheLayerMixin):
     count, whatever the length. There is no token to go back to, so it cannot be cropped.
 
     Attributes:
-        statistics: None before the first token. num_real: tokens that are no padding, (B, 1), or one number for all.
+        statistics: the fields of `Statistics` in a plain tuple, which transformers' exporters can take apart; None
+            before the first token. num_real: tokens that are no padding, (B, 1), or one number for all.
     """
 
     is_sliding = False
     is_croppable = False
     supports_early_init = False
 
-    def __init__(self, max_length: int = -1):
+    def __init__(self) -> None:
         super().__init__()
-        self.statistics: Statistics | None = None
+        self.statistics: tuple[Tensor, ...] | None = None
         self.num_real: int | Tensor = 0
-        self._num_tokens, self._max_length = 0, max_length
+        self._num_tokens = 0
 
     def keep(self, statistics: Statistics, num_new: int, is_token: Tensor | None) -> None:
         """Put the statistics after N new tokens in place of those before; is_token (B, N): False for padding."""
-        self.statistics, self.is_initialized = statistics, True
+        self.statistics, self.is_initialized = tuple(statistics), True
         self._num_tokens += num_new
         self.num_real = self.num_real + (num_new if is_token is None else is_token.long().sum(dim=1, keepdim=True))
 
     def _replace(self, change: Callable[[Tensor], Tensor]) -> None:
         if self.statistics is not None:
-            self.statistics = Statistics(*map(change, self.statistics))
+            self.statistics = tuple(map(change, self.statistics))
         if not isinstance(self.num_real, int):
             self.num_real = change(self.num_real)
 
@@ -134,9 +135,11 @@ class StatisticsLayer(CacheLayerMixin):
         return self._num_tokens + query_length, 0
 
     def get_max_length(self) -> int:
-        return self._max_length
+        return -1
 
-    get_max_cache_shape = get_max_length  # its name before transformers 5.24
+    def get_max_cache_shape(self) -> int:
+        """The name of `get_max_length` before transformers 5.24."""
+        return self.get_max_length()
 
     def crop(self, *args: object) -> None:
         raise UserError(
@@ -161,6 +164,49 @@ class StatisticsLayer(CacheLayerMixin):
 
     def prefetch(self) -> None:
         """Nothing: the statistics are small, and come along when they are read."""
+
+
+class StaticStatisticsLayer(StatisticsLayer):
+    """The same for `torch.compile`: what is kept and counted is written into tensors that stay where they are, so that
+    one graph serves every token. What it keeps has no length; `max_length` is the one for which masks are made."""
+
+    is_compileable = True
+
+    def __init__(self, max_length: int):
+        super().__init__()
+        self._max_length = max_length
+        self._count = torch.tensor(0)
+
+    def keep(self, statistics: Statistics, num_new: int, is_token: Tensor | None) -> None:
+        if self.statistics is None:
+            self._begin(statistics)
+        assert self.statistics is not None
+        assert isinstance(self.num_real, Tensor)
+        self.statistics = tuple(map(writable, self.statistics))
+        self.num_real, self._count = writable(self.num_real), writable(self._count)
+        for kept, new in zip(self.statistics, statistics, strict=True):
+            kept.copy_(new)
+        self.num_real.add_(num_new if is_token is None else is_token.long().sum(dim=1, keepdim=True))
+        self._count.add_(num_new)
+
+    def _begin(self, statistics: Statistics) -> None:
+        self.statistics = tuple(tensor.new_zeros(tensor.shape) for tensor in statistics)
+        mass = self.statistics[-1]
+        self.num_real = torch.zeros(len(mass), 1, dtype=torch.long, device=mass.device)
+        self._count = torch.zeros((), dtype=torch.long, device=mass.device)
+        if not torch.compiler.is_compiling():
+            for tensor in (*self.statistics, self.num_real, self._count):
+                torch._dynamo.mark_static_address(tensor)
+        self.is_initialized = True
+
+    def get_seq_length(self) -> int:
+        return self._count if self.is_initialized else 0  # type: ignore[return-value] # as in StaticLayer
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._max_length, 0
+
+    def get_max_length(self) -> int:
+        return self._max_length
 
 
 def extend(cache: Any, keys: Tensor, values: Tensor, layer_idx: int, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -190,13 +236,14 @@ ONE_TENSOR: Replacements = {
 }
 STATISTICS: Replacements = {
     DynamicLayer: lambda layer: StatisticsLayer(),
-    StaticLayer: lambda layer: StatisticsLayer(layer.max_cache_len),
+    StaticLayer: lambda layer: StaticStatisticsLayer(layer.max_cache_len),
 }
 
 __all__ = [
     "ONE_TENSOR",
     "STATISTICS",
     "Replacements",
+    "StaticStatisticsLayer",
     "StatisticsLayer",
     "SubspaceDynamicLayer",
     "SubspaceStaticLayer",

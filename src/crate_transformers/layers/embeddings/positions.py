@@ -32,6 +32,8 @@ def resample_positions(
     # float32: bicubic is not implemented for half precision everywhere
     options: dict[str, Any] = {"size": to_grid}
     if offset:
+        differs = sum((to - side) ** 2 for to, side in zip(to_grid, from_grid, strict=True))
+        offset = offset * torch.sym_min(differs, 1)  # not asked by an if: a side may be a symbol of an exported program
         ratios = [(to + offset) / side for to, side in zip(to_grid, from_grid, strict=True)]
         options = {"scale_factor": ratios, "recompute_scale_factor": False}
     resampled = torch.nn.functional.interpolate(grid.float(), mode="bicubic", align_corners=False, **options)
