@@ -34,6 +34,8 @@ def test_export(crate, folder, tmp_path):
 def test_export_refuses(crate, folder, tmp_path):
     with pytest.raises(ValueError, match="onnx or torch"):
         crate("export", folder, "--output", tmp_path / "model", "--format", "tflite")
+    with pytest.raises(ValueError, match="end it in .onnx or .pt2"):
+        crate("export", folder, "--output", tmp_path / "model.onx")
     with pytest.raises(ValueError, match="is a folder"):
         crate("export", folder, "--output", tmp_path)
 

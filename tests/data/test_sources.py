@@ -81,6 +81,7 @@ def test_bad_sources(tmp_path):
     (tmp_path / "bare" / "ant").mkdir(parents=True)
     for source, words in (
         ("digit", "did you mean digits"),
+        ("imagenetv2:x", "did you mean imagenet-v2"),
         ("digits:x", "takes no argument"),
         ("imagefolder:", "needs a name"),
         (f"imagefolder:{tmp_path}/none", "no folder"),

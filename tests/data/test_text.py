@@ -38,6 +38,8 @@ def test_bad_sources(tmp_path):
         (f"text:{tmp_path / 'empty.txt'}", "empty"),
         (f"text:{tmp_path / 'none.txt'}", "no text file"),
         ("txt:x", "did you mean text"),
+        ("wikitxt:x", "did you mean wikitext"),
+        ("wikitext:x", "for `crate evaluate` alone"),
         ("text:", "needs a name"),
         (f"csv:{tmp_path / 'two.csv'}", "data.text_column"),
     ):

@@ -59,7 +59,7 @@ def test_imagenet_real_takes_labels_by_the_number_in_the_name(tmp_path):
     assert by_name == {"1": (5,), "3": (2, 7), "4": (900,)}
     assert source.notes == (
         "1 pictures without a label in real.json are left out, as in the paper",
-        f"{tmp_path / 'val'} has 4 of the 5 pictures that real.json has labels for",
+        f"{tmp_path / 'val'} has 4 of the 5 pictures that real.json lists",
     )
 
 

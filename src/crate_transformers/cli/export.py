@@ -8,6 +8,8 @@ import typer
 from ..errors import UserError
 from .terminal import Heads, note
 
+_FORMATS = {".onnx": "onnx", ".pt2": "torch", ".pt": "torch"}
+
 
 def export(
     model: Annotated[str, typer.Argument(help="A model's folder or hub name, or a public checkpoint file.")],
@@ -19,12 +21,14 @@ def export(
     heads: Heads = None,
 ) -> None:
     """Export a model, fused, to ONNX or torch.export; batch and image size, or length of text, stay free."""
-    if format is None:
-        format = "torch" if output.suffix in (".pt2", ".pt") else "onnx"
-    if format not in ("torch", "onnx"):
-        raise UserError(f"--format must be onnx or torch, got {format!r}")
     if output.is_dir():
         raise UserError(f"--output {output} is a folder: name the file to write")
+    if format is None:
+        format = _FORMATS.get(output.suffix)
+        if format is None:
+            raise UserError(f"--output {output} says no format: end it in .onnx or .pt2, or pass --format")
+    if format not in ("torch", "onnx"):
+        raise UserError(f"--format must be onnx or torch, got {format!r}")
     if output.exists() and not overwrite:
         raise UserError(f"{output} is there already: pass --overwrite to replace it")
     from ..evaluation.exporting import export_source

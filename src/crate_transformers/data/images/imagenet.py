@@ -157,7 +157,7 @@ def _real(root: Path, class_names: Sequence[str]) -> HeldOutSource:
         raise UserError(f"{root} holds no image of ImageNet's validation part that has a label in {place}")
     notes = [f"{empty} pictures without a label in {_REAL} are left out, as in the paper"] if empty else []
     if len(paths) + empty < len(known):
-        notes.append(f"{root} has {len(paths) + empty} of the {len(known)} pictures that {_REAL} has labels for")
+        notes.append(f"{root} has {len(paths) + empty} of the {len(known)} pictures that {_REAL} lists")
     images = _labelled(paths, [labels[0] for labels in accepted])
     return HeldOutSource(str(root), ((),), lambda group: HeldOutSet(images, group, tuple(accepted)), tuple(notes))
 

@@ -19,7 +19,7 @@ from ..parts import UNDERSTOOD, parts_among
 from .damage import named_damage, one_line
 from .decoding import decode_image, load_image
 from .folders import load_image_folder
-from .imagenet import is_held_out_source
+from .imagenet import HELD_OUT_SOURCES, is_held_out_source
 from .labelled import (
     ImageSplits,
     LabelledImages,
@@ -71,7 +71,7 @@ def load_image_source(
     if is_held_out_source(source):
         raise UserError(f"{kind} is for `crate evaluate` alone: it has no training images")
     if kind not in _SOURCES:
-        near = difflib.get_close_matches(kind, _SOURCES, n=1)
+        near = difflib.get_close_matches(kind, [*_SOURCES, *HELD_OUT_SOURCES], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"unknown data source {source!r}: expected one of {', '.join(_SOURCES.values())}{hint}")
     if kind == "digits" and argument:

@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import UserError
 from ...files import user_path
 from ..tables import load_tables, take
+from .benchmarks import TEXT_BENCHMARKS, is_text_benchmark
 from .files import load_text_files
 from .parts import TextPart, TextSplits, once
 
@@ -52,8 +53,10 @@ def load_text_source(
             holds no text.
     """
     kind, _, argument = source.partition(":")
+    if is_text_benchmark(source):
+        raise UserError(f"{kind} is for `crate evaluate` alone: text:PATH trains on a file of it")
     if kind not in _SOURCES:
-        near = difflib.get_close_matches(kind, _SOURCES, n=1)
+        near = difflib.get_close_matches(kind, [*_SOURCES, *TEXT_BENCHMARKS], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"unknown text source {source!r}: expected one of {', '.join(_SOURCES.values())}{hint}")
     for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
