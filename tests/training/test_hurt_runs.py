@@ -20,7 +20,8 @@ from small_runs import SMALL, command, largest_gap, run_command, small_recipe, s
 
 from crate_transformers.evaluation.run_folder import checkpoints_in
 from crate_transformers.lock import LOCK_FILE, locked
-from crate_transformers.training import load_recipe, train
+from crate_transformers.training import assembly, load_recipe, train
+from crate_transformers.training.tasks import task_of
 from crate_transformers.training.trainer import CrateTrainer
 
 TIMES = ("seconds", "samples_per_second", "data_wait_fraction", "checkpoint_wait_seconds")
@@ -239,6 +240,16 @@ def test_a_batch_that_cannot_be_divided_among_the_processes(killed, monkeypatch)
     monkeypatch.setitem(PartialState._shared_state, "num_processes", 3)
     with pytest.raises(ValueError, match="128 cannot be divided among 3"):
         continued(killed)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_sums_of_three_are_taken_in_one_order(processes, tmp_path, monkeypatch):
+    """DDP divides the gradients anew after its first step, also of a resumed run, unless it looks for unused ones."""
+    own = recipe(**{"train.per_device_train_batch_size": 32})
+    task = task_of(own, tmp_path)
+    monkeypatch.setitem(PartialState._shared_state, "num_processes", processes)
+    arguments, _ = assembly._arguments(own, task, tmp_path, 32, 1)
+    assert arguments.ddp_find_unused_parameters == (processes > 2)
 
 
 def test_a_run_does_not_go_on_with_fewer_pictures(tmp_path, monkeypatch):

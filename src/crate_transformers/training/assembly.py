@@ -95,7 +95,8 @@ def _arguments(
 ) -> tuple[TrainingArguments, EpochSchedule | None]:
     """Arguments, and schedule by epochs if any, of a run whose processes take `per_process` samples at a time."""
     samples = len(task.train_data) if hasattr(task.train_data, "__len__") else None
-    batch, times = per_process * PartialState().num_processes, accumulation
+    processes = PartialState().num_processes
+    batch, times = per_process * processes, accumulation
     if recipe.train.global_batch_size is not None:  # whose steps are whole, or not at all, however they are divided
         batch, times = recipe.train.global_batch_size, 1
     enough = samples is not None and samples >= batch  # of fewer samples than a batch, dropping would leave none
@@ -105,6 +106,10 @@ def _arguments(
     arguments = training_arguments(recipe, run_dir, steps, metric, task.greater_is_better, task.notes)
     arguments.dataloader_drop_last, arguments.per_device_train_batch_size = drop_last, per_process
     arguments.gradient_accumulation_steps = accumulation
+    if "ddp_find_unused_parameters" not in recipe.arguments:
+        # else DDP divides the gradients anew after its first step, also that of a resumed run, and a sum of three
+        # numbers depends on its order
+        arguments.ddp_find_unused_parameters = processes > 2
     arguments.label_names = list(task.label_names)
     return arguments, epoch_schedule(recipe, arguments, steps, task.notes)
 
