@@ -8,13 +8,15 @@ models.
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .configuration.families import MODEL_FAMILIES
+
+if TYPE_CHECKING:  # what importlib.abc brings takes longer than the rest of this package's import
+    from importlib.abc import Loader
 
 
 def _register_configurations() -> None:
@@ -69,10 +71,10 @@ _ON_LOAD: dict[str, Callable[[], None]] = {
 }
 
 
-class _ThenCall(Loader):
+class _ThenCall:
     """A module's own loader, followed by a call."""
 
-    def __init__(self, loader: Loader, call: Callable[[], None]):
+    def __init__(self, loader: "Loader", call: Callable[[], None]):
         self.loader, self.call = loader, call
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
@@ -90,7 +92,7 @@ class _ThenCall(Loader):
         return getattr(self.loader, name)
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds the awaited modules where they are, and lets `_ThenCall` load them."""
 
     def __init__(self) -> None:
@@ -104,7 +106,7 @@ class _Finder(MetaPathFinder):
             return None
         spec = find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenCall(spec.loader, call)
+            spec.loader = cast("Loader", _ThenCall(spec.loader, call))
         return spec
 
 

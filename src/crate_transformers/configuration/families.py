@@ -4,8 +4,7 @@ Registration with transformers, the public names of the package, recipes, doors 
 Classes are named by place and loaded when asked, so that the table can be read without torch.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .._lazy import load_by_name
 from .sizes import SIZE_FAMILIES, SIZES, TOST_SIZES, TOST_VISION_SIZES, names_of_sizes
@@ -16,8 +15,7 @@ def load_class(place: str) -> Any:
     return load_by_name(f"crate_transformers.{place}")
 
 
-@dataclass(frozen=True)
-class ModelFamily:
+class ModelFamily(NamedTuple):
     """One model type.
 
     Attributes:
