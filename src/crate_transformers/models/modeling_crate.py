@@ -36,7 +36,7 @@ from ..upstream import (
 )
 from .modeling_base import CratePreTrainedModel, backbone_forward, check_labels, pass_on_records
 from .plan import run_layers
-from .text_plan import check_length, check_packing, check_text, one_cache, plan_cache, real_tokens
+from .text_plan import CachePlan, check_length, check_packing, check_text, one_cache, plan_cache, real_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -162,9 +162,8 @@ class CrateModel(CrateTextPreTrainedModel):
             input_ids: (B, T), or inputs_embeds (B, T, d).
             attention_mask: (B, past + T), 1 for a token and 0 for padding, on either side; or a prepared 4-d mask.
             token_type_ids: (B, T).
-            position_ids: (B, T), rows of the position table (see CrateConfig.position_offset). In a decoder that is
-                given no mask and no cache, a token whose position is not the next one begins another sequence, which
-                sees none of those before it: so a row may hold several (`DataCollatorWithFlattening`).
+            position_ids: (B, T), rows of the position table (see CrateConfig.position_offset). In a decoder without
+                mask and cache any but the next one begins a sequence, which sees none of those before it.
             cache, use_cache: the cache of a decoder; it stores one tensor a layer. past_key_values: its other name, of
                 transformers before 5.24.
             num_read: how many of the last layer's tokens are read, the first ones; an encoder makes no other, unless
@@ -189,17 +188,12 @@ class CrateModel(CrateTextPreTrainedModel):
         hidden_states = self.embeddings(
             input_ids, inputs_embeds, position_ids, token_type_ids, attention_mask, plan.past_length
         )
-        if plan.is_paged:
-            mask: Any = attention_mask
-        else:
-            check_packing(self, position_ids, attention_mask)
-            mask = self._mask(hidden_states, attention_mask, position_ids, plan.cache, **kwargs)
+        mask = self._mask(hidden_states, attention_mask, position_ids, plan, **kwargs)
         read = None if self.config.is_decoder else num_read
         counted = None if position_ids is None else position_ids - (self.config.position_offset or 0)
         tokens = {
             "is_token": real_tokens(self, attention_mask, num_tokens, plan.past_length),
             "token_positions": counted,
-            # flash attention, whose mask does not say where a sequence begins, finds it in these
             "position_ids": counted if attention_mask is None and plan.cache is None else None,
         }
         hidden_states = run_layers(self, hidden_states, mask, read, cache=plan.cache, **tokens, **kwargs)
@@ -215,18 +209,21 @@ class CrateModel(CrateTextPreTrainedModel):
         hidden_states: Tensor,
         attention_mask: Tensor | None,
         position_ids: Tensor | None,
-        cache: Cache | None,
+        plan: CachePlan,
         attn_implementation: str | None = None,
         **kwargs: Any,
     ) -> Any:
         """The mask in the form that the attention operator takes."""
+        if plan.is_paged:
+            return attention_mask
+        check_packing(self, position_ids, attention_mask)
         config = self.config
         if attn_implementation is not None:
             config = copy(config)
             config._attn_implementation = attn_implementation
         given = {"config": config, "inputs_embeds": hidden_states, "attention_mask": attention_mask}
         if config.is_decoder:
-            return create_causal_mask(**given, position_ids=position_ids, **{CACHE: cache})
+            return create_causal_mask(**given, position_ids=position_ids, **{CACHE: plan.cache})
         return create_bidirectional_mask(**given)
 
 

@@ -26,7 +26,8 @@ def _reader() -> Callable[[bytes, str], np.ndarray] | None:
         from simplejpeg import decode_jpeg  # an extra
     except ImportError:
         return None
-    return decode_jpeg  # type: ignore[no-any-return]
+    reader: Callable[[bytes, str], np.ndarray] = decode_jpeg
+    return reader
 
 
 def jpeg_pixels(content: bytes) -> Tensor | None:
