@@ -90,6 +90,24 @@ def test_the_formulas():
     assert found.fits
 
 
+def test_shared_weights_are_planned_as_shared():
+    own = {"model.hidden_size": 384, "model.num_attention_heads": 6, "train.ema_decay": 0.9}
+    whole, shared = (
+        plan(load_recipe("digits", {**own, "train.fsdp": fsdp}), "h100", Terms(gpus=4)) for fsdp in (False, True)
+    )
+    for name in ("weights", "gradients", "optimizer states", "average of the weights"):
+        assert shared.value(name) == whole.value(name) // 4
+    assert shared.value("a checkpoint") == whole.value("a checkpoint")  # of all processes
+    assert shared.value("activations") == whole.value("activations")
+    assert 0 < shared.value("gathered weights") < whole.value("weights")
+    elsewhere = [0.75 * whole.value(name) for name in ("weights", "optimizer states", "average of the weights")]
+    most = whole.value("peak") - whole.value("buckets") + shared.value("gathered weights") - sum(elsewhere)
+    # of the gradients some are there at the peak
+    assert most - 0.75 * whole.value("gradients") <= shared.value("peak") <= most
+    alone = plan(load_recipe("digits", {**own, "train.fsdp": True}), "h100", Terms(gpus=1))
+    assert alone.value("peak") == whole.value("peak") - whole.value("buckets")
+
+
 def test_a_global_batch_is_divided():
     recipe = load_recipe("digits", {"train.global_batch_size": 96, "train.max_per_device_batch_size": 16})
     steps = {plan(recipe, "h100", Terms(gpus=gpus)).value("steps") for gpus in (1, 2, 3)}

@@ -17,6 +17,7 @@ from ..recipes.schema import Recipe
 from ..recipes.tasks import task_declaration
 from ..recipes.trainer_arguments import RUN_DEFAULTS
 from ..training.arguments import divided_batch, steps_of_run, steps_per_epoch
+from ..training.sharding import layers_of
 from ..training.tasks import Task
 from ..training.tasks.stand_in import StandIn
 from .devices import Device, device_of
@@ -123,7 +124,7 @@ def plan(
     stand_in = task.stand_in(recipe, facts.data)
     step = _Step.of(recipe, stand_in, on, terms.gpus)
     steps, length = _steps(recipe, facts, step, terms)
-    memory = _memory(recipe, step, terms)
+    memory = _memory(recipe, step, terms.gpus)
     figures = (
         *_model(step),
         *memory,
@@ -165,13 +166,19 @@ def dtype_of(recipe: Recipe) -> torch.dtype | None:
 
 @dataclass(frozen=True)
 class _Step:
-    """A step as the recipe takes it, and with gradient checkpointing (None: no layer can)."""
+    """A step as the recipe takes it, and with gradient checkpointing (None: no layer can).
+
+    shares: processes among which weights, gradients and states are divided (FSDP2); 1: each has all. gathered: bytes of
+    weights that are whole meanwhile.
+    """
 
     plain: StepCount
     checkpointed: StepCount | None
     accumulation: int
     dtype: torch.dtype | None
     is_checkpointed: bool
+    shares: int
+    gathered: int
 
     @classmethod
     def of(cls, recipe: Recipe, stand_in: StandIn, device: Device, gpus: int) -> "_Step":
@@ -180,12 +187,16 @@ class _Step:
                 f"train.bf16: {device.name} has no bfloat16 products; set train.bf16=false and train.fp16=true"
             )
         rows, accumulation = batch_of(recipe, gpus)
-        plain, again = (_count(recipe, stand_in, rows, accumulation > 1, again, device) for again in (False, True))
+        shares = gpus if recipe.train.fsdp else 1
+        plain, again = (
+            _count(recipe, stand_in, rows, accumulation > 1, again, device, shares) for again in (False, True)
+        )
         assert plain is not None
         asked = bool(recipe.arguments.get("gradient_checkpointing"))
         if asked and again is None:
             raise UserError("train.gradient_checkpointing: no layer of the model computes its activations again")
-        return cls(plain, again, accumulation, dtype_of(recipe), asked)
+        gathered = _gathered(stand_in.model) if shares > 1 else 0
+        return cls(plain, again, accumulation, dtype_of(recipe), asked, shares, gathered)
 
     @property
     def taken(self) -> StepCount:
@@ -193,8 +204,18 @@ class _Step:
         return self.checkpointed if self.is_checkpointed and self.checkpointed else self.plain
 
 
+def _gathered(model: nn.Module) -> int:
+    """Bytes of the weights that FSDP2 has whole at once: all outside of the layers, and two layers, one ahead."""
+    layers = sorted((_bytes_of(part) for part in layers_of(model)), reverse=True)
+    return _bytes_of(model) - sum(layers) + sum(layers[:2])
+
+
+def _bytes_of(part: nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in part.parameters())
+
+
 def _count(
-    recipe: Recipe, stand_in: StandIn, rows: int, accumulates: bool, again: bool, device: Device
+    recipe: Recipe, stand_in: StandIn, rows: int, accumulates: bool, again: bool, device: Device, shares: int
 ) -> StepCount | None:
     if again and not any(hasattr(part, "gradient_checkpointing") for part in stand_in.model.modules()):
         return None
@@ -206,6 +227,7 @@ def _count(
         accumulates,
         checkpointing=again,
         on_cpu=device.is_cpu,
+        processes=shares,
     )
 
 
@@ -228,19 +250,24 @@ def _model(step: _Step) -> list[Figure]:
     return [Figure("model", "parameters", step.plain.parameters, "", "of the model that is trained, teacher included")]
 
 
-def _memory(recipe: Recipe, step: _Step, terms: Terms) -> list[Figure]:
+def _memory(recipe: Recipe, step: _Step, gpus: int) -> list[Figure]:
     """The memory of one device, bytes."""
-    plain, again = step.plain, step.checkpointed
-    beside = plain.weights if recipe.train.ema_decay is not None else 0
-    copies = plain.gradients if terms.gpus > 1 else 0
-    rows = [
-        Figure("memory a device", "weights", plain.weights, "B", "parameters and buffers, 4 bytes each"),
-        Figure("memory a device", "gradients", plain.gradients, "B", "of every parameter that is trained"),
-        Figure("memory a device", "optimizer states", plain.optimizer, "B", f"of {recipe.train.optimizer}"),
+    plain, again, shares = step.plain, step.checkpointed, step.shares
+    beside = plain.weights // shares if recipe.train.ema_decay is not None else 0
+    copies = plain.gradients if gpus > 1 and shares == 1 else step.gathered
+    part = f", 1 / {shares} (train.fsdp)" if shares > 1 else ""
+    parts = [
+        ("weights", plain.weights, "parameters and buffers, 4 bytes each"),
+        ("gradients", plain.gradients, "of every parameter that is trained"),
+        ("optimizer states", plain.optimizer, f"of {recipe.train.optimizer}"),
     ]
+    rows = [Figure("memory a device", name, count // shares, "B", how + part) for name, count, how in parts]
     if beside:
         rows.append(Figure("memory a device", "average of the weights", beside, "B", "train.ema_decay: as the weights"))
-    if copies:
+    if shares > 1:
+        formula = "FSDP2's: weights that are whole meanwhile, of two layers and of what is in none"
+        rows.append(Figure("memory a device", "gathered weights", copies, "B", formula))
+    elif copies:
         rows.append(Figure("memory a device", "buckets", copies, "B", "DDP's: the gradients once more"))
     rows.append(Figure("memory a device", "batch", plain.inputs, "B", f"{plain.rows} samples"))
     formula = "alive after the forward pass, beside the above"
@@ -319,7 +346,7 @@ def _advice(
     if fits_again and not step.is_checkpointed:
         notes.append("train.gradient_checkpointing=true makes it fit")
     rows = step.plain.rows
-    half = _count(recipe, stand_in, max(1, rows // 2), step.accumulation > 1, False, device)
+    half = _count(recipe, stand_in, max(1, rows // 2), step.accumulation > 1, False, device, step.shares)
     if rows > 1 and half is not None:
         a_row = (step.plain.peak - half.peak) / (rows - half.rows)
         largest = math.floor(rows - (peak - room) / a_row)

@@ -108,6 +108,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.now = self.peak = 0
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        self._shared: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def add(self, tensors: Any) -> None:
         """Count tensors that are there already, in any nesting."""
@@ -120,6 +121,17 @@ class LiveBytes(TorchDispatchMode):
                 self.now += storage.nbytes()
                 weakref.finalize(storage, self._let_go, storage.nbytes())
         self.peak = max(self.peak, self.now)
+
+    def share(self, tensors: Any, processes: int) -> None:
+        """From now on, count of tensors that are counted what is left where so many processes have a part each."""
+        for tensor in tree_leaves(tensors):
+            storage = tensor.untyped_storage() if isinstance(tensor, Tensor) else None
+            if storage is None or storage in self._shared:
+                continue
+            self._shared.add(storage)
+            elsewhere = storage.nbytes() * (processes - 1) // processes
+            self.now -= elsewhere
+            weakref.finalize(storage, self._let_go, -elsewhere)
 
     def _let_go(self, count: int) -> None:
         self.now -= count
@@ -197,6 +209,7 @@ def count_step(
     accumulates: bool = False,
     checkpointing: bool = False,
     on_cpu: bool = False,
+    processes: int = 1,
 ) -> StepCount:
     """Count a training step.
 
@@ -207,13 +220,15 @@ def count_step(
         accumulates: whether gradients of an earlier batch are there during the forward pass.
         checkpointing: whether activations are computed again in the backward pass instead of being kept.
         on_cpu: whether autocast is a CPU's, and not a GPU's.
+        processes: that share weights, gradients and states (FSDP2); the peak has this one's part of them, a gradient's
+            from where it is made, and not the layers that are gathered meanwhile. The other figures are of all.
 
     Raises:
         ValueError: the model has no layer that computes activations again.
     """
     model.train()
     recomputes = _checkpointed(model, dtype, on_cpu) if checkpointing else nullcontext()
-    with recomputes, use_forms("torch"), LiveBytes() as live:
+    with recomputes, use_forms("torch"), LiveBytes() as live, _shared_gradients(model, live, processes):
         live.add([*model.parameters(), *model.buffers()])
         weights = live.now
         live.add(dict(inputs))
@@ -221,6 +236,7 @@ def count_step(
         steps, gradients, states = _with_states(model, optimizer, live)
         if not accumulates:
             steps.zero_grad()
+        live.share([[*model.parameters()], [p.grad for p in model.parameters()], [*steps.state.values()]], processes)
         before = live.peak = live.now
         with FlopCounterMode(display=False) as flops:
             with _AsOnDevice(dtype, on_cpu) as device:
@@ -242,6 +258,18 @@ def count_step(
         activations=activations,
         peak=live.peak,
     )
+
+
+@contextmanager
+def _shared_gradients(model: nn.Module, live: LiveBytes, processes: int) -> Iterator[None]:
+    """Within, a gradient is divided among processes once it is made."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    hooks = [p.register_post_accumulate_grad_hook(lambda p: live.share(p.grad, processes)) for p in trained]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _with_states(

@@ -35,8 +35,7 @@ def shard(model: nn.Module, device: torch.device, processes: int) -> None:
     # torch warns of operators in place on what a layer returns, where that is a view; there is none after a layer
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module", category=UserWarning)
     mesh = init_device_mesh(device.type, (processes,))
-    kinds = {name for part in model.modules() if isinstance(part, PreTrainedModel) for name in _layers_of(part)}
-    for part in [module for module in model.modules() if type(module).__name__ in kinds]:
+    for part in layers_of(model):
         if len({parameter.requires_grad for parameter in part.parameters()}) > 1:
             raise UserError(
                 f"train.fsdp shards layers whose weights are all trained, or none: {type(part).__name__} mixes them; "
@@ -46,8 +45,11 @@ def shard(model: nn.Module, device: torch.device, processes: int) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def _layers_of(model: PreTrainedModel) -> tuple[str, ...]:
-    return tuple(model._no_split_modules or ())
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The parts of a model that are gathered one at a time; what else there is stays gathered within a step."""
+    inner = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    kinds = {name for part in inner for name in part._no_split_modules or ()}
+    return [part for part in model.modules() if type(part).__name__ in kinds]
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -129,6 +131,7 @@ __all__ = [
     "WholeModel",
     "gathered",
     "is_sharded",
+    "layers_of",
     "local",
     "reshard",
     "saved_tensors",
