@@ -23,6 +23,13 @@ def writable(tensor: Tensor) -> Tensor:
     return tensor.clone() if is_sealed(tensor) else tensor
 
 
+def stay_in_place(*tensors: Tensor) -> None:
+    """Say that tensors are written into, and never replaced, so that a compiled graph is made of them once."""
+    if not torch.compiler.is_compiling():
+        for tensor in tensors:
+            torch._dynamo.mark_static_address(tensor)
+
+
 class GrowingTensor:
     """What was appended so far is a view of the buffer; views that were handed out earlier are never written over."""
 
@@ -53,4 +60,4 @@ class GrowingTensor:
         self._buffer = self._filled = None
 
 
-__all__ = ["GrowingTensor", "is_sealed", "writable"]
+__all__ = ["GrowingTensor", "is_sealed", "stay_in_place", "writable"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Cache
 
 from ...errors import UserError
-from ...ops.growing import GrowingTensor, writable
+from ...ops.growing import GrowingTensor, stay_in_place, writable
 from ...ops.tssa import Statistics
 from ...upstream import CACHE, CacheLayerMixin, DynamicLayer, StaticLayer
 
@@ -194,9 +194,7 @@ class StaticStatisticsLayer(StatisticsLayer):
         mass = self.statistics[-1]
         self.num_real = torch.zeros(len(mass), 1, dtype=torch.long, device=mass.device)
         self._count = torch.zeros((), dtype=torch.long, device=mass.device)
-        if not torch.compiler.is_compiling():
-            for tensor in (*self.statistics, self.num_real, self._count):
-                torch._dynamo.mark_static_address(tensor)
+        stay_in_place(*self.statistics, self.num_real, self._count)
         self.is_initialized = True
 
     def get_seq_length(self) -> int:
