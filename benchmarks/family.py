@@ -23,6 +23,7 @@ from crate_transformers import (
     TostVisionConfig,
 )
 from crate_transformers.ops import use_forms
+from crate_transformers.planning.step import LiveBytes
 
 CHOICES = ("equation", "all")
 
@@ -79,6 +80,16 @@ def kept_bytes(model: TostForCausalLM, ids: torch.Tensor) -> int:
     return total
 
 
+def peak_bytes(model: TostForCausalLM, ids: torch.Tensor) -> int:
+    """The most bytes of a forward and backward pass that are alive at once, beside the weights."""
+    model.zero_grad()
+    with LiveBytes() as live:
+        live.add([*model.parameters(), *model.buffers()])
+        weights = live.peak
+        model.crate(ids).last_hidden_state.sum().backward()
+    return live.peak - weights
+
+
 @torch.no_grad()
 def decoding(lengths: tuple[int, ...], repetitions: int) -> dict[str, Any]:
     """Milliseconds a token, and bytes of the state, after so many tokens, in two layers of ToST-base."""
@@ -130,11 +141,17 @@ def main() -> None:
         result[f"{name} training"] = in_turns(lambda: step(model, images), options.repetitions // 2 + 1)  # noqa: B023
     language = TostForCausalLM(TostConfig.from_size("base", num_hidden_layers=2))
     ids = torch.randint(2, 50_000, (1, 1024))
-    kept = {}
-    for choice in CHOICES:
-        with use_forms(choice):
-            kept[choice] = kept_bytes(language, ids)
-    result["text, bytes kept in training at 1,024 tokens"] = {**kept, "ratio": kept["all"] / kept["equation"]}
+    whole = TostForCausalLM(TostConfig.from_size("base"))
+    measures = {
+        "text, bytes kept in training at 1,024 tokens": lambda: kept_bytes(language, ids),
+        "text, peak of a step of ToST-base at 1,024 tokens, bytes": lambda: peak_bytes(whole, ids),
+    }
+    for name, measure in measures.items():
+        found = {}
+        for choice in CHOICES:
+            with use_forms(choice):
+                found[choice] = measure()
+        result[name] = {**found, "ratio": found["all"] / found["equation"]}
     result["text, decoding"] = decoding((128, 1024, 8192, 100_000), 40)
     for name in ("tost", "cbt", "crate"):
         result[f"{name} growth"] = growth(name, (14, 28, 56))
