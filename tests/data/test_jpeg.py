@@ -1,5 +1,6 @@
 """JPEG files by simplejpeg: the pixels that Pillow gives, or Pillow itself."""
 
+import struct
 from io import BytesIO
 
 import numpy as np
@@ -54,6 +55,19 @@ def test_what_may_be_read_otherwise_is_left_to_pillow():
     for damaged in (b"", content[:2], content[:300], content[: len(content) // 2]):
         assert jpeg_pixels(damaged) is None
     assert jpeg_pixels(content) is not None
+
+
+@pytest.mark.parametrize("error", [struct.error("a"), KeyError("b"), OverflowError("c"), MemoryError()], ids=repr)
+def test_whatever_a_reader_raises_is_left_to_pillow(monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    content = encoded("colour")
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", fail)
+        assert jpeg_pixels(content) is None
+    monkeypatch.setattr("crate_transformers.data.images.jpeg._reader", lambda: fail)
+    assert jpeg_pixels(content) is None
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...errors import UserError
+from .damage import named_damage
 from .decoding import MAX_PIXELS, MAX_SIDE
 
 _MARK = b"\xff\xd8\xff"
@@ -41,13 +43,13 @@ def jpeg_pixels(content: bytes) -> Tensor | None:
     if read is None or not content.startswith(_MARK):
         return None
     try:
-        with Image.open(BytesIO(content)) as header:  # its first bytes alone
+        with named_damage("a picture"), Image.open(BytesIO(content)) as header:  # its first bytes alone
             is_usual = header.format == "JPEG" and header.mode in ("L", "RGB")
             fits = header.width * header.height <= MAX_PIXELS and max(header.size) <= MAX_SIDE
             if is_usual and fits and not _TURNING & set(header.info):
                 return torch.from_numpy(read(content, "RGB")).permute(2, 0, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        pass  # Pillow reads it, or names what is wrong
+    except UserError:
+        pass  # Pillow reads it, or names the file
     return None
 
 
